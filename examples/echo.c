@@ -1,0 +1,125 @@
+/*
+ * echo.c - sends back what it receives.
+ *
+ *     cc -D_GNU_SOURCE -I. examples/echo.c -luring -o echo && ./echo --listen 127.0.0.1:7000
+ *     echo hello | socat - TCP:127.0.0.1:7000
+ *
+ * An idle connection holds no buffer: takt_recv_lease() takes one from a pool when there
+ * is something to read.
+ */
+#define TAKT_IMPLEMENTATION
+#include "takt_uring.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* -- echo: one connection ------------------------------------------------- */
+
+struct echo {
+    takt_frame frame;
+    int fd;         /* in: connected socket, closed here */
+    int n;
+    takt_bufs *bufs; /* in */
+    unsigned char *data;
+};
+
+static TAKT_CORO(echo)
+{
+    TAKT_BEGIN(echo, my);
+    TAKT_DEFER { TAKT_AWAIT(takt_close(my->fd)); }
+    TAKT_DEFER { takt_bufs_put(my->bufs, &my->data); }
+
+    for (;;) {
+        TAKT_AWAIT(my->n, takt_recv_lease(my->fd, my->bufs, &my->data));
+        if (my->n == 0)
+            TAKT_RETURN; /* the peer is done */
+        TAKT_AWAIT(takt_send(my->fd, my->data, (size_t)my->n));
+        takt_bufs_put(my->bufs, &my->data);
+    }
+    TAKT_CATCH {} /* a reset costs this connection, and nobody needs to hear of it */
+    TAKT_END;
+}
+
+/* -- server: accepts until it is told to stop ------------------------------- */
+
+struct server {
+    takt_frame frame;
+    const takt_addr *addr; /* in */
+    takt_bufs *bufs;       /* in */
+    int listener;
+    int fd;
+    takt_group connections;
+};
+
+static void say_ready(struct server *my)
+{
+    char text[TAKT_ADDR_TEXT];
+    takt_addr own;
+    takt_sockname(&my->frame, my->listener, &own);
+    fprintf(stderr, "echo: listening on %s\n", takt_addr_format(&own, text, sizeof text));
+}
+
+static TAKT_CORO(server)
+{
+    TAKT_BEGIN(server, my);
+    TAKT_CHECK(my->listener = takt_listen(&my->frame, my->addr, 0));
+    TAKT_DEFER { TAKT_AWAIT(takt_close(my->listener)); }
+    say_ready(my);
+
+    for (;;) {
+        TAKT_TRY_AWAIT(my->fd, takt_accept(my->listener, NULL));
+        if (my->fd == TAKT_ESTOPPING)
+            break;
+        if (my->fd < 0)
+            TAKT_AWAIT(takt_sleep(10 * TAKT_MS)); /* no descriptors: let some close */
+        else if (!TAKT_GO(my->connections, echo, .fd = my->fd, .bufs = my->bufs))
+            TAKT_AWAIT(takt_close(my->fd)); /* full: turn the guest away */
+    }
+    TAKT_JOIN_GROUP(my->connections);
+    TAKT_END;
+}
+
+/* -- ctrl_c: the first signal stops gently, the second at once ---------------- */
+
+struct ctrl_c {
+    takt_frame frame;
+    int signals;
+    int number;
+};
+
+static TAKT_CORO(ctrl_c)
+{
+    TAKT_BEGIN(ctrl_c, my);
+    TAKT_CHECK(my->signals = takt_signals(&my->frame, 1u << SIGINT | 1u << SIGTERM));
+    TAKT_DEFER { TAKT_AWAIT(takt_close(my->signals)); }
+    TAKT_AWAIT(my->number, takt_signal(my->signals));
+    takt_stop(takt_sched_of(&my->frame), 5 * TAKT_SEC);
+    TAKT_AWAIT(my->number, takt_signal(my->signals));
+    takt_stop(takt_sched_of(&my->frame), 0);
+    TAKT_END;
+}
+
+TAKT_LOOP(net, takt_uring);
+
+int main(int argc, char **argv)
+{
+    static net loop;
+    static takt_bufs bufs;
+    net_config config = net_defaults();
+    takt_addr addr;
+    const char *const where = argc == 3 && strcmp(argv[1], "--listen") == 0 ? argv[2] : NULL;
+
+    if (!where || takt_addr_parse(&addr, where) < 0) {
+        fprintf(stderr, "usage: %s --listen ADDRESS:PORT\n", argv[0]);
+        return 2;
+    }
+    TAKT_POOL(config, echo, 10000);
+    TAKT_POOL(config, server, 1);
+    TAKT_POOL(config, ctrl_c, 1);
+    if (takt_raise_fd_limit() < 0 || takt_bufs_init(&bufs, 256, 16384) < 0 ||
+        takt_uring_config_from_env(&config.backend) < 0 || net_init(&loop, &config) < 0 ||
+        !TAKT_SPAWN_ON(&loop, server, .addr = &addr, .bufs = &bufs) ||
+        !TAKT_SPAWN_ON(&loop, ctrl_c))
+        return 1;
+    return net_run(&loop) < 0;
+}

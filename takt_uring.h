@@ -1,0 +1,1593 @@
+/*
+ * takt_uring.h - the io_uring backend of takt.h
+ *
+ * Include it in place of takt.h, which it includes. In ONE C or C++ file:
+ *
+ *     #define TAKT_IMPLEMENTATION
+ *     #include "takt_uring.h"
+ *
+ * Build with -D_GNU_SOURCE or -std=gnu11, link with -luring (2.3 or newer).
+ * It needs Linux 5.11 or newer at run time; where io_uring is missing, forbidden
+ * or does not work, the portable backend of takt.h runs in its place, and
+ * takt_uring_describe() says why and what to do.
+ *
+ * What holds here, beside the laws in takt.h:
+ *
+ *   An op is over when its own completion has come from the kernel: not when it
+ *   was cancelled, not when its descriptor was closed.
+ *
+ *   A turn is one system call: it submits what has gathered and waits.
+ *
+ *   A full queue is not an error. What does not fit stands in line.
+ *
+ *   A completion is believed only if the op that it names is in the kernel now.
+ *
+ * Nothing here knows that coroutines exist.
+ *
+ * Find a room by searching for its mark; each appears again as >>room-impl:
+ *
+ *     >>probe  >>ring  >>encode  >>complete  >>cancel  >>doctor
+ *
+ * Options, to be defined the same way before every include:
+ *
+ *     TAKT_NO_URING     no io_uring, no liburing: the portable backend, same names
+ *
+ * Licence: MIT, see the end of takt.h.
+ */
+#ifndef TAKT_URING_H
+#define TAKT_URING_H
+
+#include "takt.h"
+
+#ifdef TAKT_NO_POSIX
+#error "takt_uring.h falls back on the portable backend: do not define TAKT_NO_POSIX"
+#endif
+
+#ifndef TAKT_NO_URING
+#include <liburing.h>
+#if !defined(IORING_SETUP_DEFER_TASKRUN) || !defined(IORING_ENTER_REGISTERED_RING)
+#error "takt_uring.h needs liburing 2.3 or newer, or TAKT_NO_URING"
+#endif
+#endif
+
+TAKT__EXTERN_C_BEGIN
+
+/* ==========================================================================
+ * >>probe - what is asked for, and what was granted
+ *
+ * What the kernel can is found by trying, at init, on a socket pair; versions
+ * are not looked at. Whatever fails, the next rung of the ladder is tried.
+ * ======================================================================== */
+
+/* rung, bit, word, what happens without it. */
+#define TAKT_URING_RUNGS(X)                                                               \
+    X(SINGLE_ISSUER, 1, "single_issuer", "the kernel allows for other threads")           \
+    X(DEFER_TASKRUN, 2, "defer_taskrun", "completions may interrupt running code")        \
+    X(COOP_TASKRUN, 4, "coop_taskrun", "the same; asked for where defer_taskrun is not")  \
+    X(SUBMIT_ALL, 8, "submit_all", "an invalid request splits a batch in two")            \
+    X(IOWAIT, 16, "iowait", "an idle loop is accounted as waiting for a disk")            \
+    X(WAITALL, 32, "waitall", "a long send or recv_all comes back for every part")        \
+    X(REGISTERED_RING, 64, "registered_ring", "each call looks up the ring's descriptor")
+
+enum { /* takt_uring_config.disable, takt_uring.rungs */
+#define TAKT__X(name, bit, word, without) TAKT_URING_NO_##name = bit,
+    TAKT_URING_RUNGS(TAKT__X)
+#undef TAKT__X
+};
+
+typedef enum takt_uring_mode {
+    TAKT_URING_AUTO, /* io_uring, or else the portable backend */
+    TAKT_URING_ONLY, /* io_uring, or else an error */
+    TAKT_URING_NEVER /* the portable backend */
+} takt_uring_mode;
+
+/* Zeroed, its defaults. */
+typedef struct takt_uring_config {
+    takt_posix_config posix; /* fds_max counts for both */
+    takt_uring_mode mode;
+    uint32_t entries;    /* requests a system call can submit; 0: 128 */
+    uint32_t cq_entries; /* completions that can wait; 0: four times that */
+    uint32_t disable;    /* rungs not to use: TAKT_URING_NO_..., or'ed */
+} takt_uring_config;
+
+/* Sets `config` from the environment: for examples and tests, never for programs
+ * with rights of their own. TAKT_BACKEND: auto, uring or poll. TAKT_DISABLE: the
+ * words of rungs, with commas between. Both are ignored in a program that runs
+ * with rights its user lacks. 0, or -EINVAL at an unknown word. */
+int takt_uring_config_from_env(takt_uring_config *config);
+
+/* ==========================================================================
+ * >>ring - the backend
+ * ======================================================================== */
+
+#ifndef TAKT_NO_URING
+struct takt__uring_message;
+#endif
+
+typedef struct takt_uring {
+    bool on_ring;           /* false: the portable backend runs */
+    int setup_error;        /* why the ring does not, or 0 */
+    const char *setup_step; /* what failed with it */
+    uint32_t rungs;         /* those in use, by the bits of TAKT_URING_NO_... */
+    uint64_t enters;        /* system calls */
+    uint64_t submitted;     /* requests */
+    uint64_t stale;         /* completions that nobody waited for */
+    uint64_t overflow;      /* turns that found more completions than the ring holds */
+    takt_posix posix;
+    /* The ring's: */
+#ifndef TAKT_NO_URING
+    const takt_slots *slots;
+    takt_fds fds;
+    struct io_uring ring;
+    unsigned enter_flags, wait_flags;
+    int send_flags, recv_flags;            /* where all bytes are wanted */
+    int fatal;                             /* the ring is broken */
+    unsigned dropped;                      /* completions that the kernel lost, at init */
+    struct takt__uring_message *messages;  /* one for each entry of the submission queue */
+    uint32_t in_flight;                    /* requests in the kernel, cancels apart */
+    uint32_t *parked;                      /* slots of ops that wait for an entry: a circle */
+    uint32_t parked_first, parked_count, parked_max;
+    uint32_t cancels_due;                  /* ops whose cancel waits for an entry */
+    takt_bufs *starved;                    /* pools that somebody waits for */
+    takt_op *done_first, *done_last;       /* complete, not yet polled */
+    takt_completion *out;                  /* while polling */
+    int out_count, out_max;
+    uint32_t cqe_flags;
+    unsigned char trial[8];                /* the probe's: outlives it, should it fail */
+#endif
+} takt_uring;
+
+/* The backend functions, as >>backend describes them. Init in the thread that
+ * runs the loop: the ring serves no other. Init fails with the ring's error under
+ * TAKT_URING_ONLY, else with that of the portable backend, which was tried last;
+ * `setup_error` tells the ring's. */
+int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots);
+void takt_uring_free(takt_uring *uring);
+takt_ns takt_uring_now(takt_uring *uring);
+int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait);
+void takt_uring_flush(takt_uring *uring);
+bool takt_uring_busy(takt_uring *uring);
+int takt_uring_fd(takt_uring *uring);
+int64_t takt_uring_call(takt_uring *uring, takt_op *op);
+
+/* ==========================================================================
+ * >>encode - from an op to a request
+ * ======================================================================== */
+
+/* The backend function; see >>backend. */
+int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token);
+
+/* ==========================================================================
+ * >>cancel - the early end
+ * ======================================================================== */
+
+/* The backend function; see >>backend. */
+void takt_uring_cancel(takt_uring *uring, takt_op *op);
+
+/* ==========================================================================
+ * >>doctor - what runs here, and why
+ * ======================================================================== */
+
+/* "io_uring", "epoll" or "poll". */
+const char *takt_uring_name(const takt_uring *uring);
+
+/* Writes one line: what runs, and if that is not io_uring, why and what to do.
+ * Also after an init that failed. Returns its length, as snprintf(3) does. */
+int takt_uring_describe(const takt_uring *uring, char *text, size_t size);
+
+TAKT__EXTERN_C_END
+#endif /* TAKT_URING_H */
+
+/* ==========================================================================
+ * The implementation: the same rooms once more
+ * ======================================================================== */
+#ifdef TAKT_IMPLEMENTATION
+#ifndef TAKT_URING_IMPLEMENTED
+#define TAKT_URING_IMPLEMENTED
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Newer than liburing 2.3. */
+#ifndef IORING_ENTER_NO_IOWAIT
+#define IORING_ENTER_NO_IOWAIT (1U << 7)
+#endif
+#ifndef IORING_FEAT_NO_IOWAIT
+#define IORING_FEAT_NO_IOWAIT (1U << 17)
+#endif
+
+TAKT__EXTERN_C_BEGIN
+
+#ifndef TAKT_NO_URING
+
+/* ==========================================================================
+ * >>ring-impl
+ *
+ * The queues are read and written here, not by liburing: a turn is then one
+ * system call. Entry i of the submission ring always names request i.
+ * ======================================================================== */
+
+enum { /* takt_op.state: where it is, and what was asked of it */
+    TAKT__RING_KERNEL = 1,      /* its request is in the kernel, or in the queue to it */
+    TAKT__RING_PARKED = 2,      /* waits for an entry in that queue */
+    TAKT__RING_NO_BUFFER = 4,   /* in the line of a pool */
+    TAKT__RING_DONE = 8,        /* complete, not yet polled */
+    TAKT__RING_ENTERED = 16,    /* has a place in the table of descriptors */
+    TAKT__RING_READINESS = 32,  /* the request is for readiness, not for the op itself */
+    TAKT__RING_CANCELLED = 64,  /* somebody asked for its end */
+    TAKT__RING_CLOSED = 128,    /* its descriptor is being closed */
+    TAKT__RING_ASKED = 256,     /* the kernel was asked for its end, or will be: */
+    TAKT__RING_CANCEL_DUE = 512,
+    TAKT__RING_TRY = 1024 /* counts from here on: cancels that found nothing */
+};
+
+enum { TAKT__RING_TRIES = 7 * TAKT__RING_TRY };
+
+/* What a token's unused bits say of its completion. Slots are far fewer than 2^30. */
+#define TAKT__RING_KEY_CANCEL ((uint64_t)1 << 30) /* it is of a cancel for this token */
+#define TAKT__RING_KEY_ACCEPT ((uint64_t)1 << 31) /* its result is a descriptor */
+#define TAKT__RING_KEY_BITS (TAKT__RING_KEY_CANCEL | TAKT__RING_KEY_ACCEPT)
+
+/* What a sendmsg or recvmsg points to until the kernel has taken the request. When a
+ * recvmsg ends, the kernel also writes flags and lengths back into the header, which
+ * may serve a later request by then: that reads neither. */
+struct takt__uring_message {
+    struct msghdr header;
+    struct iovec piece;
+};
+
+static void takt__ring_set(takt_op *op, unsigned bits)
+{
+    op->state = (uint16_t)(op->state | bits);
+}
+
+static void takt__ring_clear(takt_op *op, unsigned bits)
+{
+    op->state = (uint16_t)(op->state & ~bits);
+}
+
+/* Requests that the kernel has not taken. */
+static unsigned takt__ring_unsubmitted(const takt_uring *uring)
+{
+    return uring->ring.sq.sqe_tail - __atomic_load_n(uring->ring.sq.khead, __ATOMIC_ACQUIRE);
+}
+
+/* Completions that were not read. */
+static unsigned takt__ring_unread(const takt_uring *uring)
+{
+    return __atomic_load_n(uring->ring.cq.ktail, __ATOMIC_ACQUIRE) - *uring->ring.cq.khead;
+}
+
+/* What the kernel has that it shows only to those who enter. */
+static unsigned takt__ring_hidden(const takt_uring *uring)
+{
+    return __atomic_load_n(uring->ring.sq.kflags, __ATOMIC_RELAXED) &
+           (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+/* The one system call. Submits `submit` requests; if `wait` is not 0, waits that long for
+ * a completion. Returns requests submitted, or an error. */
+static int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags)
+{
+    struct io_uring_getevents_arg arg;
+    struct __kernel_timespec ts;
+    sigset_t *extra = NULL;
+    size_t size = 0;
+    int rc;
+    __atomic_store_n(uring->ring.sq.ktail, uring->ring.sq.sqe_tail, __ATOMIC_RELEASE);
+    flags |= uring->enter_flags;
+    if (wait > 0)
+        flags |= uring->wait_flags;
+    if (wait > 0 && wait != TAKT_FOREVER) {
+        ts.tv_sec = wait / TAKT_SEC;
+        ts.tv_nsec = wait % TAKT_SEC;
+        memset(&arg, 0, sizeof arg);
+        arg.ts = (uint64_t)(uintptr_t)&ts;
+        flags |= IORING_ENTER_EXT_ARG;
+        extra = (sigset_t *)(void *)&arg;
+        size = sizeof arg;
+    }
+    uring->enters++;
+    rc = io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, wait > 0, flags, extra, size);
+    if (TAKT__LIKELY(rc >= 0))
+        uring->submitted += (unsigned)rc;
+    else if (rc != -EINTR && rc != -ETIME && rc != -EAGAIN && rc != -EBUSY)
+        uring->fatal = rc;
+    return rc;
+}
+
+/* Makes the kernel take what was submitted, unless it refuses. */
+static void takt__ring_push(takt_uring *uring)
+{
+    unsigned count;
+    while ((count = takt__ring_unsubmitted(uring)) > 0 && !uring->fatal) {
+        const int rc = takt__ring_enter(uring, count, 0, 0);
+        if (rc <= 0 && rc != -EINTR)
+            return;
+    }
+}
+
+/* An entry of the submission queue, to be written in full; or NULL if there is none
+ * and the kernel takes nothing. */
+static struct io_uring_sqe *takt__ring_sqe(takt_uring *uring)
+{
+    struct io_uring_sq *const sq = &uring->ring.sq;
+    if (TAKT__UNLIKELY(takt__ring_unsubmitted(uring) >= sq->ring_entries)) {
+        takt__ring_push(uring);
+        if (takt__ring_unsubmitted(uring) >= sq->ring_entries)
+            return NULL;
+    }
+    return &sq->sqes[sq->sqe_tail++ & sq->ring_mask];
+}
+
+/* Writes every field: what an entry held before must not leak into the next request. */
+static void takt__ring_fill(struct io_uring_sqe *sqe, unsigned opcode, int fd, uint64_t off,
+                            const void *addr, size_t len, uint32_t bits, uint64_t key)
+{
+    sqe->opcode = (uint8_t)opcode;
+    sqe->flags = 0;
+    sqe->ioprio = 0;
+    sqe->fd = fd;
+    sqe->off = off;
+    sqe->addr = (uint64_t)(uintptr_t)addr;
+    sqe->len = (uint32_t)takt__clamp(len);
+    sqe->rw_flags = (__kernel_rwf_t)bits;
+    sqe->user_data = key;
+    sqe->buf_index = 0;
+    sqe->personality = 0;
+    sqe->file_index = 0;
+    sqe->addr3 = 0;
+    sqe->__pad2[0] = 0;
+}
+
+/* ==========================================================================
+ * >>probe-impl
+ * ======================================================================== */
+
+enum { /* the user_data of the trial's requests, and the bit under which each is seen */
+    TAKT__TRIAL_NOP,
+    TAKT__TRIAL_POLL,
+    TAKT__TRIAL_RECV,
+    TAKT__TRIAL_CANCEL,
+    TAKT__TRIAL_COUNT
+};
+
+/* The setup flags of rung `step`, best first, without what is switched off. */
+static unsigned takt__probe_flags(int step, uint32_t disable)
+{
+    unsigned flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
+    const bool single = !(disable & TAKT_URING_NO_SINGLE_ISSUER);
+    const bool defer = single && !(disable & TAKT_URING_NO_DEFER_TASKRUN);
+    if (step <= 3 && !(disable & TAKT_URING_NO_SUBMIT_ALL))
+        flags |= IORING_SETUP_SUBMIT_ALL;
+    if (step <= 1 && single)
+        flags |= IORING_SETUP_SINGLE_ISSUER;
+    if (step == 0 && defer)
+        flags |= IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    else if (step <= 2 && !(disable & TAKT_URING_NO_COOP_TASKRUN))
+        flags |= IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    return flags;
+}
+
+/* Goes down the ladder until the kernel knows all the flags. */
+static int takt__probe_descend(takt_uring *uring, uint32_t disable, unsigned entries, unsigned cq)
+{
+    enum { STEPS = 5 };
+    int rc = -EINVAL;
+    for (int step = 0; step < STEPS && rc == -EINVAL; step++) {
+        struct io_uring_params params;
+        memset(&params, 0, sizeof params);
+        params.flags = takt__probe_flags(step, disable);
+        params.cq_entries = cq;
+        rc = io_uring_queue_init_params(entries, &uring->ring, &params);
+    }
+    return rc;
+}
+
+/* A ring as large as the memory that may be locked allows. That memory comes back a
+ * while after another ring has ended: with nothing to fall back on, it is waited for. */
+static int takt__probe_setup(takt_uring *uring, const takt_uring_config *config)
+{
+    const unsigned most = 32768, fewest = 8;
+    unsigned entries = config->entries ? config->entries : 128;
+    unsigned cq;
+    int pause = 1;
+    if (entries > most)
+        entries = most;
+    cq = config->cq_entries ? config->cq_entries : 4 * entries;
+    for (;;) {
+        const int rc = takt__probe_descend(uring, config->disable, entries,
+                                           cq > entries ? cq : entries);
+        if (rc != -ENOMEM)
+            return rc;
+        if (entries > fewest) {
+            entries = entries / 2 > fewest ? entries / 2 : fewest;
+            cq /= 2;
+        } else if (config->mode == TAKT_URING_ONLY && pause <= 128) {
+            poll(NULL, 0, pause); /* 255 ms in all */
+            pause *= 2;
+        } else {
+            return rc;
+        }
+    }
+}
+
+/* Reads completions of the trial until all in `wanted` were seen. 0 or an error. */
+static int takt__trial_wait(takt_uring *uring, int32_t *results, unsigned wanted)
+{
+    struct io_uring_cq *const cq = &uring->ring.cq;
+    const takt_ns limit = takt_uring_now(uring) + TAKT_SEC;
+    unsigned seen = 0;
+    while ((seen & wanted) != wanted) {
+        const takt_ns left = limit - takt_uring_now(uring);
+        int rc;
+        if (left <= 0)
+            return -ETIME;
+        rc = takt__ring_enter(uring, takt__ring_unsubmitted(uring), left, IORING_ENTER_GETEVENTS);
+        if (rc < 0 && rc != -EINTR && rc != -ETIME)
+            return rc;
+        while (takt__ring_unread(uring)) {
+            const struct io_uring_cqe *const cqe = &cq->cqes[*cq->khead & cq->ring_mask];
+            if (cqe->user_data >= TAKT__TRIAL_COUNT)
+                return -EIO;
+            results[cqe->user_data] = cqe->res;
+            seen |= 1u << cqe->user_data;
+            __atomic_store_n(cq->khead, *cq->khead + 1, __ATOMIC_RELEASE);
+        }
+    }
+    return 0;
+}
+
+static void takt__trial_ask(takt_uring *uring, unsigned opcode, int fd, const void *addr,
+                            size_t len, int bits, uint64_t key)
+{
+    struct io_uring_sqe *const sqe = takt__ring_sqe(uring);
+    if (sqe)
+        takt__ring_fill(sqe, opcode, fd, 0, addr, len, (uint32_t)bits, key);
+}
+
+/* The requests of the trial, on a socket pair with one byte to read at pair[0]. */
+static int takt__trial_run(takt_uring *uring, const int *pair)
+{
+    int32_t results[TAKT__TRIAL_COUNT];
+    int rc;
+    memset(results, 0, sizeof results);
+    takt__trial_ask(uring, IORING_OP_NOP, -1, NULL, 0, 0, TAKT__TRIAL_NOP);
+    rc = takt__trial_wait(uring, results, 1u << TAKT__TRIAL_NOP);
+    if (rc < 0)
+        return rc;
+    takt__trial_ask(uring, IORING_OP_POLL_ADD, pair[0], NULL, 0, POLLIN, TAKT__TRIAL_POLL);
+    rc = takt__trial_wait(uring, results, 1u << TAKT__TRIAL_POLL);
+    if (rc < 0)
+        return rc;
+    takt__trial_ask(uring, IORING_OP_RECV, pair[0], uring->trial, 2, MSG_WAITALL,
+                    TAKT__TRIAL_RECV);
+    takt__trial_ask(uring, IORING_OP_ASYNC_CANCEL, -1, (void *)(uintptr_t)TAKT__TRIAL_RECV, 0, 0,
+                    TAKT__TRIAL_CANCEL);
+    rc = takt__trial_wait(uring, results, 1u << TAKT__TRIAL_RECV | 1u << TAKT__TRIAL_CANCEL);
+    if (rc < 0)
+        return rc;
+    if (results[TAKT__TRIAL_NOP] != 0 || !(results[TAKT__TRIAL_POLL] & POLLIN))
+        return -EIO;
+    if (results[TAKT__TRIAL_RECV] == 1)
+        uring->rungs |= TAKT_URING_NO_WAITALL; /* a cancel does not lose what had arrived */
+    else if (results[TAKT__TRIAL_RECV] != -ECANCELED && results[TAKT__TRIAL_RECV] != -EINTR)
+        return -EIO;
+    return 0;
+}
+
+/* Does this ring work? Some exist and do not. */
+static int takt__probe_trial(takt_uring *uring)
+{
+    int pair[2];
+    int rc;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+        return -errno;
+    rc = send(pair[1], "x", 1, MSG_NOSIGNAL) == 1 ? takt__trial_run(uring, pair) : -EIO;
+    close(pair[0]);
+    close(pair[1]);
+    uring->enters = 0;
+    uring->submitted = 0;
+    return rc;
+}
+
+/* Notes what was granted, and what follows from it. */
+static void takt__probe_grant(takt_uring *uring, uint32_t disable)
+{
+    const unsigned flags = uring->ring.flags;
+    if (flags & IORING_SETUP_SINGLE_ISSUER)
+        uring->rungs |= TAKT_URING_NO_SINGLE_ISSUER;
+    if (flags & IORING_SETUP_DEFER_TASKRUN)
+        uring->rungs |= TAKT_URING_NO_DEFER_TASKRUN;
+    if (flags & IORING_SETUP_COOP_TASKRUN)
+        uring->rungs |= TAKT_URING_NO_COOP_TASKRUN;
+    if (flags & IORING_SETUP_SUBMIT_ALL)
+        uring->rungs |= TAKT_URING_NO_SUBMIT_ALL;
+    if (uring->ring.features & IORING_FEAT_NO_IOWAIT && !(disable & TAKT_URING_NO_IOWAIT)) {
+        uring->rungs |= TAKT_URING_NO_IOWAIT;
+        uring->wait_flags = IORING_ENTER_NO_IOWAIT;
+    }
+    uring->rungs &= ~(disable & TAKT_URING_NO_WAITALL);
+    uring->recv_flags = uring->rungs & TAKT_URING_NO_WAITALL ? MSG_WAITALL : 0;
+    uring->send_flags = uring->recv_flags | MSG_NOSIGNAL;
+    if (!(disable & TAKT_URING_NO_REGISTERED_RING) &&
+        io_uring_register_ring_fd(&uring->ring) == 1) {
+        uring->rungs |= TAKT_URING_NO_REGISTERED_RING;
+        uring->enter_flags = IORING_ENTER_REGISTERED_RING;
+    }
+}
+
+static int takt__probe_memory(takt_uring *uring, const takt_uring_config *config,
+                              const takt_slots *slots)
+{
+    const unsigned entries = uring->ring.sq.ring_entries;
+    uring->slots = slots;
+    uring->parked_max = slots->count ? slots->count : 1;
+    uring->messages = (struct takt__uring_message *)TAKT_CALLOC(entries, sizeof *uring->messages);
+    uring->parked = (uint32_t *)TAKT_CALLOC(uring->parked_max, sizeof *uring->parked);
+    if (!uring->messages || !uring->parked)
+        return -ENOMEM;
+    for (unsigned i = 0; i < entries; i++)
+        uring->ring.sq.array[i] = i;
+    return takt_fds_init(&uring->fds, config->posix.fds_max, slots);
+}
+
+static void takt__ring_release(takt_uring *uring)
+{
+    io_uring_queue_exit(&uring->ring);
+    TAKT_FREE(uring->messages);
+    TAKT_FREE(uring->parked);
+    takt_fds_free(&uring->fds);
+    uring->messages = NULL;
+    uring->parked = NULL;
+    uring->on_ring = false;
+}
+
+static int takt__probe_start(takt_uring *uring, const takt_uring_config *config,
+                             const takt_slots *slots)
+{
+    const unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE |
+                            IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG;
+    int rc = takt__probe_setup(uring, config);
+    uring->setup_step = "io_uring_setup";
+    if (rc < 0)
+        return rc;
+    io_uring_ring_dontfork(&uring->ring); /* a child must not share the queues */
+    rc = (uring->ring.features & needed) == needed ? 0 : -EOPNOTSUPP;
+    if (rc == 0)
+        rc = takt__probe_memory(uring, config, slots);
+    if (rc == 0) {
+        uring->setup_step = "io_uring trial";
+        uring->dropped = *uring->ring.cq.koverflow;
+        rc = takt__probe_trial(uring);
+    }
+    if (rc < 0) {
+        takt__ring_release(uring);
+        return rc;
+    }
+    takt__probe_grant(uring, config->disable);
+    uring->on_ring = true;
+    return 0;
+}
+
+/* ==========================================================================
+ * >>encode-impl
+ * ======================================================================== */
+
+/* What the kernel gives back with the completion of the request that `op` has now. */
+static uint64_t takt__ring_key(const takt_op *op)
+{
+    const bool accepts = op->kind == TAKT_OP_ACCEPT && !(op->state & TAKT__RING_READINESS);
+    return takt_token_of(op) | (accepts ? TAKT__RING_KEY_ACCEPT : 0);
+}
+
+static bool takt__ring_reads(const takt_op *op)
+{
+    switch (op->kind) {
+    case TAKT_OP_CONNECT:
+    case TAKT_OP_DIAL:
+    case TAKT_OP_SEND:
+    case TAKT_OP_SENDTO:
+    case TAKT_OP_WRITE:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static void takt__encode_readiness(const takt_op *op, struct io_uring_sqe *sqe, uint64_t key)
+{
+    uint32_t events = takt__ring_reads(op) ? POLLIN : POLLOUT;
+    if (op->kind == TAKT_OP_READY)
+        events = op->bits;
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    events = events << 16 | events >> 16;
+#endif
+    takt__ring_fill(sqe, IORING_OP_POLL_ADD, op->fd, 0, NULL, 0, events, key);
+}
+
+static void takt__encode_accept(const takt_op *op, struct io_uring_sqe *sqe, uint64_t key)
+{
+    takt_addr *const peer = (takt_addr *)op->arg.ptr;
+    if (peer)
+        peer->len = sizeof peer->sockaddr;
+    takt__ring_fill(sqe, IORING_OP_ACCEPT, op->fd, peer ? (uintptr_t)&peer->len : 0,
+                    peer ? &peer->sockaddr : NULL, 0, SOCK_CLOEXEC | SOCK_NONBLOCK, key);
+}
+
+static void takt__encode_connect(const takt_op *op, struct io_uring_sqe *sqe, uint64_t key)
+{
+    const takt_addr *const to = (const takt_addr *)op->arg.ptr;
+    takt__ring_fill(sqe, IORING_OP_CONNECT, op->fd, to->len, &to->sockaddr, 0, 0, key);
+}
+
+/* The message of an entry, with one vector in it. */
+static struct msghdr *takt__encode_message(takt_uring *uring, const struct io_uring_sqe *sqe,
+                                           const struct iovec *iov, size_t count)
+{
+    enum { IOVECS = 1024 }; /* the kernel takes no more */
+    struct msghdr *const header = &uring->messages[sqe - uring->ring.sq.sqes].header;
+    memset(header, 0, sizeof *header);
+    header->msg_iov = (struct iovec *)(uintptr_t)iov;
+    header->msg_iovlen = count < IOVECS ? (unsigned)count : (unsigned)IOVECS;
+    return header;
+}
+
+/* send and recv of what is left. A vector that was begun goes on with the rest of the
+ * buffer that was reached, alone. */
+static void takt__encode_stream(takt_uring *uring, const takt_op *op, struct io_uring_sqe *sqe,
+                                uint64_t key)
+{
+    const bool sending = op->kind == TAKT_OP_SEND;
+    const int all = sending                      ? uring->send_flags
+                    : op->flags & TAKT_OP_ALL ? uring->recv_flags
+                                                 : 0;
+    const uint32_t bits = (op->bits & ~(uint32_t)MSG_DONTWAIT) | (uint32_t)all;
+    struct iovec part;
+    const struct iovec *rest;
+    size_t after;
+    if (!(op->flags & TAKT_OP_VECTOR)) {
+        takt__ring_fill(sqe, sending ? IORING_OP_SEND : IORING_OP_RECV, op->fd, 0,
+                        (char *)op->buf + op->arg.done, op->len - (size_t)op->arg.done, bits, key);
+        return;
+    }
+    after = takt__vector_left(op, &part, &rest);
+    if (after == 0 || part.iov_len < rest[-1].iov_len) {
+        takt__ring_fill(sqe, sending ? IORING_OP_SEND : IORING_OP_RECV, op->fd, 0, part.iov_base,
+                        part.iov_len, bits, key);
+        return;
+    }
+    takt__ring_fill(sqe, sending ? IORING_OP_SENDMSG : IORING_OP_RECVMSG, op->fd, 0,
+                    takt__encode_message(uring, sqe, rest - 1, after + 1), 1, bits, key);
+}
+
+static void takt__encode_sendto(takt_uring *uring, const takt_op *op, struct io_uring_sqe *sqe,
+                                uint64_t key)
+{
+    struct takt__uring_message *const message = &uring->messages[sqe - uring->ring.sq.sqes];
+    const takt_addr *const to = (const takt_addr *)op->arg.ptr;
+    struct msghdr *header;
+    if (!to) {
+        takt__ring_fill(sqe, IORING_OP_SEND, op->fd, 0, op->buf, op->len, MSG_NOSIGNAL, key);
+        return;
+    }
+    header = takt__encode_message(uring, sqe, &message->piece, 1);
+    message->piece.iov_base = op->buf;
+    message->piece.iov_len = takt__clamp(op->len);
+    header->msg_name = takt__sockaddr(to);
+    header->msg_namelen = to->len;
+    takt__ring_fill(sqe, IORING_OP_SENDMSG, op->fd, 0, header, 1, MSG_NOSIGNAL, key);
+}
+
+static void takt__encode_file(const takt_op *op, struct io_uring_sqe *sqe, uint64_t key)
+{
+    const uint64_t offset = op->arg.offset < 0 ? UINT64_MAX : (uint64_t)op->arg.offset;
+    takt__ring_fill(sqe, op->kind == TAKT_OP_READ ? IORING_OP_READ : IORING_OP_WRITE, op->fd,
+                    offset, op->buf, op->len, 0, key);
+}
+
+/* Writes the request that `op` needs next. It is the kernel's from here on. */
+static void takt__ring_encode(takt_uring *uring, takt_op *op, struct io_uring_sqe *sqe)
+{
+    const uint64_t key = takt__ring_key(op);
+    takt__ring_set(op, TAKT__RING_KERNEL);
+    uring->in_flight++;
+    if (op->state & TAKT__RING_READINESS) {
+        takt__encode_readiness(op, sqe, key);
+        return;
+    }
+    switch (op->kind) {
+    case TAKT_OP_RECV:
+    case TAKT_OP_SEND:
+        takt__encode_stream(uring, op, sqe, key);
+        break;
+    case TAKT_OP_SENDTO:
+        takt__encode_sendto(uring, op, sqe, key);
+        break;
+    case TAKT_OP_ACCEPT:
+        takt__encode_accept(op, sqe, key);
+        break;
+    case TAKT_OP_CONNECT:
+    case TAKT_OP_DIAL:
+        takt__encode_connect(op, sqe, key);
+        break;
+    case TAKT_OP_READ:
+    case TAKT_OP_WRITE:
+        takt__encode_file(op, sqe, key);
+        break;
+    default:
+        takt__ring_fill(sqe, IORING_OP_NOP, -1, 0, NULL, 0, 0, key);
+        break;
+    }
+}
+
+/* ==========================================================================
+ * >>complete-impl
+ * ======================================================================== */
+
+static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result);
+
+/* -- the line of ops that found the queue full ---------------------------- */
+
+static uint32_t *takt__parked_at(const takt_uring *uring, uint32_t i)
+{
+    const uint64_t place = (uint64_t)uring->parked_first + i;
+    return &uring->parked[place % uring->parked_max];
+}
+
+static void takt__ring_park(takt_uring *uring, takt_op *op)
+{
+    if (uring->parked_count == uring->parked_max) { /* more ops than the slots at init */
+        takt__ring_finish(uring, op, -EAGAIN);
+        return;
+    }
+    takt__ring_set(op, TAKT__RING_PARKED);
+    *takt__parked_at(uring, uring->parked_count++) = ((takt_slot *)(void *)op)->index;
+}
+
+static void takt__ring_unpark(takt_uring *uring, takt_op *op)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < uring->parked_count; i++) {
+        const uint32_t index = *takt__parked_at(uring, i);
+        if (index != ((takt_slot *)(void *)op)->index)
+            *takt__parked_at(uring, kept++) = index;
+    }
+    uring->parked_count = kept;
+    takt__ring_clear(op, TAKT__RING_PARKED);
+}
+
+/* Hands `op` to the kernel, or puts it in line behind those that came before. */
+static void takt__ring_place(takt_uring *uring, takt_op *op)
+{
+    struct io_uring_sqe *const sqe =
+        TAKT__LIKELY(!uring->parked_count) ? takt__ring_sqe(uring) : NULL;
+    if (TAKT__LIKELY(sqe != NULL))
+        takt__ring_encode(uring, op, sqe);
+    else
+        takt__ring_park(uring, op);
+}
+
+/* -- the end of an op ------------------------------------------------------ */
+
+/* Fills the next completion. */
+static void takt__ring_hand(takt_uring *uring, takt_op *op)
+{
+    takt_completion *const completion = &uring->out[uring->out_count++];
+    completion->token = takt_token_of(op);
+    completion->value = op->result;
+    completion->error = op->result < 0 ? (int32_t)op->result : 0;
+    completion->flags = uring->cqe_flags;
+    completion->payload = NULL;
+    op->state = 0;
+    op->next = NULL;
+}
+
+/* A descriptor beyond the table could not be served. */
+static int64_t takt__ring_opened(const takt_uring *uring, int64_t fd)
+{
+    if (fd < uring->fds.count)
+        return fd;
+    close((int)fd);
+    return -EMFILE;
+}
+
+/* What accept and dial have beside their result. */
+static int64_t takt__ring_settle(const takt_uring *uring, takt_op *op, int64_t result)
+{
+    const int fd = op->fd;
+    if (op->kind == TAKT_OP_ACCEPT) {
+        takt_addr *const peer = (takt_addr *)op->arg.ptr;
+        if (peer && result < 0)
+            peer->len = 0;
+        else if (peer && peer->len > sizeof peer->sockaddr)
+            peer->len = sizeof peer->sockaddr;
+        return takt__ring_opened(uring, result);
+    }
+    if (op->kind != TAKT_OP_DIAL || fd < 0)
+        return result;
+    if (result == 0 && takt__met_itself(fd, (const takt_addr *)op->arg.ptr))
+        result = TAKT_ESELF;
+    if (result == 0)
+        return fd;
+    close(fd);
+    op->fd = -1;
+    return result;
+}
+
+/* `op` is over, with `result`. If a close waited for that, it acts. */
+static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result)
+{
+    takt_op *closer = NULL;
+    if (op->state & TAKT__RING_ENTERED)
+        closer = takt_fds_leave(&uring->fds, op);
+    if (op->kind == TAKT_OP_ACCEPT || op->kind == TAKT_OP_DIAL)
+        result = takt__ring_settle(uring, op, result);
+    op->result = result;
+    op->state = TAKT__RING_DONE;
+    op->next = NULL;
+    if (TAKT__LIKELY(uring->out_count < uring->out_max && !uring->done_first)) {
+        takt__ring_hand(uring, op);
+    } else {
+        if (uring->done_first)
+            uring->done_last->next = op;
+        else
+            uring->done_first = op;
+        uring->done_last = op;
+    }
+    if (TAKT__UNLIKELY(closer != NULL)) {
+        const int rc = close(closer->fd);
+        takt__ring_finish(uring, closer, rc < 0 && errno != EINTR ? -errno : 0);
+    }
+}
+
+/* True if somebody wanted an early end of `op`. */
+static bool takt__ring_stopped(const takt_op *op)
+{
+    return (op->state & (TAKT__RING_CANCELLED | TAKT__RING_CLOSED)) != 0;
+}
+
+static int takt__ring_stop_code(const takt_op *op)
+{
+    return op->state & TAKT__RING_CANCELLED ? TAKT_ECANCELED : TAKT_ECLOSED;
+}
+
+/* Asks for readiness, and does the op again after that. */
+static void takt__ring_wait_ready(takt_uring *uring, takt_op *op)
+{
+    takt__ring_set(op, TAKT__RING_READINESS);
+    takt__ring_place(uring, op);
+}
+
+/* A request of `op` has failed: again, or the end. */
+static void takt__ring_failed(takt_uring *uring, takt_op *op, int error)
+{
+    const bool connects = op->kind == TAKT_OP_CONNECT || op->kind == TAKT_OP_DIAL;
+    if (takt__ring_stopped(op)) {
+        const bool stop = error == -ECANCELED || error == -EINTR || error == -EAGAIN;
+        takt__ring_finish(uring, op, stop ? takt__ring_stop_code(op) : error);
+        return;
+    }
+    switch (error) {
+    case -ECANCELED: /* by nobody: the kernel had no worker, or the thread is ending */
+        takt__ring_finish(uring, op, -EAGAIN);
+        break;
+    case -EINPROGRESS:
+    case -EINTR:
+        if (connects)
+            takt__ring_wait_ready(uring, op);
+        else if (error == -EINTR)
+            takt__ring_place(uring, op);
+        else
+            takt__ring_finish(uring, op, error);
+        break;
+    case -EAGAIN:
+        if (!connects && op->kind != TAKT_OP_NOP) {
+            takt__ring_wait_ready(uring, op);
+            break;
+        }
+        takt__ring_finish(uring, op, error);
+        break;
+    default:
+        takt__ring_finish(uring, op, error);
+        break;
+    }
+}
+
+/* Part of what shall be done in full. */
+static void takt__ring_progress(takt_uring *uring, takt_op *op, int res)
+{
+    uint64_t bytes;
+    op->arg.done += (unsigned)res;
+    bytes = takt__op_bytes(op);
+    if (op->arg.done >= bytes)
+        takt__ring_finish(uring, op, (int64_t)bytes);
+    else if (res == 0)
+        takt__ring_finish(uring, op, op->kind == TAKT_OP_SEND ? -EPIPE : TAKT_ETRUNCATED);
+    else if (takt__ring_stopped(op))
+        takt__ring_finish(uring, op, takt__ring_stop_code(op));
+    else
+        takt__ring_place(uring, op);
+}
+
+static void takt__ring_stand_in_line(takt_uring *uring, takt_op *op)
+{
+    takt__ring_set(op, TAKT__RING_NO_BUFFER);
+    takt__bufs_wait((takt_bufs *)op->arg.ptr, op, &uring->starved);
+}
+
+/* There is data for a lease: now, and only now, it takes a buffer. */
+static void takt__ring_lease(takt_uring *uring, takt_op *op)
+{
+    takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
+    unsigned char *data = takt_bufs_take(bufs);
+    int64_t n;
+    if (!data) {
+        takt__ring_stand_in_line(uring, op);
+        return;
+    }
+    n = takt__answer(recv(op->fd, data, takt__clamp(bufs->size), MSG_DONTWAIT));
+    if (n > 0) {
+        *(unsigned char **)op->buf = data;
+        takt__ring_finish(uring, op, n);
+        return;
+    }
+    takt_bufs_put(bufs, &data);
+    if (n == 0)
+        takt__ring_finish(uring, op, 0);
+    else if (n == -EAGAIN || n == -EINTR)
+        takt__ring_wait_ready(uring, op);
+    else
+        takt__ring_finish(uring, op, n);
+}
+
+/* The descriptor of `op` is ready: what can be done at once, is. */
+static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
+{
+    int64_t result;
+    if (op->kind == TAKT_OP_READY) {
+        takt__ring_finish(uring, op, events);
+        return;
+    }
+    if (takt__ring_stopped(op)) {
+        takt__ring_finish(uring, op, takt__ring_stop_code(op));
+        return;
+    }
+    switch (op->kind) {
+    case TAKT_OP_LEASE:
+        if (((const takt_bufs *)op->arg.ptr)->waiting)
+            takt__ring_stand_in_line(uring, op); /* behind those that came before */
+        else
+            takt__ring_lease(uring, op);
+        return;
+    case TAKT_OP_RECVFROM:
+        result = takt__try_datagram(op, false);
+        break;
+    case TAKT_OP_SIGNAL:
+        result = takt__read_signal(op->fd);
+        break;
+    case TAKT_OP_CONNECT:
+    case TAKT_OP_DIAL:
+        result = takt__try_connected(op);
+        break;
+    default: /* it was tried before, and had to wait */
+        takt__ring_place(uring, op);
+        return;
+    }
+    if (result == -EAGAIN || result == -EINTR)
+        takt__ring_wait_ready(uring, op);
+    else
+        takt__ring_finish(uring, op, result);
+}
+
+/* -- completions ----------------------------------------------------------- */
+
+static void takt__ring_cancel_ended(takt_uring *uring, uint64_t key, int res);
+
+/* A completion that nobody waits for. What it may carry must not be lost, and what is in
+ * use must not be closed for it. */
+static void takt__ring_stale(takt_uring *uring, uint64_t key, int res)
+{
+    const takt_fd *entry;
+    uring->stale++;
+    if (!(key & TAKT__RING_KEY_ACCEPT) || res < 0)
+        return;
+    entry = res < uring->fds.count ? &uring->fds.at[res] : NULL;
+    if (!entry || (!entry->reader && !entry->writer && !entry->closer))
+        close(res);
+}
+
+/* One completion of the kernel. */
+static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsigned flags)
+{
+    takt_slot *slot;
+    takt_op *op;
+    if (TAKT__UNLIKELY(key & TAKT__RING_KEY_CANCEL)) {
+        takt__ring_cancel_ended(uring, key, res);
+        return;
+    }
+    slot = takt_slot_find(uring->slots, key & ~TAKT__RING_KEY_BITS);
+    op = slot ? &slot->op : NULL;
+    if (TAKT__UNLIKELY(!op || !(op->state & TAKT__RING_KERNEL) || key != takt__ring_key(op) ||
+                       flags & IORING_CQE_F_MORE)) {
+        takt__ring_stale(uring, key, res);
+        return;
+    }
+    uring->in_flight--;
+    uring->cqe_flags = flags;
+    takt__ring_clear(op, TAKT__RING_KERNEL);
+    if (TAKT__UNLIKELY(op->state & TAKT__RING_CANCEL_DUE)) {
+        takt__ring_clear(op, TAKT__RING_CANCEL_DUE);
+        uring->cancels_due--;
+    }
+    if (op->state & TAKT__RING_READINESS) {
+        takt__ring_clear(op, TAKT__RING_READINESS);
+        if (res == -EINTR && !takt__ring_stopped(op))
+            takt__ring_wait_ready(uring, op);
+        else if (res < 0)
+            takt__ring_failed(uring, op, res);
+        else
+            takt__ring_ready(uring, op, res);
+    } else if (TAKT__UNLIKELY(res < 0)) {
+        takt__ring_failed(uring, op, res);
+    } else if (op->flags & TAKT_OP_ALL) {
+        takt__ring_progress(uring, op, res);
+    } else {
+        takt__ring_finish(uring, op, res);
+    }
+}
+
+/* Reads completions while there is room for what they finish. */
+static void takt__ring_reap(takt_uring *uring)
+{
+    struct io_uring_cq *const cq = &uring->ring.cq;
+    const unsigned tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
+    unsigned head = *cq->khead;
+    while (head != tail && uring->out_count < uring->out_max) {
+        const struct io_uring_cqe *const cqe = &cq->cqes[head++ & cq->ring_mask];
+        takt__ring_complete(uring, cqe->user_data, cqe->res, cqe->flags);
+    }
+    __atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
+    uring->cqe_flags = 0;
+}
+
+/* ==========================================================================
+ * >>cancel-impl
+ *
+ * A cancel is a request of its own. Its completion says nothing about the op, but
+ * one thing: that the op was not found while it changes its state in the kernel.
+ * Then it is repeated.
+ * ======================================================================== */
+
+static void takt__ring_ask_cancel(takt_uring *uring, takt_op *op)
+{
+    struct io_uring_sqe *const sqe = takt__ring_sqe(uring);
+    takt__ring_set(op, TAKT__RING_ASKED);
+    if (!sqe) {
+        takt__ring_set(op, TAKT__RING_CANCEL_DUE);
+        uring->cancels_due++;
+        return;
+    }
+    takt__ring_fill(sqe, IORING_OP_ASYNC_CANCEL, -1, 0, (void *)(uintptr_t)takt__ring_key(op), 0,
+                    0, takt_token_of(op) | TAKT__RING_KEY_CANCEL);
+}
+
+static void takt__ring_cancel_ended(takt_uring *uring, uint64_t key, int res)
+{
+    takt_slot *const slot = takt_slot_find(uring->slots, key & ~TAKT__RING_KEY_BITS);
+    takt_op *const op = slot ? &slot->op : NULL;
+    if (res != -ENOENT || !op || !(op->state & TAKT__RING_KERNEL) ||
+        (op->state & (TAKT__RING_ASKED | TAKT__RING_CANCEL_DUE)) != TAKT__RING_ASKED ||
+        op->state >= TAKT__RING_TRIES)
+        return;
+    op->state = (uint16_t)(op->state + TAKT__RING_TRY);
+    takt__ring_ask_cancel(uring, op);
+}
+
+/* Ends `op` early, for one of the two reasons in takt__ring_stopped(). */
+static void takt__ring_stop(takt_uring *uring, takt_op *op, unsigned why)
+{
+    takt__ring_set(op, why);
+    if (op->state & TAKT__RING_PARKED) {
+        takt__ring_unpark(uring, op);
+        takt__ring_finish(uring, op, takt__ring_stop_code(op));
+    } else if (op->state & TAKT__RING_NO_BUFFER) {
+        takt__bufs_leave((takt_bufs *)op->arg.ptr, op);
+        takt__ring_finish(uring, op, takt__ring_stop_code(op));
+    } else if (op->state & TAKT__RING_KERNEL && !(op->state & TAKT__RING_ASKED)) {
+        takt__ring_ask_cancel(uring, op);
+    }
+}
+
+void takt_uring_cancel(takt_uring *uring, takt_op *op)
+{
+    if (TAKT__UNLIKELY(!uring->on_ring)) {
+        takt_posix_cancel(&uring->posix, op);
+        return;
+    }
+    if (op->state & (TAKT__RING_KERNEL | TAKT__RING_PARKED | TAKT__RING_NO_BUFFER))
+        takt__ring_stop(uring, op, TAKT__RING_CANCELLED);
+}
+
+/* The cancels that found the queue full. That is rare enough to look at every slot. */
+static void takt__ring_cancels_due(takt_uring *uring)
+{
+    for (uint32_t i = 0; i < uring->slots->count && uring->cancels_due; i++) {
+        takt_op *const op = &takt_slot_at(uring->slots, i)->op;
+        if (!(op->state & TAKT__RING_CANCEL_DUE))
+            continue;
+        takt__ring_clear(op, TAKT__RING_CANCEL_DUE);
+        uring->cancels_due--;
+        takt__ring_ask_cancel(uring, op);
+        if (op->state & TAKT__RING_CANCEL_DUE)
+            return;
+    }
+}
+
+/* -- submit ---------------------------------------------------------------- */
+
+/* Ends what is in flight on the descriptor; the last to leave lets the close act. */
+static int takt__ring_close(takt_uring *uring, takt_op *op)
+{
+    takt_op *reader, *writer;
+    int rc = op->fd < 0 ? -EMFILE : takt_fds_enter(&uring->fds, op);
+    if (rc == -EMFILE) { /* none, or beyond the table: nothing can be in flight on it */
+        rc = op->fd < 0 ? 0 : close(op->fd);
+        takt__ring_finish(uring, op, takt__answer(rc));
+        return 0;
+    }
+    if (rc < 0)
+        return rc;
+    takt__ring_set(op, TAKT__RING_ENTERED);
+    reader = takt_fds_op(&uring->fds, uring->fds.at[op->fd].reader);
+    writer = takt_fds_op(&uring->fds, uring->fds.at[op->fd].writer);
+    if (!reader && !writer) {
+        rc = close(op->fd);
+        takt__ring_finish(uring, op, rc < 0 && errno != EINTR ? -errno : 0);
+        return 0;
+    }
+    if (reader)
+        takt__ring_stop(uring, reader, TAKT__RING_CLOSED);
+    while (writer) {
+        takt_op *const next = writer->next;
+        takt__ring_stop(uring, writer, TAKT__RING_CLOSED);
+        writer = next;
+    }
+    return 0;
+}
+
+/* Ops that are done in place, or begin so. */
+static int takt__ring_submit_rare(takt_uring *uring, takt_op *op)
+{
+    int64_t rc;
+    switch (op->kind) {
+    case TAKT_OP_NOP:
+        takt__ring_place(uring, op);
+        return 0;
+    case TAKT_OP_CLOSE:
+        return takt__ring_close(uring, op);
+    case TAKT_OP_SHUTDOWN:
+        takt__ring_push(uring); /* what was sent before goes first */
+        takt__ring_finish(uring, op, takt__do_shutdown(op));
+        return 0;
+    case TAKT_OP_DIAL:
+        op->fd = -1;
+        rc = takt__make_socket(takt__family((const takt_addr *)op->arg.ptr), SOCK_STREAM, 0);
+        if (rc < 0)
+            return (int)rc;
+        op->fd = (int32_t)rc;
+        rc = takt_fds_enter(&uring->fds, op);
+        if (rc < 0) {
+            close(op->fd);
+            op->fd = -1;
+            return (int)rc;
+        }
+        takt__ring_set(op, TAKT__RING_ENTERED);
+        takt__ring_place(uring, op);
+        return 0;
+    default:
+        return -ENOTSUP;
+    }
+}
+
+int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+{
+    unsigned state = TAKT__RING_ENTERED;
+    bool empty = false;
+    int rc;
+    if (TAKT__UNLIKELY(!uring->on_ring))
+        return takt_posix_submit(&uring->posix, op, token);
+    op->state = 0;
+    op->next = NULL;
+    if (TAKT__UNLIKELY(uring->fatal && op->kind != TAKT_OP_CLOSE))
+        return uring->fatal;
+    switch (op->kind) {
+    case TAKT_OP_RECV:
+    case TAKT_OP_SEND:
+        op->arg.done = 0;
+        empty = op->len == 0 || (op->flags & TAKT_OP_VECTOR && takt__op_bytes(op) == 0);
+        break;
+    case TAKT_OP_READ:
+        empty = op->len == 0;
+        break;
+    case TAKT_OP_RECVFROM:
+    case TAKT_OP_LEASE:
+    case TAKT_OP_READY:
+    case TAKT_OP_SIGNAL:
+        state |= TAKT__RING_READINESS;
+        break;
+    case TAKT_OP_ACCEPT:
+    case TAKT_OP_CONNECT:
+    case TAKT_OP_SENDTO:
+    case TAKT_OP_WRITE:
+        break;
+    default:
+        return takt__ring_submit_rare(uring, op);
+    }
+    rc = takt_fds_enter(&uring->fds, op);
+    if (TAKT__UNLIKELY(rc < 0))
+        return rc;
+    op->state = (uint16_t)state;
+    if (TAKT__UNLIKELY(empty))
+        takt__ring_finish(uring, op, 0); /* no request of none: it may wait, or read as an end */
+    else
+        takt__ring_place(uring, op);
+    return 0;
+}
+
+/* -- poll ------------------------------------------------------------------ */
+
+/* What was left over: completions without a caller, ops without a buffer or an entry. */
+static void takt__ring_catch_up(takt_uring *uring)
+{
+    struct io_uring_sqe *sqe;
+    takt_op *op;
+    while (uring->done_first && uring->out_count < uring->out_max) {
+        op = uring->done_first;
+        uring->done_first = op->next;
+        takt__ring_hand(uring, op);
+    }
+    while (uring->starved && (op = takt__bufs_serve(&uring->starved)) != NULL) {
+        takt__ring_clear(op, TAKT__RING_NO_BUFFER);
+        takt__ring_lease(uring, op);
+    }
+    while (uring->parked_count && (sqe = takt__ring_sqe(uring)) != NULL) {
+        op = &takt_slot_at(uring->slots, *takt__parked_at(uring, 0))->op;
+        uring->parked_first = (uring->parked_first + 1) % uring->parked_max;
+        uring->parked_count--;
+        takt__ring_clear(op, TAKT__RING_PARKED);
+        takt__ring_encode(uring, op, sqe);
+    }
+    if (uring->cancels_due)
+        takt__ring_cancels_due(uring);
+}
+
+/* Enters the kernel if that can bring anything. */
+static void takt__ring_turn(takt_uring *uring, takt_ns wait)
+{
+    const unsigned submit = takt__ring_unsubmitted(uring);
+    const unsigned hidden = takt__ring_hidden(uring);
+    int rc;
+    if (uring->out_count || takt__ring_unread(uring) || uring->fatal)
+        wait = 0;
+    if (TAKT__UNLIKELY((uring->parked_count || uring->cancels_due) && wait > TAKT_MS))
+        wait = TAKT_MS; /* the kernel is short of memory; it is asked again soon */
+    if (hidden & IORING_SQ_CQ_OVERFLOW)
+        uring->overflow++;
+    if ((!submit && !hidden && wait <= 0) || uring->fatal)
+        return;
+    rc = takt__ring_enter(uring, submit, wait, IORING_ENTER_GETEVENTS);
+    if (TAKT__UNLIKELY((rc == -EAGAIN || rc == -EBUSY) && wait > 0 && !takt__ring_unread(uring)))
+        takt__ring_enter(uring, 0, wait < TAKT_MS ? wait : TAKT_MS, IORING_ENTER_GETEVENTS);
+    if (TAKT__UNLIKELY(*uring->ring.cq.koverflow != uring->dropped))
+        uring->fatal = -EBADR; /* completions are lost: nobody can tell whose */
+}
+
+int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
+{
+    int count;
+    if (TAKT__UNLIKELY(!uring->on_ring))
+        return takt_posix_poll(&uring->posix, done, max, wait);
+    uring->out = done;
+    uring->out_count = 0;
+    uring->out_max = max;
+    if (uring->done_first || uring->starved || uring->parked_count || uring->cancels_due)
+        takt__ring_catch_up(uring);
+    takt__ring_turn(uring, wait);
+    takt__ring_reap(uring);
+    count = uring->out_count;
+    uring->out_count = 0;
+    uring->out_max = 0;
+    return TAKT__LIKELY(count > 0 || !uring->fatal) ? count : uring->fatal;
+}
+
+void takt_uring_flush(takt_uring *uring)
+{
+    if (!uring->on_ring) {
+        takt_posix_flush(&uring->posix);
+        return;
+    }
+    if (uring->parked_count || uring->cancels_due)
+        takt__ring_catch_up(uring);
+    takt__ring_push(uring);
+}
+
+bool takt_uring_busy(takt_uring *uring)
+{
+    if (!uring->on_ring)
+        return takt_posix_busy(&uring->posix);
+    return uring->done_first || uring->parked_count || uring->cancels_due ||
+           takt__ring_unsubmitted(uring) || takt__ring_unread(uring) ||
+           takt__ring_hidden(uring) || takt__bufs_can_serve(uring->starved);
+}
+
+int64_t takt_uring_call(takt_uring *uring, takt_op *op)
+{
+    int64_t result;
+    if (!uring->on_ring)
+        return takt_posix_call(&uring->posix, op);
+    result = takt__net_call(op);
+    if (op->kind == TAKT_OP_SOCKET || op->kind == TAKT_OP_SIGNALS)
+        result = takt__ring_opened(uring, result);
+    return result;
+}
+
+int takt_uring_fd(takt_uring *uring)
+{
+    return uring->on_ring ? uring->ring.ring_fd : takt_posix_fd(&uring->posix);
+}
+
+/* -- the beginning and the end --------------------------------------------- */
+
+int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots)
+{
+    takt_uring_config defaults;
+    memset(&defaults, 0, sizeof defaults);
+    if (!config)
+        config = &defaults;
+    memset(uring, 0, sizeof *uring);
+    uring->posix.epoll = -1; /* for a free after a failure */
+    if (config->mode != TAKT_URING_NEVER) {
+        const int rc = takt__probe_start(uring, config, slots);
+        if (rc == 0)
+            return 0;
+        uring->setup_error = rc;
+        if (config->mode == TAKT_URING_ONLY)
+            return rc;
+    }
+    return takt_posix_init(&uring->posix, &config->posix, slots);
+}
+
+/* Nothing should be in flight any more. If something is, the kernel still writes into
+ * memory that is about to go, also after the ring is gone: so it is ended and waited for. */
+static void takt__ring_drain(takt_uring *uring)
+{
+    enum { BATCH = 32 };
+    takt_completion done[BATCH];
+    const takt_ns limit = takt_uring_now(uring) + TAKT_SEC;
+    for (uint32_t i = 0; i < uring->slots->count; i++)
+        takt_uring_cancel(uring, &takt_slot_at(uring->slots, i)->op);
+    while ((uring->in_flight || uring->done_first) && takt_uring_now(uring) < limit) {
+        const int count = takt_uring_poll(uring, done, BATCH, 50 * TAKT_MS);
+        if (count < 0)
+            break;
+        for (int i = 0; i < count; i++) {
+            const int kind = takt_slot_at(uring->slots, (uint32_t)done[i].token)->op.kind;
+            if ((kind == TAKT_OP_ACCEPT || kind == TAKT_OP_DIAL) && done[i].value >= 0)
+                close((int)done[i].value);
+        }
+    }
+    if (uring->in_flight)
+        TAKT_LOG("takt_uring_free: operations are still in flight after a second");
+}
+
+void takt_uring_free(takt_uring *uring)
+{
+    if (!uring->on_ring) {
+        takt_posix_free(&uring->posix);
+        return;
+    }
+    if (uring->in_flight || uring->done_first || uring->parked_count || uring->starved)
+        takt__ring_drain(uring);
+    takt__ring_release(uring);
+}
+
+#else /* TAKT_NO_URING: the same functions, without a ring */
+
+int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots)
+{
+    takt_uring_config defaults;
+    memset(&defaults, 0, sizeof defaults);
+    if (!config)
+        config = &defaults;
+    memset(uring, 0, sizeof *uring);
+    uring->posix.epoll = -1; /* for a free after a failure */
+    uring->setup_error = config->mode == TAKT_URING_NEVER ? 0 : -ENOSYS;
+    uring->setup_step = "TAKT_NO_URING";
+    if (config->mode == TAKT_URING_ONLY)
+        return -ENOSYS;
+    return takt_posix_init(&uring->posix, &config->posix, slots);
+}
+
+void takt_uring_free(takt_uring *uring)
+{
+    takt_posix_free(&uring->posix);
+}
+
+int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+{
+    return takt_posix_submit(&uring->posix, op, token);
+}
+
+void takt_uring_cancel(takt_uring *uring, takt_op *op)
+{
+    takt_posix_cancel(&uring->posix, op);
+}
+
+int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
+{
+    return takt_posix_poll(&uring->posix, done, max, wait);
+}
+
+void takt_uring_flush(takt_uring *uring)
+{
+    takt_posix_flush(&uring->posix);
+}
+
+bool takt_uring_busy(takt_uring *uring)
+{
+    return takt_posix_busy(&uring->posix);
+}
+
+int takt_uring_fd(takt_uring *uring)
+{
+    return takt_posix_fd(&uring->posix);
+}
+
+int64_t takt_uring_call(takt_uring *uring, takt_op *op)
+{
+    return takt_posix_call(&uring->posix, op);
+}
+
+#endif /* TAKT_NO_URING */
+
+takt_ns takt_uring_now(takt_uring *uring)
+{
+    struct timespec ts;
+    (void)uring;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (takt_ns)ts.tv_sec * TAKT_SEC + ts.tv_nsec;
+}
+
+/* ==========================================================================
+ * >>doctor-impl
+ * ======================================================================== */
+
+const char *takt_uring_name(const takt_uring *uring)
+{
+    return uring->on_ring ? "io_uring" : takt_posix_name(&uring->posix);
+}
+
+/* error, what stands behind it and what to do. */
+#define TAKT__URING_ADVICE(X)                                                                   \
+    X(ENOSYS, "this kernel has none, or a seccomp profile hides it; Linux 5.11 or newer has it") \
+    X(EPERM, "forbidden by a seccomp profile or by sysctl kernel.io_uring_disabled; "           \
+             "allow it to use io_uring")                                                        \
+    X(EACCES, "forbidden by a security policy; allow it to use io_uring")                       \
+    X(EINVAL, "this kernel knows none of the ways to set it up; Linux 5.11 or newer does")      \
+    X(EOPNOTSUPP, "this kernel's io_uring lacks what is needed; Linux 5.11 or newer has it")    \
+    X(ENOMEM, "not enough memory may be locked; raise ulimit -l to use io_uring")               \
+    X(EMFILE, "no descriptor is free; raise ulimit -n")                                         \
+    X(ENFILE, "no descriptor is free in the whole system; raise sysctl fs.file-max")            \
+    X(ETIME, "it exists here, but requests do not end")                                         \
+    X(EIO, "it exists here, but does not do what it should")
+
+static const char *takt__doctor_name(int error)
+{
+    switch (-error) {
+#define TAKT__X(name, advice) \
+    case name:                \
+        return #name;
+        TAKT__URING_ADVICE(TAKT__X)
+#undef TAKT__X
+    default:
+        return NULL;
+    }
+}
+
+static const char *takt__doctor_advice(int error)
+{
+    switch (-error) {
+#define TAKT__X(name, advice) \
+    case name:                \
+        return advice;
+        TAKT__URING_ADVICE(TAKT__X)
+#undef TAKT__X
+    default:
+        return takt_strerror(error);
+    }
+}
+
+#ifndef TAKT_NO_URING
+static int takt__doctor_ring(const takt_uring *uring, char *text, size_t size)
+{
+    char words[160];
+    size_t len = 0;
+    words[0] = '\0';
+#define TAKT__X(name, bit, word, without)                                     \
+    if (uring->rungs & TAKT_URING_NO_##name && len + sizeof word < sizeof words) { \
+        memcpy(words + len, " " word, sizeof " " word);                       \
+        len += sizeof word;                                                   \
+    }
+    TAKT_URING_RUNGS(TAKT__X)
+#undef TAKT__X
+    return snprintf(text, size, "io_uring (%u entries, %u completions;%s)",
+                    uring->ring.sq.ring_entries, uring->ring.cq.ring_entries,
+                    len ? words : " plain");
+}
+#endif
+
+int takt_uring_describe(const takt_uring *uring, char *text, size_t size)
+{
+    const int error = uring->setup_error;
+    const char *const runs = uring->posix.fds.at ? takt_uring_name(uring) : "nothing";
+    const char *const name = takt__doctor_name(error);
+    char number[16];
+#ifndef TAKT_NO_URING
+    if (uring->on_ring)
+        return takt__doctor_ring(uring, text, size);
+#endif
+    if (error == 0)
+        return snprintf(text, size, "%s (io_uring was not asked for)", runs);
+    snprintf(number, sizeof number, "%d", error);
+    return snprintf(text, size, "%s (%s: %s, %s)", runs, uring->setup_step,
+                    name ? name : number, takt__doctor_advice(error));
+}
+
+/* The bit of a rung's word, or 0. */
+static uint32_t takt__doctor_rung(const char *word, size_t len)
+{
+#define TAKT__X(name, bit, text, without)                            \
+    if (len == sizeof text - 1 && memcmp(word, text, len) == 0)      \
+        return bit;
+    TAKT_URING_RUNGS(TAKT__X)
+#undef TAKT__X
+    return 0;
+}
+
+int takt_uring_config_from_env(takt_uring_config *config)
+{
+    const char *backend, *words;
+    if (getauxval(AT_SECURE))
+        return 0;
+    backend = getenv("TAKT_BACKEND");
+    words = getenv("TAKT_DISABLE");
+    if (!backend || strcmp(backend, "auto") == 0 || !*backend)
+        config->mode = TAKT_URING_AUTO;
+    else if (strcmp(backend, "uring") == 0)
+        config->mode = TAKT_URING_ONLY;
+    else if (strcmp(backend, "poll") == 0)
+        config->mode = TAKT_URING_NEVER;
+    else
+        return -EINVAL;
+    while (words && *words) {
+        const size_t len = strcspn(words, ",");
+        const uint32_t bit = takt__doctor_rung(words, len);
+        if (!bit && len)
+            return -EINVAL;
+        config->disable |= bit;
+        words += words[len] ? len + 1 : len;
+    }
+    return 0;
+}
+
+TAKT__EXTERN_C_END
+
+#endif /* TAKT_URING_IMPLEMENTED */
+#endif /* TAKT_IMPLEMENTATION */

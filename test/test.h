@@ -1,0 +1,90 @@
+/*
+ * test.h - what every test uses: EXPECT, traces, tests that are run by name.
+ *
+ * A test program lists its tests and calls RUN_TESTS. Each runs in the same process;
+ * `program NAME...` runs only those named. It prints a line for each that fails and
+ * closes with "N passed, N failed", or exits 77 if it cannot run here.
+ */
+#ifndef TEST_H
+#define TEST_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int test_failures; /* of the test that runs */
+static char test_trace[512];
+
+#define EXPECT(cond)                                                                         \
+    do {                                                                                     \
+        if (!(cond)) {                                                                       \
+            printf("%s:%d: expected %s\n", __FILE__, __LINE__, #cond);                       \
+            test_failures++;                                                                 \
+        }                                                                                    \
+    } while (0)
+
+/* Two integers that must be equal; both are printed. */
+#define EXPECT_EQ(a, b)                                                                      \
+    do {                                                                                     \
+        const long long test_a = (long long)(a), test_b = (long long)(b);                    \
+        if (test_a != test_b) {                                                              \
+            printf("%s:%d: expected %s == %s, but %lld != %lld\n", __FILE__, __LINE__, #a,   \
+                   #b, test_a, test_b);                                                      \
+            test_failures++;                                                                 \
+        }                                                                                    \
+    } while (0)
+
+/* The letters that were noted since the test began. */
+#define EXPECT_TRACE(text)                                                                   \
+    do {                                                                                     \
+        if (strcmp(test_trace, (text)) != 0) {                                               \
+            printf("%s:%d: expected the trace \"%s\", got \"%s\"\n", __FILE__, __LINE__,     \
+                   (text), test_trace);                                                      \
+            test_failures++;                                                                 \
+        }                                                                                    \
+    } while (0)
+
+static inline void note(const char *text)
+{
+    const size_t len = strlen(test_trace);
+    if (len + strlen(text) < sizeof test_trace)
+        strcpy(test_trace + len, text);
+}
+
+typedef struct test {
+    const char *name;
+    void (*run)(void);
+} test;
+
+static int test_wanted(const char *name, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], name) == 0)
+            return 1;
+    return argc == 1;
+}
+
+static inline int test_main(const test *tests, size_t count, int argc, char **argv)
+{
+    int passed = 0, failed = 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (size_t i = 0; i < count; i++) {
+        if (!test_wanted(tests[i].name, argc, argv))
+            continue;
+        test_failures = 0;
+        test_trace[0] = '\0';
+        tests[i].run();
+        if (test_failures)
+            printf("FAIL %s\n", tests[i].name);
+        failed += test_failures > 0;
+        passed += test_failures == 0;
+    }
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0;
+}
+
+#define TEST(name) {#name, name}
+#define RUN_TESTS(argc, argv, tests)                                                         \
+    test_main((tests), sizeof(tests) / sizeof(tests)[0], (argc), (argv))
+
+#endif
