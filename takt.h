@@ -490,8 +490,10 @@ TAKT__MUST_USE static inline takt_op takt_recvfrom(int fd, void *buf, size_t len
     return op;
 }
 
-/* Ends one direction or both: shutdown(2), `how` is SHUT_RD, SHUT_WR or
- * SHUT_RDWR. Result: 0. A socket that is no longer connected is a success. */
+enum { TAKT_SHUT_READ, TAKT_SHUT_WRITE, TAKT_SHUT_BOTH }; /* SHUT_RD, SHUT_WR, SHUT_RDWR */
+
+/* Ends one direction or both: shutdown(2). Result: 0. A socket that is no longer
+ * connected is a success. */
 TAKT__MUST_USE static inline takt_op takt_shutdown(int fd, int how)
 {
     takt_op op = takt__op(TAKT_OP_SHUTDOWN, fd, NULL, 0);
@@ -507,8 +509,10 @@ TAKT__MUST_USE static inline takt_op takt_close(int fd)
     return takt__op(TAKT_OP_CLOSE, fd, NULL, 0);
 }
 
-/* Suspends until `fd` is ready for one of `events`: POLLIN, POLLOUT. Result: the
- * events that hold, POLLERR and POLLHUP among them. */
+enum { TAKT_READABLE = 1, TAKT_WRITABLE = 4 }; /* POLLIN, POLLOUT */
+
+/* Suspends until `fd` is ready for one of `events`. Result: the events that hold,
+ * POLLERR and POLLHUP among them. */
 TAKT__MUST_USE static inline takt_op takt_ready(int fd, int events)
 {
     takt_op op = takt__op(TAKT_OP_READY, fd, NULL, 0);
@@ -601,6 +605,11 @@ unsigned char *takt_bufs_take(takt_bufs *bufs);
  * so that a loop and a defer may both do it. Any address inside the buffer will
  * do. 0, or TAKT_EBUFFER. */
 int takt_bufs_put(takt_bufs *bufs, unsigned char **data);
+
+#ifndef TAKT_NO_POSIX
+/* If no buffer is in use, gives their pages back to the system. */
+void takt_bufs_trim(takt_bufs *bufs);
+#endif
 
 /* ==========================================================================
  * >>backend - what a loop asks of the thing that performs operations
@@ -787,6 +796,10 @@ typedef struct takt_tcp {
 /* Applies `options` to `fd`; to a Unix socket, those that it knows. 0 or the first
  * error. */
 int takt_tcp_options(takt_frame *frame, int fd, const takt_tcp *options);
+
+/* From here on the close of `fd` sends a reset: the peer learns that what it got is not
+ * all. 0 or an error. */
+int takt_reset_on_close(takt_frame *frame, int fd);
 
 /* A descriptor for takt_signal(), which from here on takes the place of the usual
  * action of these signals. `mask`: 1u << number, or'ed. They are blocked in the
@@ -2190,7 +2203,7 @@ static inline int takt__direction(const takt_op *op)
     const int direction = directions[op->kind];
     if (direction != TAKT__EITHER)
         return direction;
-    return op->bits & 1 /* POLLIN, everywhere */ ? TAKT__READER : TAKT__WRITER;
+    return op->bits & TAKT_READABLE ? TAKT__READER : TAKT__WRITER;
 }
 
 /* ==========================================================================
@@ -2437,6 +2450,7 @@ takt_op *takt_fds_leave(takt_fds *fds, takt_op *op)
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -2460,6 +2474,25 @@ takt_op *takt_fds_leave(takt_fds *fds, takt_op *op)
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0
 #endif
+
+void takt_bufs_trim(takt_bufs *bufs)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t first = ((uintptr_t)bufs->memory + page - 1) & ~(page - 1);
+    const uintptr_t last =
+        ((uintptr_t)bufs->memory + (size_t)bufs->fresh * bufs->size) & ~(page - 1);
+    if (bufs->in_use)
+        return;
+#if defined(MADV_DONTNEED)
+    if (last > first)
+        madvise((void *)first, last - first, MADV_DONTNEED);
+#else
+    (void)first;
+    (void)last;
+#endif
+    bufs->free = TAKT__NO_BUFFER;
+    bufs->fresh = 0;
+}
 
 int takt_fds_init(takt_fds *fds, int count, const takt_slots *slots)
 {
@@ -2897,6 +2930,15 @@ int takt_tcp_options(takt_frame *frame, int fd, const takt_tcp *options)
                       (options->user_timeout + TAKT_MS - 1) / TAKT_MS);
 #endif
     return rc;
+}
+
+int takt_reset_on_close(takt_frame *frame, int fd)
+{
+    struct linger linger = {1, 0};
+    takt_op op = takt__op(TAKT_OP_SETOPT, fd, &linger, sizeof linger);
+    op.bits = SO_LINGER;
+    op.extra = SOL_SOCKET;
+    return (int)takt__ask(frame, &op);
 }
 
 int takt_signals(takt_frame *frame, uint64_t mask)

@@ -69,7 +69,7 @@ TAKT__EXTERN_C_BEGIN
     X(WAITALL, 32, "waitall", "a long send or recv_all comes back for every part")        \
     X(REGISTERED_RING, 64, "registered_ring", "each call looks up the ring's descriptor")
 
-enum { /* takt_uring_config.disable, takt_uring.rungs */
+enum { /* takt_uring_config.disable */
 #define TAKT__X(name, bit, word, without) TAKT_URING_NO_##name = bit,
     TAKT_URING_RUNGS(TAKT__X)
 #undef TAKT__X
@@ -108,7 +108,7 @@ typedef struct takt_uring {
     bool on_ring;           /* false: the portable backend runs */
     int setup_error;        /* why the ring does not, or 0 */
     const char *setup_step; /* what failed with it */
-    uint32_t rungs;         /* those in use, by the bits of TAKT_URING_NO_... */
+    uint32_t rungs;         /* those in use; bits as in takt_uring_config.disable */
     uint64_t enters;        /* system calls */
     uint64_t submitted;     /* requests */
     uint64_t stale;         /* completions that nobody waited for */
@@ -138,7 +138,8 @@ typedef struct takt_uring {
 } takt_uring;
 
 /* The backend functions, as >>backend describes them. Init in the thread that
- * runs the loop: the ring serves no other. Init fails with the ring's error under
+ * runs the loop: the ring serves no other, and what uses it from elsewhere ends the
+ * loop. After fork(2) it is the parent's; the child must not touch it. Init fails with the ring's error under
  * TAKT_URING_ONLY, else with that of the portable backend, which was tried last;
  * `setup_error` tells the ring's. */
 int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots);
@@ -350,6 +351,12 @@ static void takt__ring_fill(struct io_uring_sqe *sqe, unsigned opcode, int fd, u
  * >>probe-impl
  * ======================================================================== */
 
+enum { /* takt_uring.rungs */
+#define TAKT__X(name, bit, word, without) TAKT__RUNG_##name = bit,
+    TAKT_URING_RUNGS(TAKT__X)
+#undef TAKT__X
+};
+
 enum { /* the user_data of the trial's requests, and the bit under which each is seen */
     TAKT__TRIAL_NOP,
     TAKT__TRIAL_POLL,
@@ -476,7 +483,7 @@ static int takt__trial_run(takt_uring *uring, const int *pair)
     if (results[TAKT__TRIAL_NOP] != 0 || !(results[TAKT__TRIAL_POLL] & POLLIN))
         return -EIO;
     if (results[TAKT__TRIAL_RECV] == 1)
-        uring->rungs |= TAKT_URING_NO_WAITALL; /* a cancel does not lose what had arrived */
+        uring->rungs |= TAKT__RUNG_WAITALL; /* a cancel does not lose what had arrived */
     else if (results[TAKT__TRIAL_RECV] != -ECANCELED && results[TAKT__TRIAL_RECV] != -EINTR)
         return -EIO;
     return 0;
@@ -502,23 +509,23 @@ static void takt__probe_grant(takt_uring *uring, uint32_t disable)
 {
     const unsigned flags = uring->ring.flags;
     if (flags & IORING_SETUP_SINGLE_ISSUER)
-        uring->rungs |= TAKT_URING_NO_SINGLE_ISSUER;
+        uring->rungs |= TAKT__RUNG_SINGLE_ISSUER;
     if (flags & IORING_SETUP_DEFER_TASKRUN)
-        uring->rungs |= TAKT_URING_NO_DEFER_TASKRUN;
+        uring->rungs |= TAKT__RUNG_DEFER_TASKRUN;
     if (flags & IORING_SETUP_COOP_TASKRUN)
-        uring->rungs |= TAKT_URING_NO_COOP_TASKRUN;
+        uring->rungs |= TAKT__RUNG_COOP_TASKRUN;
     if (flags & IORING_SETUP_SUBMIT_ALL)
-        uring->rungs |= TAKT_URING_NO_SUBMIT_ALL;
+        uring->rungs |= TAKT__RUNG_SUBMIT_ALL;
     if (uring->ring.features & IORING_FEAT_NO_IOWAIT && !(disable & TAKT_URING_NO_IOWAIT)) {
-        uring->rungs |= TAKT_URING_NO_IOWAIT;
+        uring->rungs |= TAKT__RUNG_IOWAIT;
         uring->wait_flags = IORING_ENTER_NO_IOWAIT;
     }
     uring->rungs &= ~(disable & TAKT_URING_NO_WAITALL);
-    uring->recv_flags = uring->rungs & TAKT_URING_NO_WAITALL ? MSG_WAITALL : 0;
+    uring->recv_flags = uring->rungs & TAKT__RUNG_WAITALL ? MSG_WAITALL : 0;
     uring->send_flags = uring->recv_flags | MSG_NOSIGNAL;
     if (!(disable & TAKT_URING_NO_REGISTERED_RING) &&
         io_uring_register_ring_fd(&uring->ring) == 1) {
-        uring->rungs |= TAKT_URING_NO_REGISTERED_RING;
+        uring->rungs |= TAKT__RUNG_REGISTERED_RING;
         uring->enter_flags = IORING_ENTER_REGISTERED_RING;
     }
 }
@@ -870,7 +877,8 @@ static void takt__ring_failed(takt_uring *uring, takt_op *op, int error)
 {
     const bool connects = op->kind == TAKT_OP_CONNECT || op->kind == TAKT_OP_DIAL;
     if (takt__ring_stopped(op)) {
-        const bool stop = error == -ECANCELED || error == -EINTR || error == -EAGAIN;
+        const bool stop = error == -ECANCELED || error == -EINTR || error == -EAGAIN ||
+                          error == -EINPROGRESS;
         takt__ring_finish(uring, op, stop ? takt__ring_stop_code(op) : error);
         return;
     }
@@ -1521,7 +1529,7 @@ static int takt__doctor_ring(const takt_uring *uring, char *text, size_t size)
     size_t len = 0;
     words[0] = '\0';
 #define TAKT__X(name, bit, word, without)                                     \
-    if (uring->rungs & TAKT_URING_NO_##name && len + sizeof word < sizeof words) { \
+    if (uring->rungs & TAKT__RUNG_##name && len + sizeof word < sizeof words) { \
         memcpy(words + len, " " word, sizeof " " word);                       \
         len += sizeof word;                                                   \
     }

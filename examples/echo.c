@@ -40,45 +40,6 @@ static TAKT_CORO(echo)
     TAKT_END;
 }
 
-/* -- server: accepts until it is told to stop ------------------------------- */
-
-struct server {
-    takt_frame frame;
-    const takt_addr *addr; /* in */
-    takt_bufs *bufs;       /* in */
-    int listener;
-    int fd;
-    takt_group connections;
-};
-
-static void say_ready(struct server *my)
-{
-    char text[TAKT_ADDR_TEXT];
-    takt_addr own;
-    takt_sockname(&my->frame, my->listener, &own);
-    fprintf(stderr, "echo: listening on %s\n", takt_addr_format(&own, text, sizeof text));
-}
-
-static TAKT_CORO(server)
-{
-    TAKT_BEGIN(server, my);
-    TAKT_CHECK(my->listener = takt_listen(&my->frame, my->addr, 0));
-    TAKT_DEFER { TAKT_AWAIT(takt_close(my->listener)); }
-    say_ready(my);
-
-    for (;;) {
-        TAKT_TRY_AWAIT(my->fd, takt_accept(my->listener, NULL));
-        if (my->fd == TAKT_ESTOPPING)
-            break;
-        if (my->fd < 0)
-            TAKT_AWAIT(takt_sleep(10 * TAKT_MS)); /* no descriptors: let some close */
-        else if (!TAKT_GO(my->connections, echo, .fd = my->fd, .bufs = my->bufs))
-            TAKT_AWAIT(takt_close(my->fd)); /* full: turn the guest away */
-    }
-    TAKT_JOIN_GROUP(my->connections);
-    TAKT_END;
-}
-
 /* -- ctrl_c: the first signal stops gently, the second at once ---------------- */
 
 struct ctrl_c {
@@ -99,6 +60,47 @@ static TAKT_CORO(ctrl_c)
     TAKT_END;
 }
 
+/* -- server: accepts until it is told to stop ------------------------------- */
+
+struct server {
+    takt_frame frame;
+    const takt_addr *addr; /* in */
+    takt_bufs *bufs;       /* in */
+    int listener;
+    int fd;
+    takt_group connections;
+    struct ctrl_c ctrl_c;
+};
+
+static void say_ready(struct server *my)
+{
+    char text[TAKT_ADDR_TEXT];
+    takt_addr own;
+    takt_sockname(&my->frame, my->listener, &own);
+    fprintf(stderr, "echo: listening on %s\n", takt_addr_format(&own, text, sizeof text));
+}
+
+static TAKT_CORO(server)
+{
+    TAKT_BEGIN(server, my);
+    TAKT_CHECK(my->listener = takt_listen(&my->frame, my->addr, 0));
+    TAKT_DEFER { TAKT_AWAIT(takt_close(my->listener)); }
+    TAKT_START(my->ctrl_c, ctrl_c);
+    say_ready(my);
+
+    for (;;) {
+        TAKT_TRY_AWAIT(my->fd, takt_accept(my->listener, NULL));
+        if (my->fd == TAKT_ESTOPPING)
+            break;
+        if (my->fd < 0)
+            TAKT_AWAIT(takt_sleep(10 * TAKT_MS)); /* no descriptors: let some close */
+        else if (!TAKT_GO(my->connections, echo, .fd = my->fd, .bufs = my->bufs))
+            TAKT_AWAIT(takt_close(my->fd)); /* full: turn the guest away */
+    }
+    TAKT_JOIN_GROUP(my->connections);
+    TAKT_END;
+}
+
 TAKT_LOOP(net, takt_uring);
 
 int main(int argc, char **argv)
@@ -114,12 +116,10 @@ int main(int argc, char **argv)
         return 2;
     }
     TAKT_POOL(config, echo, 10000);
-    TAKT_POOL(config, server, 1);
-    TAKT_POOL(config, ctrl_c, 1);
+    TAKT_POOL(config, server, 1, .strands = 2);
     if (takt_raise_fd_limit() < 0 || takt_bufs_init(&bufs, 256, 16384) < 0 ||
         takt_uring_config_from_env(&config.backend) < 0 || net_init(&loop, &config) < 0 ||
-        !TAKT_SPAWN_ON(&loop, server, .addr = &addr, .bufs = &bufs) ||
-        !TAKT_SPAWN_ON(&loop, ctrl_c))
+        !TAKT_SPAWN_ON(&loop, server, .addr = &addr, .bufs = &bufs))
         return 1;
     return net_run(&loop) < 0;
 }

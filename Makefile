@@ -1,0 +1,107 @@
+# takt - two headers; this builds the examples and runs the checks.
+#
+#   make          the examples, into build/
+#   make demo     a proxy written in takt carries traffic, and every byte is compared
+#   make test     the default suite: gcc plain and under ASan + UBSan on every backend,
+#                 clang and C++ compiling everything
+#   make CC=clang CXX=clang++ ...   another compiler
+#
+# demo and test install what is missing, by way of `make deps`. The longer runs are targets
+# of their own: peers valgrind asan clang cxx rooms wrong tidy symbols readme.
+
+CC ?= cc
+CXX ?= c++
+CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+WARN = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wimplicit-fallthrough -Werror
+CXXWARN = -Wall -Wextra -Wconversion -Wshadow -Wimplicit-fallthrough -Werror
+CPPFLAGS += -D_GNU_SOURCE -I.
+SAN = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+LDLIBS += -luring
+
+HEADERS = takt.h takt_uring.h
+EXAMPLES = $(patsubst examples/%.c,%,$(wildcard examples/*.c))
+ROOMS = $(filter-out demo two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
+BACKENDS = epoll poll uring refused
+SOURCES = $(HEADERS) $(wildcard examples/*.c test/*.c test/*.h test/*.cc)
+VARIANTS = $(ROOMS) $(ROOMS:%=%.san)
+# contract.c is told which backend; all others run as they are
+SUITE = $(foreach v,$(filter-out contract contract.%,$(VARIANTS)),"build/test/$v") \
+        $(foreach b,$(BACKENDS),"build/test/contract $b" "build/test/contract.san $b" \
+                                "build/test/contract.clang $b" "build/test/contract.cxx $b")
+
+all: examples
+
+examples: $(EXAMPLES:%=build/%)
+
+demo: deps examples build/demo
+	@test/demo.sh
+
+test: deps
+	@$(MAKE) --no-print-directory -j2 build-test
+	@test/run.sh $(SUITE) build/test/two build/test/cxx "test/wrong/run.sh" \
+	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" \
+	    "test/readme.sh README.md" "test/proxy.sh"
+
+check: test
+
+build-test: examples build/proxy.san $(VARIANTS:%=build/test/%) build/test/two build/test/cxx \
+            $(ROOMS:%=build/test/%.clang) $(ROOMS:%=build/test/%.cxx) \
+            $(EXAMPLES:%=build/%.clang) $(EXAMPLES:%=build/%.cxx)
+
+build/%: examples/%.c $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+build/%.san: examples/%.c $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
+build/%.clang: examples/%.c $(HEADERS) | build/test
+	clang -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+build/%.cxx: examples/%.c $(HEADERS) | build/test
+	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+build/demo: test/demo.c | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< -o $@
+build/test/%: test/%.c test/test.h $(wildcard test/*.h) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+build/test/%.san: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
+build/test/%.clang: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
+	clang -std=c11 $(WARN) $(CPPFLAGS) -O1 $< $(LDLIBS) -o $@
+build/test/%.cxx: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
+	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) -O1 $< $(LDLIBS) -o $@
+build/test/cxx: test/cxx.cc $(wildcard test/*.h) $(HEADERS) | build/test
+	$(CXX) -std=c++17 $(CXXWARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+build/test/two: test/two_a.c test/two_b.c $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) test/two_a.c test/two_b.c $(LDLIBS) -o $@
+build/test:
+	mkdir -p $@
+
+asan: $(ROOMS:%=build/test/%.san)
+	@test/run.sh $(filter %.san %.san\ %,$(SUITE)) "build/test/contract.san uring"
+valgrind: $(ROOMS:%=build/test/%)
+	@test/run.sh $(foreach v,$(filter-out contract,$(ROOMS)),"test/valgrind.sh build/test/$v") \
+	    $(foreach b,$(BACKENDS),"test/valgrind.sh build/test/contract $b")
+peers: examples
+	@test/peers.sh $(SECONDS)
+rooms:
+	@test/rooms.sh $(HEADERS)
+wrong:
+	@test/wrong/run.sh
+tidy:
+	@test/tidy.sh $(SOURCES)
+symbols:
+	@test/symbols.sh
+readme:
+	@test/readme.sh README.md
+
+# The only place where anything is installed: as root, with a sudo that asks nothing, or in CI.
+deps:
+	@test/deps.sh
+
+install:
+	install -d $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(HEADERS) $(DESTDIR)$(PREFIX)/include
+
+clean:
+	rm -rf build
+
+.PHONY: all examples demo test check build-test asan valgrind peers rooms wrong tidy symbols \
+        readme deps install clean
