@@ -6,7 +6,8 @@
  *     #define TAKT_IMPLEMENTATION
  *     #include "takt.h"           // or "takt_uring.h", which includes this
  *
- * Everywhere else just include it. Build with -D_GNU_SOURCE or -std=gnu11.
+ * Everywhere else just include it. Where system headers come first, build with
+ * -D_GNU_SOURCE.
  *
  * What an object is, who owns it, whether it may move
  *
@@ -88,6 +89,15 @@
  * No room below tests for a compiler or a platform; they use these names.
  * ======================================================================== */
 
+#if defined(TAKT_IMPLEMENTATION) && defined(__linux__) && !defined(TAKT_NO_POSIX) && \
+    !defined(_GNU_SOURCE)
+#if defined(_FEATURES_H)
+#error "compile with -D_GNU_SOURCE, or include takt.h first: the implementation needs accept4()"
+#else
+#define _GNU_SOURCE 1
+#endif
+#endif
+
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -95,11 +105,6 @@
 #include <string.h>
 
 #define TAKT_VERSION "0.1.0"
-
-#if defined(__STRICT_ANSI__) && !defined(TAKT_NO_POSIX) && !defined(_GNU_SOURCE) && \
-    !defined(_POSIX_C_SOURCE)
-#error "takt.h needs POSIX declarations: compile with -D_GNU_SOURCE, or with -std=gnu11"
-#endif
 
 #ifndef TAKT_POOLS_MAX
 #define TAKT_POOLS_MAX 16
@@ -3142,8 +3147,6 @@ static int64_t takt__try_bytes(const takt_op *op, bool sending)
 static int64_t takt__try_stream(takt_fd *entry, takt_op *op, bool sending)
 {
     const uint64_t bytes = takt__op_bytes(op);
-    if (bytes == 0)
-        return 0;
     for (;;) {
         const int64_t n = takt__try_bytes(op, sending);
         if (n < 0)
@@ -3440,12 +3443,23 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
             takt__posix_done(posix, op, takt__posix_dialled(posix, op, result));
         return 0;
     case TAKT_OP_CLOSE:
-        if (op->fd < 0) {
+        if (op->fd < 0 || op->fd >= posix->fds.count) { /* nothing of ours is in flight there */
+            takt__posix_done(posix, op, op->fd < 0 ? 0 : takt__answer(close(op->fd)));
+            return 0;
+        }
+        break;
+    case TAKT_OP_RECV:
+    case TAKT_OP_SEND:
+    case TAKT_OP_READ:
+    case TAKT_OP_WRITE:
+        if (takt__op_bytes(op) == 0) { /* no question of readiness */
             takt__posix_done(posix, op, 0);
             return 0;
         }
         break;
     default:
+        if (takt__direction(op) == TAKT__NEITHER || takt__direction(op) == TAKT__CALL)
+            return -ENOTSUP;
         break;
     }
     rc = takt_fds_enter(&posix->fds, op);

@@ -137,11 +137,11 @@ typedef struct takt_uring {
 #endif
 } takt_uring;
 
-/* The backend functions, as >>backend describes them. Init in the thread that
- * runs the loop: the ring serves no other, and what uses it from elsewhere ends the
- * loop. After fork(2) it is the parent's; the child must not touch it. Init fails with the ring's error under
- * TAKT_URING_ONLY, else with that of the portable backend, which was tried last;
- * `setup_error` tells the ring's. */
+/* The backend functions, as >>backend describes them. Init in the thread that runs the
+ * loop: the ring serves no other, and a use from elsewhere is the end of the loop. After
+ * fork(2) it is the parent's; the child must not touch it. Init fails with the ring's
+ * error under TAKT_URING_ONLY, else with that of the portable backend, which was tried
+ * last; `setup_error` tells the ring's. */
 int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots);
 void takt_uring_free(takt_uring *uring);
 takt_ns takt_uring_now(takt_uring *uring);
@@ -1392,7 +1392,7 @@ static void takt__ring_drain(takt_uring *uring)
         }
     }
     if (uring->in_flight)
-        TAKT_LOG("takt_uring_free: operations are still in flight after a second");
+        TAKT_LOG("takt_uring_free: operations are still in flight");
 }
 
 void takt_uring_free(takt_uring *uring)

@@ -1,4 +1,4 @@
-/* expect: enters try block|jump bypasses|cannot jump|bypasses initialization of try */
+/* expect: jump to case label|cannot jump from switch statement */
 #include "wrong.h"
 
 struct co {

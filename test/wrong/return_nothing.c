@@ -1,4 +1,4 @@
-/* expect: return.* (with no value|should return a value) */
+/* expect: with no value|should return a value */
 #include "wrong.h"
 
 struct co {

@@ -1,0 +1,320 @@
+/*
+ * http.c - answers GET /N with N bytes.
+ *
+ *     cc -D_GNU_SOURCE -I. examples/http.c -luring -o http && ./http --listen 127.0.0.1:9000
+ *     curl -s http://127.0.0.1:9000/1000000 | wc -c
+ *
+ * Byte i of every body is the top byte of n * n * 2654435761 modulo 2^32, n = i % 65521. The
+ * period is prime: a piece that was lost, doubled or moved by a round number of bytes shows.
+ *
+ * A connection is a loop of two calls. What is wrong with a request is its status; what is
+ * wrong with the connection is thrown, and caught in one place.
+ */
+#define TAKT_IMPLEMENTATION
+#include "takt_uring.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#define CONNECTIONS_MAX 10000
+#define HEAD_MAX        8192            /* bytes, also of a buffer */
+#define BODY_MAX        (1LL << 30)     /* bytes */
+#define IDLE_LIMIT      (60 * TAKT_SEC) /* between requests, and for a block to be sent */
+#define HEAD_LIMIT      (10 * TAKT_SEC) /* from the first byte of a head to its last */
+#define LINGER_LIMIT    (1 * TAKT_SEC)  /* for the peer to read the last response */
+#define PERIOD          65521
+
+static bool quiet;                       /* no line for connections that fail */
+static takt_bufs bufs;                   /* for heads */
+static unsigned char block[16 * PERIOD]; /* bodies are sent from here, never copied */
+
+static unsigned char pattern(uint64_t i)
+{
+    const uint32_t n = (uint32_t)(i % PERIOD);
+    return (unsigned char)((n * n * 2654435761u) >> 24);
+}
+
+/* -- parsing: plain C, knows nothing of coroutines ------------------------ */
+
+struct wish {           /* what a request asks for */
+    const char *status; /* of the response; NULL: the peer is done, there is no request */
+    long long length;   /* of its body */
+    bool head_only;
+    bool keep_alive;
+};
+
+/* Cuts off what stands before the first `mark`, which is dropped; NULL if there is none. */
+static char *cut(char **rest, const char *mark)
+{
+    char *const piece = *rest, *const end = strstr(piece, mark);
+    if (!end)
+        return NULL;
+    *end = '\0';
+    *rest = end + strlen(mark);
+    return piece;
+}
+
+/* `head`: the lines of a request, each with its end. Returns the status. */
+static const char *parse(struct wish *wish, char *head)
+{
+    char *line = cut(&head, "\r\n");
+    const char *const method = cut(&line, " ");
+    const char *const path = method ? cut(&line, " ") : NULL;
+    bool keep_alive = strcmp(line, "HTTP/1.1") == 0;
+
+    if (!path || !*path || !*method || (!keep_alive && strcmp(line, "HTTP/1.0") != 0))
+        return "400 Bad Request";
+    while (*head) {
+        const char *name;
+        line = cut(&head, "\r\n");
+        name = cut(&line, ":");
+        if (!name || !*name || strpbrk(name, " \t\r\n") || strpbrk(line, "\r\n"))
+            return "400 Bad Request";
+        line += strspn(line, " \t");
+        if (strcasecmp(name, "Transfer-Encoding") == 0)
+            return "411 Length Required"; /* a body, and we take none */
+        if (strcasecmp(name, "Content-Length") == 0 && strcmp(line, "0") != 0)
+            return "400 Bad Request";
+        if (strcasecmp(name, "Connection") == 0 && strcasestr(line, "close"))
+            keep_alive = false;
+    }
+    wish->keep_alive = keep_alive; /* else we would not know where the next request begins */
+    wish->head_only = strcmp(method, "HEAD") == 0;
+    if (!wish->head_only && strcmp(method, "GET") != 0)
+        return "405 Method Not Allowed\r\nAllow: GET, HEAD";
+    if (*path != '/' || !path[1] || path[1 + strspn(path + 1, "0123456789")] ||
+        strlen(path) > 11 || atoll(path + 1) > BODY_MAX)
+        return "404 Not Found";
+    wish->length = atoll(path + 1);
+    return "200 OK";
+}
+
+/* -- request: reads one head ---------------------------------------------- */
+
+struct input { /* what has arrived and is not used up */
+    int fd;
+    unsigned char *data; /* of bufs; NULL while the peer is silent */
+    size_t n;
+};
+
+/* A connection that waits in silence holds no buffer. */
+static takt_op receive(struct input *in)
+{
+    return in->data ? takt_recv(in->fd, in->data + in->n, HEAD_MAX - in->n)
+                    : takt_recv_lease(in->fd, &bufs, &in->data);
+}
+
+/* Drops the first `used` bytes. The buffer goes back unless something is left. */
+static void use_up(struct input *in, size_t used)
+{
+    in->n -= used;
+    if (in->n == 0)
+        takt_bufs_put(&bufs, &in->data);
+    else
+        memmove(in->data, in->data + used, in->n);
+}
+
+/* False while the head is not all there. */
+static bool take_head(struct input *in, struct wish *wish)
+{
+    char *const head = (char *)in->data;
+    char *const end = (char *)memmem(head, in->n, "\r\n\r\n", 4);
+    if (!end)
+        return false;
+    end[2] = '\0'; /* in place of the empty line */
+    wish->status = head + strlen(head) == end + 2 ? parse(wish, head) : "400 Bad Request";
+    use_up(in, (size_t)(end + 4 - head));
+    return true;
+}
+
+struct request {
+    takt_frame frame;
+    struct input *in; /* in */
+    struct wish wish; /* out */
+    takt_ns deadline;
+    int n;
+};
+
+static TAKT_CORO(request)
+{
+    TAKT_BEGIN(request, my);
+    if (!my->in->data) { /* else the peer did not wait for the last response */
+        TAKT_AWAIT(my->n, takt_within(IDLE_LIMIT, receive(my->in)));
+        my->in->n = (size_t)my->n;
+        if (my->n == 0)
+            TAKT_RETURN;
+    }
+    my->deadline = takt_now(&my->frame) + HEAD_LIMIT;
+    while (!take_head(my->in, &my->wish)) {
+        my->wish.status = "431 Request Header Fields Too Large";
+        if (my->in->n == HEAD_MAX)
+            TAKT_RETURN;
+        TAKT_AWAIT(my->n, takt_by(my->deadline, receive(my->in)));
+        my->in->n += (size_t)my->n;
+        my->wish.status = "400 Bad Request";
+        if (my->n == 0)
+            TAKT_RETURN;
+    }
+    TAKT_END;
+}
+
+/* -- response: writes head and body --------------------------------------- */
+
+struct response {
+    takt_frame frame;
+    int fd;           /* in */
+    struct wish wish; /* in */
+    size_t left;
+    struct iovec parts[2]; /* of what is sent: head, body */
+    char head[160];
+};
+
+static TAKT_CORO(response)
+{
+    TAKT_BEGIN(response, my);
+    my->parts[0].iov_base = my->head;
+    my->parts[0].iov_len = (size_t)snprintf(
+        my->head, sizeof my->head, "HTTP/1.1 %s\r\nContent-Length: %lld\r\nConnection: %s\r\n\r\n",
+        my->wish.status, my->wish.length, my->wish.keep_alive ? "keep-alive" : "close");
+    my->parts[1].iov_base = block;
+    my->left = my->wish.head_only ? 0 : (size_t)my->wish.length;
+    do {
+        my->parts[1].iov_len = my->left < sizeof block ? my->left : sizeof block;
+        TAKT_AWAIT(takt_within(IDLE_LIMIT, takt_sendv(my->fd, my->parts, 2)));
+        my->left -= my->parts[1].iov_len;
+        my->parts[0].iov_len = 0;
+    } while (my->left > 0);
+    TAKT_END;
+}
+
+/* -- connection: requests and responses in turn --------------------------- */
+
+struct connection {
+    takt_frame frame;
+    struct input in; /* in: .fd, connected socket, closed here */
+    int n;
+    takt_ns deadline;
+    struct request request;
+    struct response response;
+};
+
+static TAKT_CORO(connection)
+{
+    static const takt_tcp options = {true, 0, 0, 0, 0}; /* do not delay the end of a response */
+    TAKT_BEGIN(connection, my);
+    TAKT_DEFER { TAKT_AWAIT(takt_close(my->in.fd)); }
+    TAKT_DEFER { use_up(&my->in, my->in.n); }
+    TAKT_CHECK(takt_tcp_options(&my->frame, my->in.fd, &options));
+
+    do {
+        TAKT_CALL(my->request, request, .in = &my->in);
+        if (!my->request.wish.status)
+            TAKT_RETURN;
+        if (takt_stopping(&my->frame))
+            my->request.wish.keep_alive = false;
+        TAKT_CALL(my->response, response, .fd = my->in.fd, .wish = my->request.wish);
+    } while (my->request.wish.keep_alive);
+
+    /* If a socket is closed with something unread, the peer may lose the response. */
+    TAKT_AWAIT(takt_shutdown(my->in.fd, SHUT_WR));
+    my->deadline = takt_now(&my->frame) + LINGER_LIMIT;
+    do {
+        use_up(&my->in, my->in.n);
+        TAKT_TRY_AWAIT(my->n, takt_by(my->deadline, receive(&my->in)));
+        my->in.n = my->n > 0 ? (size_t)my->n : 0;
+    } while (my->n > 0);
+    TAKT_CATCH {
+        if (!quiet)
+            fprintf(stderr, "http: a connection failed: %s\n", takt_strerror(my->frame.error));
+    }
+    TAKT_END;
+}
+
+/* -- server: accepts until it is told to stop ----------------------------- */
+
+struct stopper {
+    takt_frame frame;
+    int signals;
+    int number;
+};
+
+static TAKT_CORO(stopper)
+{
+    TAKT_BEGIN(stopper, my);
+    TAKT_CHECK(my->signals = takt_signals(&my->frame, 1u << SIGINT | 1u << SIGTERM));
+    TAKT_DEFER { TAKT_AWAIT(takt_close(my->signals)); }
+    TAKT_AWAIT(my->number, takt_signal(my->signals));
+    takt_stop(takt_sched_of(&my->frame), 5 * TAKT_SEC);
+    TAKT_AWAIT(my->number, takt_signal(my->signals)); /* in a hurry */
+    takt_stop(takt_sched_of(&my->frame), 0);
+    TAKT_END;
+}
+
+struct server {
+    takt_frame frame;
+    takt_addr *addr; /* in: where to listen */
+    int *exit_code;  /* in: set when that fails */
+    int listener;
+    int fd;
+    takt_group connections;
+    struct stopper stopper;
+};
+
+static TAKT_CORO(server)
+{
+    TAKT_BEGIN(server, my);
+    TAKT_CHECK(my->listener = takt_listen(&my->frame, my->addr, 0));
+    TAKT_DEFER { TAKT_AWAIT(takt_close(my->listener)); }
+    TAKT_START(my->stopper, stopper);
+    {
+        char text[TAKT_ADDR_TEXT];
+        TAKT_CHECK(takt_sockname(&my->frame, my->listener, my->addr));
+        fprintf(stderr, "http: listening on %s\n", takt_addr_format(my->addr, text, sizeof text));
+    }
+    for (;;) {
+        TAKT_TRY_AWAIT(my->fd, takt_accept(my->listener, NULL));
+        if (my->fd == TAKT_ESTOPPING)
+            break;
+        if (my->fd < 0)
+            TAKT_AWAIT(takt_sleep(10 * TAKT_MS)); /* no descriptors: let some close */
+        else if (!TAKT_GO(my->connections, connection, .in.fd = my->fd))
+            TAKT_AWAIT(takt_close(my->fd)); /* full: turn the guest away */
+    }
+    TAKT_JOIN_GROUP(my->connections);
+    TAKT_CATCH {
+        fprintf(stderr, "http: cannot listen: %s\n", takt_strerror(my->frame.error));
+        *my->exit_code = 1;
+    }
+    TAKT_END;
+}
+
+TAKT_LOOP(net, takt_uring);
+
+int main(int argc, char **argv)
+{
+    static net loop;
+    net_config config = net_defaults();
+    takt_addr addr;
+    int exit_code = 0;
+
+    quiet = argc == 4 && strcmp(argv[3], "--quiet") == 0;
+    if (argc != 3 + quiet || strcmp(argv[1], "--listen") != 0 ||
+        takt_addr_parse(&addr, argv[2]) < 0 || takt_uring_config_from_env(&config.backend) < 0) {
+        fprintf(stderr, "usage: http --listen ADDRESS:PORT [--quiet]\n");
+        return 2;
+    }
+    for (size_t i = 0; i < sizeof block; i++)
+        block[i] = pattern(i);
+    TAKT_POOL(config, connection, CONNECTIONS_MAX);
+    TAKT_POOL(config, server, 1, .strands = 2);
+    if (takt_raise_fd_limit() < 0 || takt_bufs_init(&bufs, CONNECTIONS_MAX, HEAD_MAX) < 0 ||
+        net_init(&loop, &config) < 0 ||
+        !TAKT_SPAWN_ON(&loop, server, .addr = &addr, .exit_code = &exit_code)) {
+        fprintf(stderr, "http: cannot start: is memory scarce, or io_uring not there?\n");
+        return 1;
+    }
+    return net_run(&loop) < 0 || exit_code;
+}

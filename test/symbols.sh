@@ -1,0 +1,181 @@
+#!/bin/sh
+# symbols.sh - what the headers leave behind in a program, and in which dialects they compile.
+#
+# The implementation is compiled as an object of its own, by each compiler of CCS (C) and its
+# C++ sister: its exported names are takt_ only, nothing in it can be written to, and every
+# declared function is there once. An including file sees no macro but TAKT_...
+set -u
+cd "$(dirname "$0")/.." || exit 1
+passed=0
+failed=0
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+flags="-D_GNU_SOURCE -I."
+
+check() { # TEXT STATUS [FILE]
+    if [ "$2" -eq 0 ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAIL $1"
+        [ $# -lt 3 ] || head -5 "$3"
+    fi
+}
+
+empty() { # TEXT FILE: nothing was found
+    check "$1" "$([ ! -s "$2" ]; echo $?)" "$2"
+}
+
+have() {
+    command -v "$1" > /dev/null && return
+    echo "skipped: no $1"
+    return 1
+}
+
+sister() {
+    case $(basename "$1") in
+        *clang*) echo "$1" | sed 's|\(.*\)clang|\1clang++|' ;;
+        *) echo "$1" | sed 's|\(.*\)gcc|\1g++|' ;;
+    esac
+}
+
+# The functions that HEADER declares for users and for its own macros, one a line.
+declared() {
+    awk '
+        /^#ifdef TAKT_IMPLEMENTATION/ { exit }
+        /^#define/ { macro = 1 }
+        !macro && /^[a-zA-Z]/ && !/static|typedef|^TAKT__STATIC/ {
+            if (match($0, /takt_[a-z0-9_]+\(/)) print substr($0, RSTART, RLENGTH - 1)
+        }
+        macro && !/\\$/ { macro = 0 }
+    ' "$1" | sort
+}
+
+# An object with the implementation of takt.h, and of takt_uring.h where asked for.
+object_is_clean() { # COMPILER STANDARD LANGUAGE HEADER
+    what="$1 -std=$2 $4"
+    printf '#define TAKT_IMPLEMENTATION\n#include "%s"\n' "$4" > "$scratch/one.c"
+    # shellcheck disable=SC2086
+    $1 -x "$3" -std="$2" $flags -O2 -c "$scratch/one.c" -o "$scratch/one.o" > "$scratch/said" 2>&1
+    status=$?
+    check "$what: the implementation does not compile" $status "$scratch/said"
+    [ $status -eq 0 ] || return
+    nm -g --defined-only "$scratch/one.o" | awk '{ print $3 }' | sort > "$scratch/exported"
+    grep -v '^takt_' "$scratch/exported" > "$scratch/foreign"
+    empty "$what: it exports names that are not takt_'s:" "$scratch/foreign"
+    nm --defined-only "$scratch/one.o" | awk '$2 ~ /^[dDbBcCsSuUvVwW]$/' > "$scratch/writable"
+    grep -v ' d .*\(table\|names\|__func__\)' "$scratch/writable" > /dev/null
+    writable_sections "$scratch/one.o" > "$scratch/sections"
+    empty "$what: something in it can be written to:" "$scratch/sections"
+
+    declared takt.h > "$scratch/declared"
+    [ "$4" = takt.h ] || declared "$4" >> "$scratch/declared"
+    sort -u "$scratch/declared" -o "$scratch/declared"
+    comm -23 "$scratch/declared" "$scratch/exported" > "$scratch/missing"
+    empty "$what: declared, but not defined:" "$scratch/missing"
+    comm -13 "$scratch/declared" "$scratch/exported" > "$scratch/undeclared"
+    empty "$what: exported, but declared nowhere:" "$scratch/undeclared"
+}
+
+# Sections that hold variables, with their sizes. .data.rel.ro* is constant once relocated.
+writable_sections() {
+    size -A "$1" | awk '
+        $1 ~ /^\.data\.rel\.ro/ { next }
+        $1 ~ /^(\.data|\.bss|\.tdata|\.tbss|COMMON)/ && $2 > 0 { print $1, $2 }
+    '
+}
+
+# Two objects, one with the implementation: nothing is defined twice.
+two_objects_link() { # COMPILER STANDARD LANGUAGE HEADER LIBRARIES
+    printf '#include "%s"\nint main(void) { return takt_strerror(0) == NULL; }\n' "$4" \
+        > "$scratch/two.c"
+    printf '#define TAKT_IMPLEMENTATION\n#include "%s"\n#include "%s"\n' "$4" "$4" \
+        > "$scratch/one.c"
+    # shellcheck disable=SC2086
+    $1 -x "$3" -std="$2" $flags "$scratch/one.c" "$scratch/two.c" $5 -o "$scratch/two" \
+        > "$scratch/said" 2>&1 && "$scratch/two"
+    check "$1 -std=$2 $4: two files, one implementation, do not link and run" $? "$scratch/said"
+}
+
+macros() { # COMPILER STANDARD LANGUAGE: those defined at the end of stdin
+    # shellcheck disable=SC2086
+    $1 -x "$3" -std="$2" $flags -dM -E - | awk '{ sub(/\(.*/, "", $2); print $2 }' | sort -u
+}
+
+# takt.h adds TAKT_ macros to those of the headers it must include, and no others.
+no_foreign_macros() { # COMPILER STANDARD LANGUAGE
+    printf '#include <%s>\n' errno.h stdbool.h stddef.h stdint.h string.h |
+        macros "$@" > "$scratch/before"
+    echo '#include "takt.h"' | macros "$@" | comm -13 "$scratch/before" - |
+        grep -v '^TAKT_' > "$scratch/foreign"
+    empty "$1 -std=$2: takt.h brings macros along that are not TAKT_'s:" "$scratch/foreign"
+    echo '#include <liburing.h>' | macros "$@" | sort -u - "$scratch/before" > "$scratch/all"
+    [ -s "$scratch/all" ] || return
+    echo '#include "takt_uring.h"' | macros "$@" | comm -13 "$scratch/all" - |
+        grep -v '^TAKT_' > "$scratch/foreign"
+    empty "$1 -std=$2: takt_uring.h brings macros along that are not TAKT_'s:" "$scratch/foreign"
+}
+
+compiles() { # COMPILER HEADER FLAGS...
+    compiler=$1 header=$2
+    shift 2
+    printf '#define TAKT_IMPLEMENTATION\n#include "%s"\n' "$header" > "$scratch/one.c"
+    $compiler -Wall -Wextra -Werror -I. "$@" -c "$scratch/one.c" -o "$scratch/one.o" \
+        > "$scratch/said" 2>&1
+    check "$compiler $* $header: does not compile" $? "$scratch/said"
+}
+
+dialects_compile() { # COMPILER
+    for header in takt.h takt_uring.h; do
+        for more in -std=gnu11 "-std=c11 -D_GNU_SOURCE -O0" "-std=c11 -D_GNU_SOURCE -O3" \
+            "-std=c17 -D_GNU_SOURCE -O2 -DNDEBUG" "-std=gnu11 -O2 -DTAKT_NO_EPOLL" \
+            "-std=gnu11 -O2 -funsigned-char -fshort-enums"; do
+            # shellcheck disable=SC2086
+            compiles "$1" $header $more
+        done
+    done
+    compiles "$1" takt_uring.h -std=gnu11 -O2 -DTAKT_NO_URING
+    compiles "$1" takt_uring.h -std=gnu11 -O2 -DTAKT_NO_URING -DTAKT_NO_EPOLL
+    compiles "$1" takt.h -std=gnu11 -O2 -DTAKT_NO_POSIX
+    compiles "$1" takt.h -std=c11 -O2 -DTAKT_NO_POSIX # the core asks for no more than C11
+    for header in takt.h takt_uring.h; do
+        # shellcheck disable=SC2086
+        if echo '#include <errno.h>
+#include <sys/socket.h>' | $1 -m32 $flags -E - > /dev/null 2>&1; then
+            compiles "$1" $header -std=gnu11 -m32 -fsyntax-only
+        else
+            echo "skipped: $1 has no headers for -m32"
+        fi
+    done
+}
+
+# Without POSIX, what is left needs no system call.
+core_is_free_of_the_system() { # COMPILER
+    printf '#define TAKT_IMPLEMENTATION\n#include "takt.h"\n' > "$scratch/one.c"
+    $1 -std=gnu11 -O2 -I. -DTAKT_NO_POSIX -c "$scratch/one.c" -o "$scratch/one.o" \
+        > "$scratch/said" 2>&1 || return
+    nm -u "$scratch/one.o" | awk '{ print $2 }' |
+        grep -Ev '^(_*mem[a-z]*|_*str[a-z_]*|_*s?v?f?n?printf(_chk)?|_*fputs|fwrite|stderr|calloc|free|abort|_*assert_fail|_*stack_chk_fail|_*errno_location|_GLOBAL_OFFSET_TABLE_)(_chk)?$' \
+        > "$scratch/system"
+    empty "$1 -DTAKT_NO_POSIX: what is left calls the system:" "$scratch/system"
+}
+
+for cc in ${CCS:-gcc clang}; do
+    have "$cc" || continue
+    for header in takt.h takt_uring.h; do
+        object_is_clean "$cc" c11 c $header
+    done
+    two_objects_link "$cc" c11 c takt.h ""
+    two_objects_link "$cc" c11 c takt_uring.h -luring
+    no_foreign_macros "$cc" c11 c
+    dialects_compile "$cc"
+    core_is_free_of_the_system "$cc"
+    have "$(sister "$cc")" || continue
+    for header in takt.h takt_uring.h; do
+        object_is_clean "$(sister "$cc")" c++17 c++ $header
+    done
+    two_objects_link "$(sister "$cc")" c++17 c++ takt_uring.h -luring
+    no_foreign_macros "$(sister "$cc")" c++17 c++
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
