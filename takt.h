@@ -65,8 +65,12 @@
  *
  * Find a room by searching for its mark; each appears again as >>room-impl:
  *
- *     >>config  >>time  >>outcome  >>op  >>memory  >>backend  >>net  >>posix
- *     >>frame  >>keywords  >>timer  >>sched  >>chan  >>loop  >>dump  >>macros
+ *     values      >>config  >>time  >>outcome  >>op  >>memory  >>backend  >>net
+ *     backends    >>posix
+ *     language    >>frame  >>keywords
+ *     engine      >>timer  >>sched  >>chan  >>loop  >>dump
+ *     inside      >>engine  >>macros; and as -impl only: >>try  >>wait  >>stop  >>await
+ *                 >>start  >>join  >>leave
  *
  * Options, to be defined the same way before every include:
  *
@@ -1078,7 +1082,7 @@ void takt_cancel(takt_frame *frame);
 
 #define TAKT_TICK ((takt_ns)1 << 17) /* 131 us */
 
-enum { TAKT__LEVELS = 6, TAKT__SLOTS = 64 };
+enum { TAKT__LEVELS = 8, TAKT__SLOTS = 64 }; /* 48 bits of ticks: every deadline there is */
 
 /* A timer stands in memory of its owner's; all zero is not armed. */
 typedef struct takt_timer {
@@ -1141,8 +1145,8 @@ typedef struct takt_strand {
     uint32_t sibling_next, sibling_prev;
     uint8_t wait;  /* what for */
     uint8_t flags;
-    uint8_t racer; /* its index in a race */
-    uint8_t more_flags;
+    uint8_t racer;   /* its index in a race */
+    uint8_t pumping; /* its batch is being submitted */
 } takt_strand;
 
 TAKT__STATIC_ASSERT(sizeof(void *) != 8 || sizeof(takt_strand) == 128,
@@ -1355,15 +1359,8 @@ void takt_dump_to(const takt_sched *sched, void (*print)(void *user, const char 
 void takt_dump(const takt_sched *sched);
 
 /* ==========================================================================
- * >>macros - how the keywords work; nothing below is API
- *
- * A suspension point is a case label made of a tag and its source line. The tag puts
- * the label outside the range of int, so that an await inside a switch of yours is
- * refused by the compiler instead of resuming in the wrong place. The bare line is
- * what the frame stores.
+ * >>engine - what the words and the loops call; nothing below is API
  * ======================================================================== */
-
-#define TAKT__AT(line) ((uint64_t)0x7a6b000000000000 | (line))
 
 enum { /* the rest of the 32 bits above a line number */
     TAKT__LINES = 0x00ffffff,
@@ -1522,6 +1519,30 @@ static inline int takt__call(takt_frame *f, uint32_t line)
     f->line = line;
     return TAKT__CALLING;
 }
+
+/* True if the op cannot go to the backend as it is; takt__refuse() looks closer. */
+static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
+{
+    const takt_op *const op = &strand->slot.op;
+    enum { BODY_STACK = 16384 }; /* how far below the turn a body's locals may lie */
+    return TAKT__UNLIKELY(op->kind < TAKT_OP_FIRST_OF_BACKEND ||
+                          s->stack_base - (uintptr_t)op->buf < BODY_STACK ||
+                          s->stack_base - (uintptr_t)op->arg.ptr < BODY_STACK ||
+                          s->stopping) &&
+           takt__refuse(s, strand);
+}
+
+/* ==========================================================================
+ * >>macros - how the keywords work; nothing below is API
+ *
+ * A suspension point is a case label made of a tag and its source line. The tag puts
+ * the label outside the range of int, so that an await inside a switch of yours is
+ * refused by the compiler instead of resuming in the wrong place. The bare line is
+ * what the frame stores.
+ * ======================================================================== */
+
+#define TAKT__AT(line) ((uint64_t)0x7a6b000000000000 | (line))
+
 
 /* clang-format off */
 #define TAKT__HEAD(head, ...) head
@@ -2030,18 +2051,6 @@ takt__unwind: {                                                                 
         return 0;                                                                            \
     }                                                                                        \
     struct name
-
-/* True if the op cannot go to the backend as it is; takt__refuse() looks closer. */
-static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
-{
-    const takt_op *const op = &strand->slot.op;
-    enum { BODY_STACK = 16384 }; /* how far below the turn a body's locals may lie */
-    return TAKT__UNLIKELY(op->kind < TAKT_OP_FIRST_OF_BACKEND ||
-                          s->stack_base - (uintptr_t)op->buf < BODY_STACK ||
-                          s->stack_base - (uintptr_t)op->arg.ptr < BODY_STACK ||
-                          s->stopping) &&
-           takt__refuse(s, strand);
-}
 
 TAKT__EXTERN_C_END
 
@@ -3077,7 +3086,11 @@ static int64_t takt__posix_opened(takt_posix *posix, int64_t fd)
     return fd;
 }
 
-/* -- one try of one op; -EAGAIN: it has to wait ---------------------------- */
+/* ==========================================================================
+ * >>try-impl
+ *
+ * One try of one op of the portable backend; -EAGAIN: it has to wait.
+ * ======================================================================== */
 
 static size_t takt__clamp(size_t len)
 {
@@ -3289,7 +3302,11 @@ static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
     }
 }
 
-/* -- descriptors ------------------------------------------------------------ */
+/* ==========================================================================
+ * >>wait-impl
+ *
+ * What waits for which descriptor: submit, cancel and poll of the portable backend.
+ * ======================================================================== */
 
 /* Tells epoll of a descriptor. 0, or why that cannot be. */
 static int takt__posix_watch(takt_posix *posix, int fd, takt_fd *entry)
@@ -3674,7 +3691,7 @@ static uint64_t takt__tick_of(takt_ns when)
 {
     if (when <= 0)
         return 0;
-    return ((uint64_t)when + (uint64_t)TAKT_TICK - 1) >> TAKT__TICK_SHIFT;
+    return ((uint64_t)when + (uint64_t)TAKT_TICK - 1) >> TAKT__TICK_SHIFT; /* fits 48 bits */
 }
 
 void takt_wheel_init(takt_wheel *wheel, takt_ns now)
@@ -3689,8 +3706,8 @@ void takt_wheel_init(takt_wheel *wheel, takt_ns now)
 
 static void takt__wheel_place(takt_wheel *wheel, takt_timer *timer)
 {
-    uint64_t tick = takt__tick_of(timer->when);
-    uint64_t differs = tick ^ wheel->tick;
+    const uint64_t tick = takt__tick_of(timer->when);
+    const uint64_t differs = tick ^ wheel->tick;
     int level = 0;
     int slot;
     if (tick <= wheel->tick) {
@@ -3699,8 +3716,6 @@ static void takt__wheel_place(takt_wheel *wheel, takt_timer *timer)
     }
     while (level < TAKT__LEVELS - 1 && differs >> (6 * (level + 1)))
         level++;
-    if (differs >> (6 * TAKT__LEVELS)) /* too far: comes by again at the end of the wheel */
-        tick = wheel->tick | (((uint64_t)1 << (6 * TAKT__LEVELS)) - 1);
     slot = (int)(tick >> (6 * level) & (TAKT__SLOTS - 1));
     takt__list_add(&wheel->at[level][slot], timer);
     wheel->used[level] |= (uint64_t)1 << slot;
@@ -3882,7 +3897,7 @@ static void takt__complain(const takt_frame *f, const char *words)
     TAKT_LOG(line);
 }
 
-/* -- the slab of strands ----------------------------------------------------- */
+/* -- the slab of strands --------------------------------------------------- */
 
 static void takt__pump(takt_sched *s, takt_strand *owner);
 
@@ -3927,7 +3942,7 @@ static void takt__strand_give(takt_sched *s, takt_strand *strand)
     }
 }
 
-/* -- lists --------------------------------------------------------------------- */
+/* -- lists ----------------------------------------------------------------- */
 
 static void takt__append(takt_sched *s, takt_strand *strand, uint32_t *first, uint32_t *last)
 {
@@ -3989,13 +4004,14 @@ static void takt__unlink(takt_sched *s, uint32_t *list, takt_strand *strand)
         takt__strand_at(s, strand->sibling_next)->sibling_prev = strand->sibling_prev;
 }
 
-/* -- orders to stop ---------------------------------------------------------------
+/* ==========================================================================
+ * >>stop-impl
  *
- * A strand can be cancelled as a whole, and each of its frames can be interrupted, by
+ * Orders to stop. A strand can be cancelled as a whole, and each of its frames can be interrupted, by
  * a child that fails or a limit that passes: then what the frame has called is
  * cancelled, and the error is thrown in the frame itself. A frame that unwinds shields
  * what its defers call: that runs to its end.
- */
+ * ======================================================================== */
 
 enum { TAKT__GO_ON, TAKT__THROW_IT, TAKT__CANCEL_IT };
 
@@ -4029,6 +4045,24 @@ static void takt__cancel_list(takt_sched *s, uint32_t list, bool awaited_only)
         if (!awaited_only || it->flags & TAKT__AWAITED)
             takt__cancel_strand(s, it);
     }
+}
+
+/* A batch that waits for a strand need not, when it is cancelled. */
+static void takt__unstarve(takt_sched *s, takt_strand *strand)
+{
+    takt_strand *before = NULL;
+    if (!(strand->flags & TAKT__STARVED))
+        return;
+    for (takt_strand *it = takt__strand_at(s, s->starved_first); it != strand;
+         it = takt__strand_at(s, it->next))
+        before = it;
+    if (before)
+        before->next = strand->next;
+    else
+        s->starved_first = strand->next;
+    if (!strand->next)
+        s->starved_last = takt__place(before);
+    strand->flags &= (uint8_t)~TAKT__STARVED;
 }
 
 static void takt__line_leave(takt_op *op);
@@ -4073,8 +4107,10 @@ static void takt__interrupt(takt_sched *s, takt_strand *strand)
             next = takt__strand_at(s, it->sibling_next);
             takt__interrupt_op(s, it, TAKT_ECANCELED);
         }
-        if (strand->wait == TAKT__ON_BATCH && !(strand->flags & TAKT__STARVED))
+        if (strand->wait == TAKT__ON_BATCH) {
+            takt__unstarve(s, strand);
             takt__pump(s, strand);
+        }
         return;
     case TAKT__ON_JOIN:
     case TAKT__ON_RACE:
@@ -4127,7 +4163,11 @@ void takt_cancel(takt_frame *frame)
         takt__interrupt_frame(frame->parent, TAKT_ECANCELED);
 }
 
-/* -- awaiting one op ------------------------------------------------------------------ */
+/* ==========================================================================
+ * >>await-impl
+ *
+ * One op of a strand, and batches of them.
+ * ======================================================================== */
 
 /* Slow path of every await: the strand may have been told to stop. */
 int takt__await_told(takt_frame *f)
@@ -4160,11 +4200,19 @@ void takt__settle(takt_sched *s, takt_strand *strand)
     strand->wait = TAKT__READY;
 }
 
+/* Arms a timer; a wheel without timers is first brought up to now. */
+static void takt__arm(takt_sched *s, takt_timer *timer, takt_ns when)
+{
+    if (s->wheel.count == 0)
+        takt_wheel_expire(&s->wheel, takt__now(s));
+    takt_timer_arm(&s->wheel, timer, when);
+}
+
 void takt__arm_limit(takt_sched *s, takt_strand *strand)
 {
     const takt_op *const op = &strand->slot.op;
-    takt_timer_arm(&s->wheel, &strand->timer,
-                   op->flags & TAKT_OP_DEADLINE ? op->when : takt_after(takt__now(s), op->when));
+    takt__arm(s, &strand->timer,
+              op->flags & TAKT_OP_DEADLINE ? op->when : takt_after(takt__now(s), op->when));
 }
 
 static void takt__sleep(takt_sched *s, takt_strand *strand)
@@ -4177,7 +4225,7 @@ static void takt__sleep(takt_sched *s, takt_strand *strand)
         strand->flags |= TAKT__EXPIRED; /* its limit will come first */
     }
     strand->wait = TAKT__ON_SLEEP;
-    takt_timer_arm(&s->wheel, &strand->timer, until);
+    takt__arm(s, &strand->timer, until);
 }
 
 static bool takt__wait_in_line(takt_sched *s, takt_strand *strand);
@@ -4279,7 +4327,7 @@ int takt__yield(takt_frame *f, uint32_t line)
     return TAKT__SUSPEND;
 }
 
-/* -- batches ------------------------------------------------------------------------------
+/* -- batches ----------------------------------------------------------------
  *
  * The owner's op keeps the account: buf and len are the user's ops, extra the next of
  * them to submit, bits the list of those in flight, result 0 or the order to stop.
@@ -4290,13 +4338,13 @@ static void takt__pump(takt_sched *s, takt_strand *owner)
 {
     takt_op *const account = &owner->slot.op;
     takt_op *const ops = (takt_op *)account->buf;
-    if (owner->more_flags) /* already in here, further up */
+    if (owner->pumping) /* already in here, further up */
         return;
-    owner->more_flags = 1;
+    owner->pumping = 1;
     while (account->extra < account->len) {
         takt_op *const op = &ops[account->extra];
         takt_strand *request;
-        if (account->result < 0) {
+        if (account->result < 0 && op->kind != TAKT_OP_CLOSE) {
             op->result = TAKT_ECANCELED;
             account->extra++;
             continue;
@@ -4312,7 +4360,7 @@ static void takt__pump(takt_sched *s, takt_strand *owner)
         takt__link(s, &account->bits, request);
         takt__begin(s, request);
     }
-    owner->more_flags = 0;
+    owner->pumping = 0;
     if (account->extra == account->len && !account->bits) {
         takt__ready(s, owner);
     } else if (account->extra < account->len && !account->bits) {
@@ -4342,11 +4390,15 @@ void takt__await_all(takt_frame *f, takt_op *ops, size_t count, uint32_t line)
     if (owner->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON)
         account->result = TAKT_ECANCELED;
     owner->wait = TAKT__ON_BATCH;
-    owner->more_flags = 0;
+    owner->pumping = 0;
     takt__pump(takt__sched_of_strand(owner), owner);
 }
 
-/* -- what the keywords call: starting ---------------------------------------------------- */
+/* ==========================================================================
+ * >>start-impl
+ *
+ * Frames begin: called, started, spawned from a pool, or in memory of the user's.
+ * ======================================================================== */
 
 /* A child that is alive and lies in the same memory. */
 static const takt_frame *takt__child_in(takt_frame *f, const void *memory, size_t size)
@@ -4415,7 +4467,7 @@ bool takt__start_within(takt_frame *f, takt_frame *child, takt_ns ns, uint32_t l
     f->line = line;
     takt__op_of(f)->result = 0;
     strand->wait = TAKT__ON_SCOPE;
-    takt_timer_arm(&s->wheel, &strand->timer, takt_after(takt__now(s), ns > 0 ? ns : 1));
+    takt__arm(s, &strand->timer, takt_after(takt__now(s), ns > 0 ? ns : 1));
     if (strand->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON)
         takt__interrupt(s, strand);
     return true;
@@ -4555,11 +4607,12 @@ int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body)
     return 0;
 }
 
-/* -- what the keywords call: waiting for children --------------------------------------------
+/* ==========================================================================
+ * >>join-impl
  *
  * While a frame joins, its op keeps the account: bits counts the children that are
  * awaited, extra is the winner, result what the join will yield, len how many succeeded.
- */
+ * ======================================================================== */
 
 void takt__join_begin(takt_frame *f)
 {
@@ -4648,7 +4701,12 @@ void takt_group_cancel(takt_group *group)
         takt__cancel_list(group->sched, group->members, false);
 }
 
-/* -- what the keywords call: leaving ----------------------------------------------------------- */
+/* ==========================================================================
+ * >>leave-impl
+ *
+ * Frames end: by a return, a throw or a cancellation; children, catch, defers; and what
+ * that means for those who wait for them.
+ * ======================================================================== */
 
 static void takt__fail(takt_frame *f, int error)
 {
@@ -4743,14 +4801,19 @@ void takt_idle_start(takt_frame *frame, takt_idle *idle, takt_ns limit)
 {
     takt_sched *const s = takt_sched_of(frame);
     const takt_ns ms = limit / TAKT_MS;
-    memset(idle, 0, sizeof *idle);
-    idle->link.kind = TAKT__IDLE;
+    takt_attached *it = frame->strand->on.attached;
+    while (it && it != &idle->link)
+        it = it->next;
+    if (!it) {
+        memset(idle, 0, sizeof *idle);
+        idle->link.kind = TAKT__IDLE;
+        idle->link.owner = frame;
+        idle->link.next = frame->strand->on.attached;
+        frame->strand->on.attached = &idle->link;
+    }
     idle->link.limit_ms = ms < 1 ? 1 : ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
-    idle->link.owner = frame;
-    idle->link.next = frame->strand->on.attached;
-    frame->strand->on.attached = &idle->link;
     takt_idle_touch(idle);
-    takt_timer_arm(&s->wheel, &idle->timer, idle->due);
+    takt__arm(s, &idle->timer, idle->due);
 }
 
 void takt_idle_touch(takt_idle *idle)
@@ -4762,22 +4825,26 @@ void takt_idle_touch(takt_idle *idle)
 /* Lets go of what hangs on `f`. False: a group is still to be waited for. */
 static bool takt__detach(takt_sched *s, takt_frame *f)
 {
-    takt_attached **const first = &f->strand->on.attached;
-    while (*first && (*first)->owner == f) {
-        if ((*first)->kind == TAKT__GROUP) {
-            takt_group *const group = (takt_group *)(void *)*first;
-            if (group->count) {
-                takt_group_cancel(group);
-                group->waited_for = true;
-                return false;
-            }
-            group->sched = NULL;
+    takt_attached **link = &f->strand->on.attached;
+    bool all = true;
+    while (*link) {
+        takt_attached *const it = *link;
+        if (it->owner != f) {
+            link = &it->next;
+        } else if (it->kind == TAKT__GROUP && ((takt_group *)(void *)it)->count) {
+            takt_group_cancel((takt_group *)(void *)it);
+            ((takt_group *)(void *)it)->waited_for = true;
+            all = false;
+            link = &it->next;
         } else {
-            takt_timer_disarm(&s->wheel, &((takt_idle *)(void *)*first)->timer);
+            *link = it->next;
+            if (it->kind == TAKT__GROUP)
+                ((takt_group *)(void *)it)->sched = NULL;
+            else
+                takt_timer_disarm(&s->wheel, &((takt_idle *)(void *)it)->timer);
         }
-        *first = (*first)->next;
     }
-    return true;
+    return all;
 }
 
 /* The way out: children and what hangs on the frame, then the catch, then the defers.
@@ -4804,7 +4871,7 @@ int takt__unwind_step(takt_frame *f)
     return TAKT__FINISH;
 }
 
-/* -- ends ------------------------------------------------------------------------------------------ */
+/* -- ends ------------------------------------------------------------------ */
 
 /* A task has ended with an error that nobody caught. */
 static void takt__report(takt_sched *s, const takt_frame *f)
@@ -4969,7 +5036,96 @@ takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
     }
 }
 
-/* -- time --------------------------------------------------------------------------------------------- */
+/* ==========================================================================
+ * >>chan-impl
+ *
+ * A waiter is the op of a strand; while it waits, buf and next are its links.
+ * ======================================================================== */
+
+static takt_line *takt__line_of(const takt_op *op)
+{
+    if (op->kind == TAKT_OP_EVENT)
+        return &((takt_event *)op->arg.ptr)->line;
+    return &((takt_semaphore *)op->arg.ptr)->line;
+}
+
+static void takt__line_leave(takt_op *op)
+{
+    takt_line *const line = takt__line_of(op);
+    takt_op *const before = (takt_op *)op->buf;
+    if (before)
+        before->next = op->next;
+    else
+        line->first = op->next;
+    if (op->next)
+        op->next->buf = before;
+    else
+        line->last = before;
+    op->buf = NULL;
+    op->next = NULL;
+}
+
+/* Joins the line. False if there is nothing to wait for. */
+static bool takt__wait_in_line(takt_sched *s, takt_strand *strand)
+{
+    takt_op *const op = &strand->slot.op;
+    takt_line *const line = takt__line_of(op);
+    (void)s;
+    if (op->kind == TAKT_OP_EVENT) {
+        if (((takt_event *)op->arg.ptr)->set)
+            return false;
+    } else {
+        takt_semaphore *const semaphore = (takt_semaphore *)op->arg.ptr;
+        if (semaphore->permits > 0 && !line->first) {
+            semaphore->permits--;
+            return false;
+        }
+    }
+    op->buf = line->last;
+    op->next = NULL;
+    if (line->last)
+        line->last->next = op;
+    else
+        line->first = op;
+    line->last = op;
+    strand->wait = TAKT__ON_EVENT;
+    return true;
+}
+
+/* The first in line goes on. */
+static void takt__line_next(takt_line *line)
+{
+    takt_strand *const strand = takt__strand_of(line->first);
+    takt__line_leave(line->first);
+    takt__op_over(takt__sched_of_strand(strand), strand, 0);
+}
+
+void takt_event_set(takt_event *event)
+{
+    event->set = true;
+    while (event->line.first)
+        takt__line_next(&event->line);
+}
+
+void takt_event_reset(takt_event *event)
+{
+    event->set = false;
+}
+
+void takt_release(takt_semaphore *semaphore, int64_t permits)
+{
+    semaphore->permits += permits;
+    while (semaphore->permits > 0 && semaphore->line.first) {
+        semaphore->permits--;
+        takt__line_next(&semaphore->line);
+    }
+}
+
+/* ==========================================================================
+ * >>loop-impl
+ *
+ * What a turn does beside running bodies: time, stopping, drain, beginning and end.
+ * ======================================================================== */
 
 static void takt__stop_now(takt_sched *s);
 
@@ -5041,7 +5197,7 @@ takt_ns takt__wait(takt_sched *s, takt_ns wait)
     return deadline <= 0 ? 0 : deadline < wait ? deadline : wait;
 }
 
-/* -- stopping, drain ------------------------------------------------------------------------------------- */
+/* -- stopping, drain -------------------------------------------------------- */
 
 /* Calls `what` for every strand that lives. */
 static void takt__each(takt_sched *s, void (*what)(takt_sched *s, takt_strand *strand))
@@ -5086,7 +5242,7 @@ void takt_stop(takt_sched *s, takt_ns limit)
     else if (limit == TAKT_FOREVER)
         takt_timer_disarm(&s->wheel, &s->stop_timer);
     else
-        takt_timer_arm(&s->wheel, &s->stop_timer, takt_after(takt__now(s), limit));
+        takt__arm(s, &s->stop_timer, takt_after(takt__now(s), limit));
 }
 
 /* While discarding, what was shielded is no longer. */
@@ -5120,7 +5276,7 @@ void takt__fail_loop(takt_sched *s, int error)
     s->stats.discarded += s->pending;
 }
 
-/* -- a loop's beginning and end ------------------------------------------------------------------------------ */
+/* -- a loop's beginning and end ---------------------------------------------- */
 
 void takt__defaults(takt_config *config)
 {
@@ -5216,91 +5372,6 @@ void takt__sched_free(takt_sched *s, takt_completion *completions)
     s->config.pool_count = 0;
     if (!s->fatal)
         s->fatal = TAKT_EDISPOSED;
-}
-
-/* ==========================================================================
- * >>chan-impl
- *
- * A waiter is the op of a strand; while it waits, buf and next are its links.
- * ======================================================================== */
-
-static takt_line *takt__line_of(const takt_op *op)
-{
-    if (op->kind == TAKT_OP_EVENT)
-        return &((takt_event *)op->arg.ptr)->line;
-    return &((takt_semaphore *)op->arg.ptr)->line;
-}
-
-static void takt__line_leave(takt_op *op)
-{
-    takt_line *const line = takt__line_of(op);
-    takt_op *const before = (takt_op *)op->buf;
-    if (before)
-        before->next = op->next;
-    else
-        line->first = op->next;
-    if (op->next)
-        op->next->buf = before;
-    else
-        line->last = before;
-    op->buf = NULL;
-    op->next = NULL;
-}
-
-/* Joins the line. False if there is nothing to wait for. */
-static bool takt__wait_in_line(takt_sched *s, takt_strand *strand)
-{
-    takt_op *const op = &strand->slot.op;
-    takt_line *const line = takt__line_of(op);
-    (void)s;
-    if (op->kind == TAKT_OP_EVENT) {
-        if (((takt_event *)op->arg.ptr)->set)
-            return false;
-    } else {
-        takt_semaphore *const semaphore = (takt_semaphore *)op->arg.ptr;
-        if (semaphore->permits > 0 && !line->first) {
-            semaphore->permits--;
-            return false;
-        }
-    }
-    op->buf = line->last;
-    op->next = NULL;
-    if (line->last)
-        line->last->next = op;
-    else
-        line->first = op;
-    line->last = op;
-    strand->wait = TAKT__ON_EVENT;
-    return true;
-}
-
-/* The first in line goes on. */
-static void takt__line_next(takt_line *line)
-{
-    takt_strand *const strand = takt__strand_of(line->first);
-    takt__line_leave(line->first);
-    takt__op_over(takt__sched_of_strand(strand), strand, 0);
-}
-
-void takt_event_set(takt_event *event)
-{
-    event->set = true;
-    while (event->line.first)
-        takt__line_next(&event->line);
-}
-
-void takt_event_reset(takt_event *event)
-{
-    event->set = false;
-}
-
-void takt_release(takt_semaphore *semaphore, int64_t permits)
-{
-    semaphore->permits += permits;
-    while (semaphore->permits > 0 && semaphore->line.first) {
-        semaphore->permits--;
-        takt__line_next(&semaphore->line);
-    }
 }
 
 /* ==========================================================================

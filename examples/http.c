@@ -15,7 +15,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -24,7 +23,7 @@
 #define BODY_MAX        (1LL << 30)     /* bytes */
 #define IDLE_LIMIT      (60 * TAKT_SEC) /* between requests, and for a block to be sent */
 #define HEAD_LIMIT      (10 * TAKT_SEC) /* from the first byte of a head to its last */
-#define LINGER_LIMIT    (1 * TAKT_SEC)  /* for the peer to read the last response */
+#define STOP_LIMIT      (2 * TAKT_SEC)  /* for connections to end, after a signal */
 #define PERIOD          65521
 
 static bool quiet;                       /* no line for connections that fail */
@@ -42,7 +41,7 @@ static unsigned char pattern(uint64_t i)
 struct wish {           /* what a request asks for */
     const char *status; /* of the response; NULL: the peer is done, there is no request */
     long long length;   /* of its body */
-    bool head_only;
+    size_t left;        /* of that, to be sent: nothing, if only the head was asked for */
     bool keep_alive;
 };
 
@@ -68,27 +67,26 @@ static const char *parse(struct wish *wish, char *head)
     if (!path || !*path || !*method || (!keep_alive && strcmp(line, "HTTP/1.0") != 0))
         return "400 Bad Request";
     while (*head) {
-        const char *name;
-        line = cut(&head, "\r\n");
-        name = cut(&line, ":");
-        if (!name || !*name || strpbrk(name, " \t\r\n") || strpbrk(line, "\r\n"))
+        char *value = cut(&head, "\r\n");
+        const char *const name = cut(&value, ":");
+        if (!name || !*name || strpbrk(name, " \t\r\n") || strpbrk(value, "\r\n"))
             return "400 Bad Request";
-        line += strspn(line, " \t");
+        value += strspn(value, " \t");
         if (strcasecmp(name, "Transfer-Encoding") == 0)
             return "411 Length Required"; /* a body, and we take none */
-        if (strcasecmp(name, "Content-Length") == 0 && strcmp(line, "0") != 0)
+        if (strcasecmp(name, "Content-Length") == 0 && strcmp(value, "0") != 0)
             return "400 Bad Request";
-        if (strcasecmp(name, "Connection") == 0 && strcasestr(line, "close"))
+        if (strcasecmp(name, "Connection") == 0 && strcasestr(value, "close"))
             keep_alive = false;
     }
     wish->keep_alive = keep_alive; /* else we would not know where the next request begins */
-    wish->head_only = strcmp(method, "HEAD") == 0;
-    if (!wish->head_only && strcmp(method, "GET") != 0)
+    if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
         return "405 Method Not Allowed\r\nAllow: GET, HEAD";
     if (*path != '/' || !path[1] || path[1 + strspn(path + 1, "0123456789")] ||
         strlen(path) > 11 || atoll(path + 1) > BODY_MAX)
         return "404 Not Found";
     wish->length = atoll(path + 1);
+    wish->left = *method == 'G' ? (size_t)wish->length : 0;
     return "200 OK";
 }
 
@@ -100,8 +98,7 @@ struct input { /* what has arrived and is not used up */
     size_t n;
 };
 
-/* A connection that waits in silence holds no buffer. */
-static takt_op receive(struct input *in)
+static takt_op receive(struct input *in) /* whoever waits in silence holds no buffer */
 {
     return in->data ? takt_recv(in->fd, in->data + in->n, HEAD_MAX - in->n)
                     : takt_recv_lease(in->fd, &bufs, &in->data);
@@ -145,7 +142,7 @@ static TAKT_CORO(request)
         TAKT_AWAIT(my->n, takt_within(IDLE_LIMIT, receive(my->in)));
         my->in->n = (size_t)my->n;
         if (my->n == 0)
-            TAKT_RETURN;
+            TAKT_RETURN; /* and no wish */
     }
     my->deadline = takt_now(&my->frame) + HEAD_LIMIT;
     while (!take_head(my->in, &my->wish)) {
@@ -167,7 +164,6 @@ struct response {
     takt_frame frame;
     int fd;           /* in */
     struct wish wish; /* in */
-    size_t left;
     struct iovec parts[2]; /* of what is sent: head, body */
     char head[160];
 };
@@ -180,13 +176,12 @@ static TAKT_CORO(response)
         my->head, sizeof my->head, "HTTP/1.1 %s\r\nContent-Length: %lld\r\nConnection: %s\r\n\r\n",
         my->wish.status, my->wish.length, my->wish.keep_alive ? "keep-alive" : "close");
     my->parts[1].iov_base = block;
-    my->left = my->wish.head_only ? 0 : (size_t)my->wish.length;
     do {
-        my->parts[1].iov_len = my->left < sizeof block ? my->left : sizeof block;
+        my->parts[1].iov_len = my->wish.left < sizeof block ? my->wish.left : sizeof block;
         TAKT_AWAIT(takt_within(IDLE_LIMIT, takt_sendv(my->fd, my->parts, 2)));
-        my->left -= my->parts[1].iov_len;
+        my->wish.left -= my->parts[1].iov_len;
         my->parts[0].iov_len = 0;
-    } while (my->left > 0);
+    } while (my->wish.left > 0);
     TAKT_END;
 }
 
@@ -208,23 +203,19 @@ static TAKT_CORO(connection)
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->in.fd)); }
     TAKT_DEFER { use_up(&my->in, my->in.n); }
     TAKT_CHECK(takt_tcp_options(&my->frame, my->in.fd, &options));
-
     do {
         TAKT_CALL(my->request, request, .in = &my->in);
         if (!my->request.wish.status)
             TAKT_RETURN;
-        if (takt_stopping(&my->frame))
-            my->request.wish.keep_alive = false;
         TAKT_CALL(my->response, response, .fd = my->in.fd, .wish = my->request.wish);
-    } while (my->request.wish.keep_alive);
+    } while (my->request.wish.keep_alive && !takt_stopping(&my->frame));
 
     /* If a socket is closed with something unread, the peer may lose the response. */
     TAKT_AWAIT(takt_shutdown(my->in.fd, SHUT_WR));
-    my->deadline = takt_now(&my->frame) + LINGER_LIMIT;
+    my->deadline = takt_now(&my->frame) + TAKT_SEC;
     do {
         use_up(&my->in, my->in.n);
         TAKT_TRY_AWAIT(my->n, takt_by(my->deadline, receive(&my->in)));
-        my->in.n = my->n > 0 ? (size_t)my->n : 0;
     } while (my->n > 0);
     TAKT_CATCH {
         if (!quiet)
@@ -237,8 +228,7 @@ static TAKT_CORO(connection)
 
 struct stopper {
     takt_frame frame;
-    int signals;
-    int number;
+    int signals, number;
 };
 
 static TAKT_CORO(stopper)
@@ -247,18 +237,14 @@ static TAKT_CORO(stopper)
     TAKT_CHECK(my->signals = takt_signals(&my->frame, 1u << SIGINT | 1u << SIGTERM));
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->signals)); }
     TAKT_AWAIT(my->number, takt_signal(my->signals));
-    takt_stop(takt_sched_of(&my->frame), 5 * TAKT_SEC);
-    TAKT_AWAIT(my->number, takt_signal(my->signals)); /* in a hurry */
-    takt_stop(takt_sched_of(&my->frame), 0);
+    takt_stop(takt_sched_of(&my->frame), STOP_LIMIT);
     TAKT_END;
 }
 
 struct server {
     takt_frame frame;
     takt_addr *addr; /* in: where to listen */
-    int *exit_code;  /* in: set when that fails */
-    int listener;
-    int fd;
+    int listener, fd;
     takt_group connections;
     struct stopper stopper;
 };
@@ -271,7 +257,7 @@ static TAKT_CORO(server)
     TAKT_START(my->stopper, stopper);
     {
         char text[TAKT_ADDR_TEXT];
-        TAKT_CHECK(takt_sockname(&my->frame, my->listener, my->addr));
+        takt_sockname(&my->frame, my->listener, my->addr);
         fprintf(stderr, "http: listening on %s\n", takt_addr_format(my->addr, text, sizeof text));
     }
     for (;;) {
@@ -284,10 +270,6 @@ static TAKT_CORO(server)
             TAKT_AWAIT(takt_close(my->fd)); /* full: turn the guest away */
     }
     TAKT_JOIN_GROUP(my->connections);
-    TAKT_CATCH {
-        fprintf(stderr, "http: cannot listen: %s\n", takt_strerror(my->frame.error));
-        *my->exit_code = 1;
-    }
     TAKT_END;
 }
 
@@ -298,8 +280,6 @@ int main(int argc, char **argv)
     static net loop;
     net_config config = net_defaults();
     takt_addr addr;
-    int exit_code = 0;
-
     quiet = argc == 4 && strcmp(argv[3], "--quiet") == 0;
     if (argc != 3 + quiet || strcmp(argv[1], "--listen") != 0 ||
         takt_addr_parse(&addr, argv[2]) < 0 || takt_uring_config_from_env(&config.backend) < 0) {
@@ -311,10 +291,9 @@ int main(int argc, char **argv)
     TAKT_POOL(config, connection, CONNECTIONS_MAX);
     TAKT_POOL(config, server, 1, .strands = 2);
     if (takt_raise_fd_limit() < 0 || takt_bufs_init(&bufs, CONNECTIONS_MAX, HEAD_MAX) < 0 ||
-        net_init(&loop, &config) < 0 ||
-        !TAKT_SPAWN_ON(&loop, server, .addr = &addr, .exit_code = &exit_code)) {
-        fprintf(stderr, "http: cannot start: is memory scarce, or io_uring not there?\n");
+        net_init(&loop, &config) < 0 || !TAKT_SPAWN_ON(&loop, server, .addr = &addr)) {
+        fprintf(stderr, "http: cannot start: no memory, or no io_uring\n");
         return 1;
     }
-    return net_run(&loop) < 0 || exit_code;
+    return net_run(&loop) < 0; /* what nobody caught, such as a port in use, takt has reported */
 }

@@ -71,7 +71,7 @@ static void drive(const takt_frame *frame)
     while (takt_alive(frame)) {
         const takt_ns left = limit - net_now(&loop);
         if (left <= 0 || net_turn(&loop, left, 0) < 0) {
-            EXPECT(!"the coroutine ends");
+            EXPECT(false && "the coroutine ends");
             takt_dump(&loop.sched);
             takt_stop(&loop.sched, 0);
             net_drain(&loop);
@@ -536,7 +536,7 @@ static void datagrams_keep_their_bounds_and_senders(void)
             RUN(datagrams, datagrams, .which = which);
 }
 
-/* Many datagrams wait for room on one socket, and go in order. */
+/* Many datagrams wait for room on one socket. Their order is nobody's promise. */
 struct queue {
     takt_frame frame;
     int pair[2];
@@ -550,6 +550,7 @@ struct queue_reader {
     takt_frame frame;
     struct queue *queue;
     int i, n, buf[2000];
+    uint64_t seen;
 };
 
 static TAKT_CORO(queue_reader)
@@ -560,7 +561,8 @@ static TAKT_CORO(queue_reader)
         TAKT_AWAIT(my->n, takt_within(5 * TAKT_SEC, takt_recvfrom(my->queue->pair[1], my->buf,
                                                                   sizeof my->buf, NULL)));
         EXPECT_EQ(my->n, sizeof my->buf);
-        EXPECT_EQ(my->buf[0], my->i);
+        EXPECT(!(my->seen >> my->buf[0] & 1));
+        my->seen |= (uint64_t)1 << my->buf[0];
     }
     TAKT_END;
 }
@@ -595,7 +597,7 @@ static TAKT_CORO(queue_test)
     TAKT_END;
 }
 
-static void datagrams_wait_for_room_and_all_arrive_in_order(void)
+static void datagrams_wait_for_room_and_arrive_once(void)
 {
     static struct queue_test queue_test;
     RUN(queue_test, queue_test);
@@ -1681,7 +1683,7 @@ static void a_foreign_loop_that_sleeps_on_the_descriptor_misses_nothing(void)
         if (net_turn(&loop, embedded ? 0 : TAKT_MS, 0) < 0)
             break;
         if (embedded && takt_alive(&echoer.frame) && !sleep_outside(pair[1])) {
-            EXPECT(!"the loop's descriptor says that there is work");
+            EXPECT(false && "the loop's descriptor says that there is work");
             takt_dump(&loop.sched);
             takt_cancel(&echoer.frame);
         }
@@ -1709,7 +1711,7 @@ static void a_foreign_loop_carries_a_conversation(void)
         if (net_turn(&loop, embedded ? 0 : TAKT_MS, 1) < 0) /* one completion at a time */
             break;
         if (embedded && takt_alive(&talk.frame) && !sleep_outside(-1)) {
-            EXPECT(!"the loop's descriptor says that there is work");
+            EXPECT(false && "the loop's descriptor says that there is work");
             takt_cancel(&talk.frame);
         }
     }
@@ -1818,7 +1820,7 @@ static TAKT_CORO(pending)
     {
         EXPECT_EQ(takt_bufs_put(&pool, &my->data), 0);
         TAKT_AWAIT(takt_sleep(600 * TAKT_SEC)); /* fails at once, and ends only this block */
-        EXPECT(!"no await but close goes on in a drain");
+        EXPECT(false && "no await but close goes on in a drain");
     }
     pair_of(SOCK_STREAM, my->pair);
     if (my->kind == 0)
@@ -1844,7 +1846,7 @@ static TAKT_CORO(pending)
     my->ops[0] = takt_recv(my->pair[0], &my->c, 1);
     my->ops[1] = takt_within(600 * TAKT_SEC, takt_recv(my->pair[1], &my->c, 1));
     TAKT_AWAIT_ALL(my->ops, 2);
-    EXPECT(!"it is drained");
+    EXPECT(false && "it is drained");
     TAKT_END;
 }
 
@@ -2048,7 +2050,7 @@ int main(int argc, char **argv)
         TEST(a_send_is_whole_however_slow_the_reader),
         TEST(a_send_that_times_out_tells_how_many_bytes_went),
         TEST(datagrams_keep_their_bounds_and_senders),
-        TEST(datagrams_wait_for_room_and_all_arrive_in_order),
+        TEST(datagrams_wait_for_room_and_arrive_once),
         TEST(pipes_and_files_are_read_and_written),
         TEST(readiness_is_a_level),
         TEST(a_signal_is_awaited),
