@@ -2735,18 +2735,23 @@ static int64_t takt__read_signal(int fd)
 #endif
 }
 
-/* A name call's answer: the kernel may report more than fits. */
-static int64_t takt__name_answer(int result, takt_addr *addr, socklen_t len)
+/* getsockname and getpeername; the kernel may report more than fits. */
+static int64_t takt__name_of(int fd, takt_addr *addr, bool peer)
 {
+    socklen_t len = sizeof addr->sockaddr;
+    const int rc = peer ? getpeername(fd, takt__sockaddr(addr), &len)
+                        : getsockname(fd, takt__sockaddr(addr), &len);
+    if (rc < 0)
+        return -errno;
     addr->len = len < sizeof addr->sockaddr ? (uint32_t)len : (uint32_t)sizeof addr->sockaddr;
-    return takt__answer(result);
+    return 0;
 }
 
 /* Answers the ops that never wait. */
 static int64_t takt__net_call(takt_op *op)
 {
     takt_addr *const addr = (takt_addr *)op->arg.ptr;
-    socklen_t len = sizeof addr->sockaddr;
+    socklen_t len;
     switch (op->kind) {
     case TAKT_OP_SOCKET:
         return takt__make_socket(op->fd, (int)op->bits, (int)op->extra);
@@ -2761,9 +2766,9 @@ static int64_t takt__net_call(takt_op *op)
         len = (socklen_t)op->len;
         return takt__answer(getsockopt(op->fd, (int)op->extra, (int)op->bits, op->buf, &len));
     case TAKT_OP_SOCKNAME:
-        return takt__name_answer(getsockname(op->fd, takt__sockaddr(addr), &len), addr, len);
+        return takt__name_of(op->fd, addr, false);
     case TAKT_OP_PEERNAME:
-        return takt__name_answer(getpeername(op->fd, takt__sockaddr(addr), &len), addr, len);
+        return takt__name_of(op->fd, addr, true);
     case TAKT_OP_SIGNALS:
         return takt__make_signals(op->arg.done);
     case TAKT_OP_CLOSE:
@@ -2784,14 +2789,9 @@ static int64_t takt__do_shutdown(const takt_op *op)
 static bool takt__met_itself(int fd, const takt_addr *to)
 {
     takt_addr own;
-    socklen_t len = sizeof own.sockaddr;
-    if (takt__family(to) == AF_UNIX)
-        return false;
     memset(&own, 0, sizeof own);
-    if (getsockname(fd, takt__sockaddr(&own), &len) < 0)
-        return false;
-    own.len = (uint32_t)len;
-    return takt_addr_equal(&own, to);
+    return takt__family(to) != AF_UNIX && takt__name_of(fd, &own, false) == 0 &&
+           takt_addr_equal(&own, to);
 }
 
 int takt_raise_fd_limit(void)

@@ -20,12 +20,11 @@
 
 #define CONNECTIONS_MAX 10000
 #define HEAD_MAX        8192            /* bytes, also of a buffer */
-#define BODY_MAX        (1LL << 30)     /* bytes */
 #define IDLE_LIMIT      (60 * TAKT_SEC) /* between requests, and for a block to be sent */
 #define HEAD_LIMIT      (10 * TAKT_SEC) /* from the first byte of a head to its last */
-#define STOP_LIMIT      (2 * TAKT_SEC)  /* for connections to end, after a signal */
 #define PERIOD          65521
 
+static int exit_code;
 static bool quiet;                       /* no line for connections that fail */
 static takt_bufs bufs;                   /* for heads */
 static unsigned char block[16 * PERIOD]; /* bodies are sent from here, never copied */
@@ -63,7 +62,6 @@ static const char *parse(struct wish *wish, char *head)
     const char *const method = cut(&line, " ");
     const char *const path = method ? cut(&line, " ") : NULL;
     bool keep_alive = strcmp(line, "HTTP/1.1") == 0;
-
     if (!path || !*path || !*method || (!keep_alive && strcmp(line, "HTTP/1.0") != 0))
         return "400 Bad Request";
     while (*head) {
@@ -72,10 +70,9 @@ static const char *parse(struct wish *wish, char *head)
         if (!name || !*name || strpbrk(name, " \t\r\n") || strpbrk(value, "\r\n"))
             return "400 Bad Request";
         value += strspn(value, " \t");
-        if (strcasecmp(name, "Transfer-Encoding") == 0)
-            return "411 Length Required"; /* a body, and we take none */
-        if (strcasecmp(name, "Content-Length") == 0 && strcmp(value, "0") != 0)
-            return "400 Bad Request";
+        if (strcasecmp(name, "Transfer-Encoding") == 0 ||
+            (strcasecmp(name, "Content-Length") == 0 && strcmp(value, "0") != 0))
+            return "400 Bad Request"; /* a body, and we take none */
         if (strcasecmp(name, "Connection") == 0 && strcasestr(value, "close"))
             keep_alive = false;
     }
@@ -83,7 +80,7 @@ static const char *parse(struct wish *wish, char *head)
     if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
         return "405 Method Not Allowed\r\nAllow: GET, HEAD";
     if (*path != '/' || !path[1] || path[1 + strspn(path + 1, "0123456789")] ||
-        strlen(path) > 11 || atoll(path + 1) > BODY_MAX)
+        strlen(path) > 11 || atoll(path + 1) > 1 << 30)
         return "404 Not Found";
     wish->length = atoll(path + 1);
     wish->left = *method == 'G' ? (size_t)wish->length : 0;
@@ -209,7 +206,6 @@ static TAKT_CORO(connection)
             TAKT_RETURN;
         TAKT_CALL(my->response, response, .fd = my->in.fd, .wish = my->request.wish);
     } while (my->request.wish.keep_alive && !takt_stopping(&my->frame));
-
     /* If a socket is closed with something unread, the peer may lose the response. */
     TAKT_AWAIT(takt_shutdown(my->in.fd, SHUT_WR));
     my->deadline = takt_now(&my->frame) + TAKT_SEC;
@@ -228,7 +224,7 @@ static TAKT_CORO(connection)
 
 struct stopper {
     takt_frame frame;
-    int signals, number;
+    int signals;
 };
 
 static TAKT_CORO(stopper)
@@ -236,8 +232,8 @@ static TAKT_CORO(stopper)
     TAKT_BEGIN(stopper, my);
     TAKT_CHECK(my->signals = takt_signals(&my->frame, 1u << SIGINT | 1u << SIGTERM));
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->signals)); }
-    TAKT_AWAIT(my->number, takt_signal(my->signals));
-    takt_stop(takt_sched_of(&my->frame), STOP_LIMIT);
+    TAKT_AWAIT(takt_signal(my->signals));
+    takt_stop(takt_sched_of(&my->frame), 2 * TAKT_SEC);
     TAKT_END;
 }
 
@@ -245,6 +241,7 @@ struct server {
     takt_frame frame;
     takt_addr *addr; /* in: where to listen */
     int listener, fd;
+    char where[TAKT_ADDR_TEXT];
     takt_group connections;
     struct stopper stopper;
 };
@@ -252,14 +249,13 @@ struct server {
 static TAKT_CORO(server)
 {
     TAKT_BEGIN(server, my);
+    takt_addr_format(my->addr, my->where, sizeof my->where);
     TAKT_CHECK(my->listener = takt_listen(&my->frame, my->addr, 0));
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->listener)); }
     TAKT_START(my->stopper, stopper);
-    {
-        char text[TAKT_ADDR_TEXT];
-        takt_sockname(&my->frame, my->listener, my->addr);
-        fprintf(stderr, "http: listening on %s\n", takt_addr_format(my->addr, text, sizeof text));
-    }
+    takt_sockname(&my->frame, my->listener, my->addr); /* the port may have been 0 */
+    takt_addr_format(my->addr, my->where, sizeof my->where);
+    fprintf(stderr, "http: listening on %s\n", my->where);
     for (;;) {
         TAKT_TRY_AWAIT(my->fd, takt_accept(my->listener, NULL));
         if (my->fd == TAKT_ESTOPPING)
@@ -270,6 +266,10 @@ static TAKT_CORO(server)
             TAKT_AWAIT(takt_close(my->fd)); /* full: turn the guest away */
     }
     TAKT_JOIN_GROUP(my->connections);
+    TAKT_CATCH {
+        fprintf(stderr, "http: cannot serve %s: %s\n", my->where, takt_strerror(my->frame.error));
+        exit_code = 1;
+    }
     TAKT_END;
 }
 
@@ -295,5 +295,5 @@ int main(int argc, char **argv)
         fprintf(stderr, "http: cannot start: no memory, or no io_uring\n");
         return 1;
     }
-    return net_run(&loop) < 0; /* what nobody caught, such as a port in use, takt has reported */
+    return net_run(&loop) < 0 || exit_code;
 }

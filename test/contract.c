@@ -35,7 +35,7 @@ static int open_before;
 static unsigned char big[8 << 20]; /* what is sent, and in its second use received */
 static unsigned char copy[8 << 20];
 
-/* -- what surrounds every test --------------------------------------------------- */
+/* -- what surrounds every test --------------------------------------------- */
 
 static int open_descriptors(void)
 {
@@ -109,7 +109,7 @@ static takt_ns soon(void)
     return 1 + (takt_ns)random_below(3 * (uint32_t)TAKT_TICK);
 }
 
-/* -- addresses --------------------------------------------------------------------- */
+/* -- addresses ------------------------------------------------------------- */
 
 enum { IPV4, IPV6, UNIX, PLACES };
 
@@ -180,7 +180,7 @@ static void listen_in_silence(takt_addr *addr, int *fds)
     (void)!connect(fds[1], raw(addr), addr->len); /* takes the only place */
 }
 
-/* -- time --------------------------------------------------------------------------- */
+/* -- time ------------------------------------------------------------------ */
 
 struct clockwork {
     takt_frame frame;
@@ -213,7 +213,7 @@ static void nops_and_sleeps_end_in_time(void)
     RUN(clockwork, clockwork);
 }
 
-/* -- a conversation, over every kind of stream ---------------------------------------- */
+/* -- a conversation, over every kind of stream ----------------------------- */
 
 struct client {
     takt_frame frame;
@@ -331,7 +331,7 @@ static void streams_of_every_family_carry_a_conversation(void)
     converse();
 }
 
-/* -- bulk ------------------------------------------------------------------------------- */
+/* -- bulk ------------------------------------------------------------------ */
 
 struct slow_reader {
     takt_frame frame;
@@ -455,7 +455,7 @@ static void a_send_that_times_out_tells_how_many_bytes_went(void)
     finish();
 }
 
-/* -- datagrams ---------------------------------------------------------------------------- */
+/* -- datagrams ------------------------------------------------------------- */
 
 enum { SHOTS = 40 };
 
@@ -603,7 +603,7 @@ static void datagrams_wait_for_room_and_arrive_once(void)
     RUN(queue_test, queue_test);
 }
 
-/* -- pipes, files, readiness, signals --------------------------------------------------------- */
+/* -- pipes, files, readiness, signals -------------------------------------- */
 
 struct writer {
     takt_frame frame;
@@ -751,7 +751,7 @@ static void a_signal_is_awaited(void)
     sigprocmask(SIG_SETMASK, &old, NULL);
 }
 
-/* -- leases ------------------------------------------------------------------------------------ */
+/* -- leases ---------------------------------------------------------------- */
 
 static takt_bufs pool;
 
@@ -923,7 +923,7 @@ static void leased_buffers_come_back_exactly_once(void)
     takt_bufs_free(&pool);
 }
 
-/* -- one reader, one writer; close ends them --------------------------------------------------- */
+/* -- one reader, one writer; close ends them ------------------------------- */
 
 enum { RECV, RECVFROM, LEASE, READY, READ, SEND, ACCEPT, BLOCKED_KINDS };
 
@@ -1073,7 +1073,7 @@ static void a_descriptor_that_was_closed_starts_anew(void)
     RUN(reuse, reuse);
 }
 
-/* -- connections that do not come to be ----------------------------------------------------------- */
+/* -- connections that do not come to be ------------------------------------ */
 
 struct refused {
     takt_frame frame;
@@ -1173,7 +1173,7 @@ static void a_connect_that_is_given_up_leaves_no_descriptor(void)
     RUN(unanswered, unanswered);
 }
 
-/* -- limits and cancels: an op has it, or it is still there ---------------------------------------- */
+/* -- limits and cancels: an op has it, or it is still there ---------------- */
 
 struct limits {
     takt_frame frame;
@@ -1275,7 +1275,7 @@ static void a_cancel_in_any_phase_loses_nothing(void)
 }
 
 /* Bytes that are counted up arrive about when a limit passes. */
-enum { ROUNDS = 400 };
+enum { ROUNDS = 200 };
 
 struct dripping {
     takt_frame frame;
@@ -1325,9 +1325,11 @@ static TAKT_CORO(impatient)
         else if (my->mode == 1)
             TAKT_TRY_AWAIT(my->n, takt_within(soon(), takt_recv_all(my->pair[0], my->buf, 7)));
         else if (my->mode == 2)
-            TAKT_TRY_AWAIT(my->n, takt_within(soon(), takt_recv_lease(my->pair[0], &pool, &my->data)));
+            TAKT_TRY_AWAIT(my->n, takt_within(soon(),
+                                              takt_recv_lease(my->pair[0], &pool, &my->data)));
         else if (my->mode == 3)
-            TAKT_TRY_AWAIT(my->n, takt_within(soon(), takt_recvfrom(my->pair[0], my->buf, 64, NULL)));
+            TAKT_TRY_AWAIT(my->n, takt_within(soon(),
+                                              takt_recvfrom(my->pair[0], my->buf, 64, NULL)));
         else
             TAKT_TRY_AWAIT(my->n, takt_within(soon(), takt_read(my->pair[0], my->buf, 3, -1)));
         my->expired += my->n == -ETIMEDOUT;
@@ -1405,7 +1407,7 @@ static void a_connection_that_comes_with_the_limit_is_never_lost(void)
     forget(UNIX);
 }
 
-/* -- batches ------------------------------------------------------------------------------------------ */
+/* -- batches --------------------------------------------------------------- */
 
 struct batches {
     takt_frame frame;
@@ -1444,7 +1446,7 @@ static void a_batch_can_be_awaited_again(void)
     RUN(batches, batches);
 }
 
-/* -- more than the ring holds ------------------------------------------------------------------------- */
+/* -- more than the ring holds ---------------------------------------------- */
 
 struct worker {
     takt_frame frame;
@@ -1494,7 +1496,7 @@ static void three_hundred_finish_on_a_ring_of_two_entries(void)
     wanted = before;
 }
 
-/* -- signals from outside ------------------------------------------------------------------------------- */
+/* -- signals from outside -------------------------------------------------- */
 
 static volatile sig_atomic_t alarms;
 
@@ -1526,7 +1528,7 @@ static void signals_a_thousand_times_a_second_change_nothing(void)
     EXPECT(alarms > 100);
 }
 
-/* -- a million times --------------------------------------------------------------------------------------- */
+/* -- a million times ------------------------------------------------------- */
 
 struct million {
     takt_frame frame;
@@ -1562,7 +1564,7 @@ static void a_million_nops_stay_on_the_same_stack(void)
     EXPECT(stack_high - stack_low < 1024);
 }
 
-/* -- no descriptor left ------------------------------------------------------------------------------------- */
+/* -- no descriptor left ---------------------------------------------------- */
 
 struct crowded {
     takt_frame frame;
@@ -1617,7 +1619,7 @@ static void an_accept_without_a_descriptor_fails_and_works_again(void)
     RUN(crowded, crowded);
 }
 
-/* -- inside a loop of somebody else's ------------------------------------------------------------------------ */
+/* -- inside a loop of somebody else's -------------------------------------- */
 
 enum { ECHOES = 2000 };
 
@@ -1719,7 +1721,7 @@ static void a_foreign_loop_carries_a_conversation(void)
     finish();
 }
 
-/* -- the end: stop, drain ---------------------------------------------------------------------------------------- */
+/* -- the end: stop, drain -------------------------------------------------- */
 
 struct acceptor {
     takt_frame frame;
@@ -1912,7 +1914,7 @@ static void a_batch_of_closes_acts_in_a_drain(void)
     finish();
 }
 
-/* -- where there is no io_uring ------------------------------------------------------------------------------------ */
+/* -- where there is no io_uring -------------------------------------------- */
 
 /* True if, io_uring_setup failing with `error`, epoll runs in its place and says why. */
 static bool falls_back(int number, int error, const char *name)
@@ -1989,7 +1991,7 @@ static void what_was_asked_for_runs_and_says_so(void)
     }
 }
 
-/* -- the command line ------------------------------------------------------------------------------------------------ */
+/* -- the command line ------------------------------------------------------ */
 
 static int usage(void)
 {
@@ -2004,7 +2006,9 @@ static int choose(const char *name)
     int rc;
     wanted = net_defaults();
     wanted.backend.mode = TAKT_URING_NEVER;
-    expected_name = strcmp(name, "uring") == 0 ? "io_uring" : strcmp(name, "poll") == 0 ? "poll" : "epoll";
+    expected_name = strcmp(name, "uring") == 0  ? "io_uring"
+                    : strcmp(name, "poll") == 0 ? "poll"
+                                                : "epoll";
     if (strcmp(name, "poll") == 0) {
         wanted.backend.posix.poll_instead = true;
     } else if (strcmp(name, "refused") == 0) {

@@ -53,24 +53,17 @@ one_block() {
         return
     fi
     {
-        grep -q '#include "takt' "$block" || [ -f "$block.body" ] || echo '#include "takt.h"'
+        grep -q '#include "takt' "$block" || echo '#include "takt.h"'
         if [ -f "$block.body" ]; then
-            name=$(cat "$block.body")
             [ -z "$before" ] || cat "$before"
-            echo "static TAKT_CORO($name)"
-            echo '{'
-            echo "TAKT_BEGIN($name, my);"
+            printf 'static TAKT_CORO(%s)\n{\nTAKT_BEGIN(%s, my);\n' \
+                "$(cat "$block.body")" "$(cat "$block.body")"
             cat "$block"
-            echo 'TAKT_END;'
-            echo '}'
+            printf 'TAKT_END;\n}\n'
         else
             cat "$block"
         fi
-    } > "$scratch/alone"
-    mv "$scratch/alone" "$scratch/alone.h"
-    grep -q '#include "takt' "$scratch/alone.h" && printf '' > "$scratch/front" ||
-        echo '#include "takt.h"' > "$scratch/front"
-    cat "$scratch/front" "$scratch/alone.h" > "$scratch/block.c"
+    } > "$scratch/block.c"
     compile -Wall -Wextra -Werror -Wno-unused -fsyntax-only "$scratch/block.c"
 }
 

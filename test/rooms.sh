@@ -5,8 +5,8 @@
 # cut before each banner in turn; every beginning must still compile. Beside that:
 #
 #     the marks listed in the manual are exactly the rooms that exist, in their order;
-#     a room with prototypes has an implementation, and stands in the second pass in the
-#     order of the first;
+#     a room with prototypes has an implementation; the second pass has the order of the
+#     first, with rooms of its own in between;
 #     takt_uring.h compiles with what stands above >>frame in takt.h, and nothing else.
 set -u
 cc=${CC:-cc}
@@ -15,7 +15,7 @@ failed=0
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 # Rooms whose prototypes are implemented in another room, or by the user's backend.
-without_impl='config time frame keywords loop macros'
+without_impl='config time frame keywords engine macros'
 lines_max=600
 
 check() { # TEXT STATUS [FILE]
@@ -60,20 +60,27 @@ beginnings_compile() {
     done < "$scratch/banners"
 }
 
-# The marks between "Find a room" and the end of the manual, in order.
+# The marks between "Find a room" and the end of the manual are the rooms, in the order of
+# their declarations; those that have none, as -impl only, come last.
 marks_are_listed() {
     awk '
         /Find a room by searching/ { on = 1; next }
         /^ \*\// || /^ \* [A-Z]/ { on = 0 }
-        on { for (i = 1; i <= NF; i++) if ($i ~ /^>>/) print substr($i, 3) }
+        on {
+            for (i = 1; i <= NF; i++)
+                if ($i ~ /^>>[a-z]/) { gsub(/[^a-z]/, "", $i); print $i }
+        }
     ' "$1" > "$scratch/listed"
-    banners "$1" | awk '$2 !~ /-impl$/ { print $2 }' > "$scratch/rooms"
-    if [ "$(basename "$1")" = takt.h ]; then
-        diff "$scratch/listed" "$scratch/rooms" > "$scratch/said"
-    else # some of its rooms have nothing to declare
-        banners "$1" | awk '{ sub(/-impl$/, "", $2); print $2 }' | sort -u > "$scratch/rooms"
-        sort "$scratch/listed" | diff - "$scratch/rooms" > "$scratch/said"
+    banners "$1" | awk '
+        { room = $2; sub(/-impl$/, "", room) }
+        !(room in seen) { print room }
+        { seen[room] = 1 }
+    ' > "$scratch/rooms"
+    if [ "$(basename "$1")" != takt.h ]; then # ordered by its second pass, or as it likes
+        sort "$scratch/listed" -o "$scratch/listed"
+        sort "$scratch/rooms" -o "$scratch/rooms"
     fi
+    diff "$scratch/listed" "$scratch/rooms" > "$scratch/said"
     check "$1: the manual's marks (<) are not the rooms that exist (>): $(
         grep '^[<>]' "$scratch/said" | tr '\n' ' ')" "$([ ! -s "$scratch/said" ]; echo $?)"
 }
@@ -97,8 +104,9 @@ implementations_are_there() {
         check "$1: >>$room has prototypes, but no >>$room-impl" $?
     done
     [ "$(basename "$1")" = takt.h ] || return # the other header orders its second pass anew
-    banners "$1" | awk '$2 !~ /-impl$/ { print $2 }' | grep -Fxf "$scratch/impl" |
-        diff - "$scratch/impl" > "$scratch/said"
+    banners "$1" | awk '$2 !~ /-impl$/ { print $2 }' > "$scratch/rooms"
+    grep -Fxf "$scratch/rooms" "$scratch/impl" > "$scratch/both"
+    grep -Fxf "$scratch/impl" "$scratch/rooms" | diff - "$scratch/both" > "$scratch/said"
     check "$1: the second pass is not in the order of the first: $(
         grep '^[<>]' "$scratch/said" | tr '\n' ' ')" "$([ ! -s "$scratch/said" ]; echo $?)"
 }

@@ -47,12 +47,12 @@ in_headers() {
             macro = $0
             sub(/^[ ]*#[ ]*define[ ]+/, "", macro)
             sub(/[^A-Za-z0-9_].*/, "", macro)
-            if (macro !~ /^TAKT_/) defined[macro] = FNR
+            if (macro !~ /^TAKT_/ && macro != "_GNU_SOURCE") defined[macro] = FNR
         }
         /^[ ]*#[ ]*undef[ ]/ { delete defined[$NF] }
 
         # -- comments: above every public function, type and word
-        /^#ifdef TAKT_IMPLEMENTATION/ || />>macros -/ { private = 1 }
+        /^#ifdef TAKT_IMPLEMENTATION/ || /nothing below is API/ { private = 1 }
         private { next }
         {
             function_here = /^[a-zA-Z].*[ *]takt_[a-z0-9][a-z0-9_]*\(/ && !/^typedef/ &&
@@ -79,6 +79,7 @@ in_headers() {
 }
 
 for file; do
+    [ -d "$file" ] && continue
     if [ ! -f "$file" ]; then
         echo "$file: not there" > "$said"
     else
