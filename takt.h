@@ -3467,9 +3467,15 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
         break;
     case TAKT_OP_RECV:
     case TAKT_OP_SEND:
+        op->arg.done = 0; /* the user's array of a batch may be awaited again */
+        if (takt__op_bytes(op) == 0) { /* no question of readiness */
+            takt__posix_done(posix, op, 0);
+            return 0;
+        }
+        break;
     case TAKT_OP_READ:
     case TAKT_OP_WRITE:
-        if (takt__op_bytes(op) == 0) { /* no question of readiness */
+        if (op->len == 0) { /* no question of readiness */
             takt__posix_done(posix, op, 0);
             return 0;
         }

@@ -33,45 +33,46 @@ struct app {
 
 /* -- pump: copies one direction until its end, then passes the end on ------- */
 
+struct proxy;
+
 struct pump {
     takt_frame frame;
-    int from, to;      /* in: sockets, borrowed */
-    struct app *app;   /* in */
-    takt_idle *idle;   /* in: touched at every arrival */
+    int from, to;       /* in: sockets, borrowed */
+    struct proxy *pair; /* in: whose direction it is */
     unsigned char *data;
     int n;
 };
-
-static TAKT_CORO(pump)
-{
-    TAKT_BEGIN(pump, my);
-    TAKT_DEFER { takt_bufs_put(&my->app->bufs, &my->data); }
-    for (;;) {
-        TAKT_AWAIT(my->n, takt_recv_lease(my->from, &my->app->bufs, &my->data));
-        if (my->n == 0)
-            break;
-        takt_idle_touch(my->idle);
-        TAKT_AWAIT(takt_send(my->to, my->data, (size_t)my->n));
-        takt_bufs_put(&my->app->bufs, &my->data);
-        takt_idle_touch(my->idle);
-        my->app->bytes += (uint64_t)my->n;
-    }
-    TAKT_AWAIT(takt_shutdown(my->to, TAKT_SHUT_WRITE));
-    TAKT_END;
-}
 
 /* -- proxy: one connection --------------------------------------------------- */
 
 struct proxy {
     takt_frame frame;
     int client;      /* in: connected socket, closed here */
-    int server;
+    int server;      /* in: -1 */
     struct app *app; /* in */
-    uint64_t number; /* in: for the log */
+    uint32_t number; /* in: for the log */
     bool clean;      /* both directions came to their end */
     takt_idle idle;
     struct pump up, down;
 };
+
+static TAKT_CORO(pump)
+{
+    TAKT_BEGIN(pump, my);
+    TAKT_DEFER { takt_bufs_put(&my->pair->app->bufs, &my->data); }
+    for (;;) {
+        TAKT_AWAIT(my->n, takt_recv_lease(my->from, &my->pair->app->bufs, &my->data));
+        if (my->n == 0)
+            break;
+        takt_idle_touch(&my->pair->idle);
+        TAKT_AWAIT(takt_send(my->to, my->data, (size_t)my->n));
+        takt_bufs_put(&my->pair->app->bufs, &my->data);
+        takt_idle_touch(&my->pair->idle);
+        my->pair->app->bytes += (uint64_t)my->n;
+    }
+    TAKT_AWAIT(takt_shutdown(my->to, TAKT_SHUT_WRITE));
+    TAKT_END;
+}
 
 static void say_failed(struct proxy *my)
 {
@@ -81,8 +82,8 @@ static void say_failed(struct proxy *my)
                                                                 : "both ways";
     my->app->failed++;
     if (!my->app->quiet)
-        fprintf(stderr, "proxy: connection %llu: %s: %s\n", (unsigned long long)my->number,
-                where, takt_strerror(my->frame.error));
+        fprintf(stderr, "proxy: connection %u: %s: %s\n", (unsigned)my->number, where,
+                takt_strerror(my->frame.error));
 }
 
 static TAKT_CORO(proxy)
@@ -108,10 +109,8 @@ static TAKT_CORO(proxy)
     takt_tcp_options(&my->frame, my->server, &no_delay);
 
     takt_idle_start(&my->frame, &my->idle, my->app->idle_limit);
-    TAKT_START(my->down, pump, .from = my->server, .to = my->client, .app = my->app,
-               .idle = &my->idle);
-    TAKT_CALL(my->up, pump, .from = my->client, .to = my->server, .app = my->app,
-              .idle = &my->idle);
+    TAKT_START(my->down, pump, .from = my->server, .to = my->client, .pair = my);
+    TAKT_CALL(my->up, pump, .from = my->client, .to = my->server, .pair = my);
     TAKT_JOIN(my->down);
     my->clean = true;
 
@@ -196,7 +195,7 @@ static TAKT_CORO(front)
         my->full = false;
         my->app->accepted++;
         if (!TAKT_GO(my->connections, proxy, .client = my->client, .server = -1,
-                     .app = my->app, .number = my->app->accepted)) {
+                     .app = my->app, .number = (uint32_t)my->app->accepted)) {
             my->app->refused++;
             takt_reset_on_close(&my->frame, my->client);
             TAKT_AWAIT(takt_close(my->client));
@@ -335,6 +334,8 @@ int main(int argc, char **argv)
     if (rc < 0)
         return fail("cannot start the loop", rc);
     takt_uring_describe(&loop.backend, app.backend, sizeof app.backend);
+    if (loop.backend.on_ring)
+        strcpy(app.backend, takt_uring_name(&loop.backend)); /* without its details */
 
     if (!TAKT_SPAWN_ON(&loop, front, .app = &app))
         return 1;

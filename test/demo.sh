@@ -85,13 +85,22 @@ address=$(sed -n 's/^proxy: \([^ ]*\) -> .*/\1/p' "$tmp/proxy.err")
 runs_on=$(sed -n 's/^proxy: [^ ]* -> [^ ]* on //p' "$tmp/proxy.err")
 echo "demo: $connections clients -> proxy $address -> http $upstream, on $runs_on" >&2
 
-# Connections that stay silent; they are held while the load runs beside them.
-before=$(memory $proxy)
+# hold COUNT NAME: that many connections, answered once and then silent, until fd 3 is closed
+hold() {
+    "$build/demo" --connect "$address" --idle "$1" \
+        <"$tmp/hold" >"$tmp/$2.out" 2>"$tmp/$2.err" 3>&- &
+    holder=$!
+}
+
+# Connections that stay silent are held while the load runs beside them. The first of them
+# pay for what the proxy touches once: only those after them are measured.
 mkfifo "$tmp/hold" || exit 1
-"$build/demo" --connect "$address" --idle "$idle" \
-    <"$tmp/hold" >"$tmp/holder.out" 2>"$tmp/holder.err" &
-holder=$!
+hold 100 first
+first=$holder
 exec 3>"$tmp/hold"
+wait_for $first "$tmp/first.out" '^idle 100$'
+before=$(memory $proxy)
+hold "$idle" holder
 wait_for $holder "$tmp/holder.out" '^idle '
 grep -qx "idle $idle" "$tmp/holder.out" || die "not all of $idle idle connections were answered"
 after=$(memory $proxy)
