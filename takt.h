@@ -293,6 +293,7 @@ const char *takt_strerror(int error);
     X(PEERNAME, "getpeername", CALL) \
     X(SIGNALS, "signalfd", CALL)
 
+/* What an op asks for. */
 typedef enum takt_op_kind {
 #define TAKT__X(kind, word, direction) TAKT_OP_##kind,
     TAKT_OPS(TAKT__X)
@@ -674,6 +675,7 @@ typedef struct takt_completion {
     void *payload;  /* what is lost if nobody wants this completion */
 } takt_completion;
 
+/* The token of the slot at `index` in its present generation. */
 static inline takt_token takt_token_make(uint32_t generation, uint32_t index)
 {
     return (uint64_t)generation << 32 | index;
@@ -831,6 +833,7 @@ typedef struct takt_posix_config {
     bool poll_instead; /* poll(2) even where there is epoll */
 } takt_posix_config;
 
+/* The backend; it allocates in init, and must not move from there on. */
 typedef struct takt_posix {
     takt_fds fds;
     uint32_t *run_next;               /* by descriptor: the list of those to try */
@@ -885,6 +888,7 @@ typedef struct takt_coro {
     uint32_t size; /* of its struct */
 } takt_coro;
 
+/* A frame's header. Read what the functions below tell instead. */
 struct takt_frame {
     union {
         const takt_coro *coro; /* once it has run: its name, for gdb */
@@ -1090,6 +1094,7 @@ typedef struct takt_timer {
     takt_ns when;
 } takt_timer;
 
+/* All timers of a loop. It must not move while one is armed. */
 typedef struct takt_wheel {
     uint64_t tick; /* everything up to here has fired */
     uint64_t used[TAKT__LEVELS];
@@ -1109,6 +1114,7 @@ takt_timer *takt_wheel_expire(takt_wheel *wheel, takt_ns now);
 /* Not later than the next timer is due; TAKT_FOREVER if none is armed. */
 takt_ns takt_wheel_deadline(const takt_wheel *wheel);
 
+/* True while it is armed. */
 static inline bool takt_timer_armed(const takt_timer *timer)
 {
     return timer->next != NULL;
@@ -1223,8 +1229,9 @@ typedef struct takt_stats {
 
 struct takt__calls;
 
+/* What every loop holds, as its member `sched`. */
 typedef struct takt_sched {
-    takt_stats stats;
+    takt_stats stats; /* for you to read */
     /* The scheduler's: */
     takt_slots slots; /* strands; a pointer to this struct stands before the first */
     void *slab;
@@ -1549,10 +1556,14 @@ static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
 #define TAKT__PICK3(a, b, c, name, ...) name
 #define TAKT__CAT_(a, b) a##b
 #define TAKT__CAT(a, b) TAKT__CAT_(a, b)
-#define TAKT__COUNT_(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, count, ...) count
+#define TAKT__COUNT_(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, \
+                     count, ...) count
 #define TAKT__COUNT(...)                                                                     \
-    TAKT__COUNT_(__VA_ARGS__, at_most_sixteen_arguments, 17, 16, 15, 14, 13, 12, 11, 10, 9,  \
-                 8, 7, 6, 5, 4, 3, 2, 1, ~)
+    TAKT__COUNT_(__VA_ARGS__, at_most_sixteen_arguments, at_most_sixteen_arguments,          \
+                 at_most_sixteen_arguments, at_most_sixteen_arguments,                       \
+                 at_most_sixteen_arguments, at_most_sixteen_arguments,                       \
+                 at_most_sixteen_arguments, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5,   \
+                 4, 3, 2, 1, ~)
 
 /* `.field = value` pasted behind an lvalue is an assignment: that is all. */
 #define TAKT__SET(x, ...) TAKT__CAT(TAKT__SET, TAKT__COUNT(__VA_ARGS__))(x, __VA_ARGS__)
@@ -1583,12 +1594,14 @@ static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
 #define TAKT__ADD6(i, a, ...)       TAKT__ADD1(i, a), TAKT__ADD5(i + 1, __VA_ARGS__)
 #define TAKT__ADD7(i, a, ...)       TAKT__ADD1(i, a), TAKT__ADD6(i + 1, __VA_ARGS__)
 #define TAKT__ADD8(i, a, ...)       TAKT__ADD1(i, a), TAKT__ADD7(i + 1, __VA_ARGS__)
+#define TAKT__ADD9(...)             TAKT_JOIN_and_TAKT_RACE_take_at_most_eight(__VA_ARGS__)
 
 /* Nothing, or a list: `TAKT__NONE __VA_ARGS__ ()` has a comma only if there is nothing. */
 #define TAKT__NONE(...) ~, ~
 #define TAKT__ADD_OR_ALL(...)                                                                \
     TAKT__CAT(TAKT__ADD_OR_ALL_, TAKT__EMPTY(__VA_ARGS__))(__VA_ARGS__)
-#define TAKT__EMPTY(...) TAKT__EMPTY_(TAKT__COUNT(__VA_ARGS__), TAKT__COUNT(TAKT__NONE __VA_ARGS__ ()))
+#define TAKT__EMPTY(...)                                                                     \
+    TAKT__EMPTY_(TAKT__COUNT(__VA_ARGS__), TAKT__COUNT(TAKT__NONE __VA_ARGS__ ()))
 #define TAKT__EMPTY_(count, with) TAKT__CAT(TAKT__EMPTY_, TAKT__CAT(count, TAKT__CAT(_, with)))
 #define TAKT__EMPTY_1_2 1
 #define TAKT__EMPTY_1_1 0
@@ -1599,33 +1612,50 @@ static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
 #define TAKT__EMPTY_6_6 0
 #define TAKT__EMPTY_7_7 0
 #define TAKT__EMPTY_8_8 0
+#define TAKT__EMPTY_9_9 0
 #define TAKT__ADD_OR_ALL_0(...) TAKT__ADD(__VA_ARGS__)
 #define TAKT__ADD_OR_ALL_1(...) takt__join_all(takt_self)
 /* clang-format on */
+
+#define TAKT__BODY_SCOPE                                                                     \
+    typedef int TAKT_CATCH_stands_at_the_end_of_the_body_and_in_no_block TAKT__UNUSED;
 
 #ifdef __cplusplus
 #define TAKT__PLAIN_DATA(coro)                                                               \
     static_assert(__is_trivially_copyable(struct coro),                                      \
                   "struct " #coro " must be plain data: nobody would run its constructors "  \
                   "and destructors");
-#define TAKT__WATCH_LOCALS
-#define TAKT__UNWATCH_LOCALS
-#elif defined(__clang__)
-#define TAKT__PLAIN_DATA(coro)
-#define TAKT__WATCH_LOCALS                                                                   \
-    _Pragma("clang diagnostic push")                                                         \
-    _Pragma("clang diagnostic warning \"-Wconditional-uninitialized\"")
-#define TAKT__UNWATCH_LOCALS _Pragma("clang diagnostic pop")
-#elif defined(__GNUC__)
-#define TAKT__PLAIN_DATA(coro)
-#define TAKT__WATCH_LOCALS                                                                   \
-    _Pragma("GCC diagnostic push")                                                           \
-    _Pragma("GCC diagnostic warning \"-Wjump-misses-init\"")
-#define TAKT__UNWATCH_LOCALS _Pragma("GCC diagnostic pop")
 #else
 #define TAKT__PLAIN_DATA(coro)
-#define TAKT__WATCH_LOCALS
-#define TAKT__UNWATCH_LOCALS
+#endif
+
+/* What compilers can tell, they are asked to tell, without flags of yours: that a local
+ * does not survive an await, that TAKT_CATCH stands in a block, that a `;` takes the place
+ * of the block behind TAKT_DEFER or TAKT_CATCH. */
+#if defined(__clang__)
+#define TAKT__WATCH_BODY                                                                     \
+    _Pragma("clang diagnostic push")                                                         \
+    _Pragma("clang diagnostic warning \"-Wempty-body\"")                                     \
+    _Pragma("clang diagnostic warning \"-Wconditional-uninitialized\"")
+#define TAKT__WATCH_CATCH _Pragma("clang diagnostic warning \"-Wshadow\"")
+#define TAKT__UNWATCH_BODY _Pragma("clang diagnostic pop")
+#elif defined(__GNUC__) && !defined(__cplusplus)
+#define TAKT__WATCH_BODY                                                                     \
+    _Pragma("GCC diagnostic push")                                                           \
+    _Pragma("GCC diagnostic warning \"-Wempty-body\"")                                       \
+    _Pragma("GCC diagnostic warning \"-Wjump-misses-init\"")
+#define TAKT__WATCH_CATCH _Pragma("GCC diagnostic warning \"-Wshadow\"")
+#define TAKT__UNWATCH_BODY _Pragma("GCC diagnostic pop")
+#elif defined(__GNUC__)
+#define TAKT__WATCH_BODY                                                                     \
+    _Pragma("GCC diagnostic push")                                                           \
+    _Pragma("GCC diagnostic warning \"-Wempty-body\"")
+#define TAKT__WATCH_CATCH _Pragma("GCC diagnostic warning \"-Wshadow\"")
+#define TAKT__UNWATCH_BODY _Pragma("GCC diagnostic pop")
+#else
+#define TAKT__WATCH_BODY
+#define TAKT__WATCH_CATCH
+#define TAKT__UNWATCH_BODY
 #endif
 
 #define TAKT__BEGIN(name_, my)                                                                \
@@ -1637,9 +1667,10 @@ static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
     struct name_ *const my = (struct name_ *)(void *)takt_self;                                \
     (void)my;                                                                                \
     uint32_t takt__at = takt_self->line;                                                     \
-    TAKT__WATCH_LOCALS                                                                       \
+    TAKT__WATCH_BODY                                                                         \
 takt__dispatch:                                                                              \
     switch (TAKT__AT(takt__at)) {                                                            \
+        TAKT__BODY_SCOPE                                                                     \
     default:                                                                                 \
         takt__lost(takt_self, takt__at);                                                     \
         goto takt__unwind;                                                                   \
@@ -1647,12 +1678,12 @@ takt__dispatch:                                                                 
         takt_self->of.coro = &takt__coro
 
 #define TAKT__END                                                                            \
+        TAKT__UNWATCH_BODY                                                                   \
         takt__return(takt_self);                                                             \
         goto takt__unwind;                                                                   \
     case TAKT__AT(TAKT__UNWIND):                                                             \
         goto takt__unwind;                                                                   \
     }                                                                                        \
-    TAKT__UNWATCH_LOCALS                                                                     \
     takt__fell_out(takt_self, __LINE__);                                                       \
 takt__unwind: {                                                                              \
         const int takt__next = takt__unwind_step(takt_self);                                 \
@@ -1730,6 +1761,8 @@ takt__unwind: {                                                                 
 
 #define TAKT__TRY_CALL(err, child, line, fn, ...)                                            \
     do {                                                                                     \
+        TAKT__STATIC_ASSERT((__typeof__(err))-1 < 0 && sizeof(err) >= sizeof(int),           \
+            "the result of TAKT_TRY_CALL must be signed and at least an int");               \
         TAKT__PREPARE(child, line, TAKT__ENTER(child), fn, __VA_ARGS__)                      \
         TAKT__LEAVE_AND_RETURN_AT(line, takt__call(takt_self, line))                         \
         (err) = (int)takt__take_result(takt_self);                                           \
@@ -1794,10 +1827,23 @@ takt__unwind: {                                                                 
         TAKT__SET((*takt__pool), __VA_ARGS__)(void) takt__pool;                              \
     } while (0)
 
+/* The block's end is a return. The typedef repeats the one of TAKT_BEGIN: in a block inside
+ * the body it is a shadow, and the compiler says so by its name. */
+#if defined(__GNUC__)
+#define TAKT__CATCH_HERE                                                                     \
+        takt__return(takt_self);                                                             \
+        goto takt__unwind;                                                                   \
+        TAKT__WATCH_CATCH                                                                    \
+        TAKT__BODY_SCOPE                                                                     \
+    case TAKT__AT(TAKT__CATCH):                                                              \
+        for (;; (void)__extension__({ takt__return(takt_self); goto takt__unwind; true; }))  \
+            if (true)
+#else
 #define TAKT__CATCH_HERE                                                                     \
         takt__return(takt_self);                                                             \
         goto takt__unwind;                                                                   \
     case TAKT__AT(TAKT__CATCH):
+#endif
 
 /* Passing by registers the block and skips it. Unwinding jumps to the label and runs the
  * block; its end goes on unwinding, and so does a `break` in the block, by way of
@@ -1807,7 +1853,8 @@ takt__unwind: {                                                                 
 #define TAKT__DEFER_HERE(line)                                                               \
     while (takt__defer(takt_self, (line)) && TAKT__GO_ON_UNWINDING)                          \
     case TAKT__AT(TAKT__DEFERRED | (line)):                                                  \
-        for (;; (void)TAKT__GO_ON_UNWINDING)
+        for (;; (void)TAKT__GO_ON_UNWINDING)                                                 \
+            if (true)
 #else
 #define TAKT__DEFER_HERE(line)                                                               \
     while (takt__defer(takt_self, (line)))                                                   \
@@ -2035,6 +2082,8 @@ takt__unwind: {                                                                 
         const int discarded = takt__discard_all(sched);                                      \
         const takt_ns deadline =                                                             \
             takt_after(backend_##_now(&loop->backend), sched->config.reap_limit);            \
+        while (broken && name##__run_ready(loop))                                            \
+            takt__turn_begins(sched);                                                        \
         while (sched->strands_used && !broken &&                                             \
                backend_##_now(&loop->backend) < deadline)                                    \
             name##__turn(loop, 10 * TAKT_MS, 0);                                             \
@@ -2292,7 +2341,7 @@ int takt_bufs_put(takt_bufs *bufs, unsigned char **data)
 
 /* -- the line of those who found it empty; the backends' ------------------ */
 
-static void takt__bufs_wait(takt_bufs *bufs, takt_op *op, takt_bufs **starved)
+TAKT__UNUSED static void takt__bufs_wait(takt_bufs *bufs, takt_op *op, takt_bufs **starved)
 {
     op->next = NULL;
     if (bufs->waiting)
@@ -2318,7 +2367,7 @@ static takt_op *takt__bufs_next_waiter(takt_bufs *bufs)
     return op;
 }
 
-static void takt__bufs_leave(takt_bufs *bufs, takt_op *op)
+TAKT__UNUSED static void takt__bufs_leave(takt_bufs *bufs, takt_op *op)
 {
     takt_op *before = NULL;
     for (takt_op *it = bufs->waiting; it; before = it, it = it->next) {
@@ -2337,7 +2386,7 @@ static void takt__bufs_leave(takt_bufs *bufs, takt_op *op)
 
 /* The next op that can have a buffer now, or NULL. Pools without waiters leave the
  * list of the starved. */
-static takt_op *takt__bufs_serve(takt_bufs **starved)
+TAKT__UNUSED static takt_op *takt__bufs_serve(takt_bufs **starved)
 {
     takt_bufs **link = starved;
     while (*link) {
@@ -2355,7 +2404,7 @@ static takt_op *takt__bufs_serve(takt_bufs **starved)
 }
 
 /* True if takt__bufs_serve() would find something. */
-static bool takt__bufs_can_serve(const takt_bufs *starved)
+TAKT__UNUSED static bool takt__bufs_can_serve(const takt_bufs *starved)
 {
     for (; starved; starved = starved->next_starved)
         if (starved->waiting && takt__bufs_any(starved))
@@ -2481,13 +2530,18 @@ takt_op *takt_fds_leave(takt_fds *fds, takt_op *op)
 #endif
 #endif
 
-#ifndef SOCK_CLOEXEC
-#define SOCK_CLOEXEC 0
-#define SOCK_NONBLOCK 0
+enum { /* what some systems cannot be told in the call itself; 0 there */
+#if defined(SOCK_CLOEXEC) && defined(SOCK_NONBLOCK)
+    TAKT__SOCKET_FLAGS = SOCK_CLOEXEC | SOCK_NONBLOCK,
+#else
+    TAKT__SOCKET_FLAGS = 0,
 #endif
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0
+#if defined(MSG_NOSIGNAL)
+    TAKT__SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT
+#else
+    TAKT__SEND_FLAGS = MSG_DONTWAIT
 #endif
+};
 
 void takt_bufs_trim(takt_bufs *bufs)
 {
@@ -2687,7 +2741,7 @@ static int64_t takt__answer(int64_t result)
 /* For systems whose calls cannot say so: non-blocking and close-on-exec. */
 static int takt__prepare_fd(int fd)
 {
-    if (SOCK_CLOEXEC != 0 || fd < 0)
+    if (TAKT__SOCKET_FLAGS != 0 || fd < 0)
         return fd;
     if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ||
         fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
@@ -2701,7 +2755,7 @@ static int takt__prepare_fd(int fd)
 
 static int64_t takt__make_socket(int family, int type, int protocol)
 {
-    const int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
+    const int fd = socket(family, type | TAKT__SOCKET_FLAGS, protocol);
     return takt__answer(takt__prepare_fd(fd));
 }
 
@@ -3130,7 +3184,7 @@ static int64_t takt__try_vector(const takt_op *op, bool sending)
         message.msg_iovlen = op->len < 1024 ? (unsigned)op->len : 1024;
     }
     if (sending)
-        return takt__answer(sendmsg(op->fd, &message, (int)op->bits | MSG_NOSIGNAL | MSG_DONTWAIT));
+        return takt__answer(sendmsg(op->fd, &message, (int)op->bits | TAKT__SEND_FLAGS));
     return takt__answer(recvmsg(op->fd, &message, (int)op->bits | MSG_DONTWAIT));
 }
 
@@ -3152,7 +3206,7 @@ static int64_t takt__try_bytes(const takt_op *op, bool sending)
     if (op->flags & TAKT_OP_VECTOR)
         return takt__try_vector(op, sending);
     if (sending)
-        return takt__answer(send(op->fd, at, len, (int)op->bits | MSG_NOSIGNAL | MSG_DONTWAIT));
+        return takt__answer(send(op->fd, at, len, (int)op->bits | TAKT__SEND_FLAGS));
     return takt__answer(recv(op->fd, at, len, (int)op->bits | MSG_DONTWAIT));
 }
 
@@ -3202,8 +3256,8 @@ static int64_t takt__try_datagram(takt_op *op, bool sending)
     socklen_t len = sizeof addr->sockaddr;
     int64_t n;
     if (sending)
-        return takt__answer(sendto(op->fd, op->buf, op->len, MSG_NOSIGNAL | MSG_DONTWAIT,
-                                   sockaddr, addr ? addr->len : 0));
+        return takt__answer(sendto(op->fd, op->buf, op->len, TAKT__SEND_FLAGS, sockaddr,
+                                   addr ? addr->len : 0));
     n = takt__answer(recvfrom(op->fd, op->buf, op->len, MSG_TRUNC | MSG_DONTWAIT, sockaddr,
                               addr ? &len : NULL));
     if (n >= 0 && addr)
@@ -3854,7 +3908,7 @@ takt_ns takt_now(const takt_frame *frame)
     return takt__now(takt_sched_of(frame));
 }
 
-static int64_t takt__ask(takt_frame *frame, takt_op *op)
+TAKT__UNUSED static int64_t takt__ask(takt_frame *frame, takt_op *op)
 {
     takt_sched *const s = takt_sched_of(frame);
     return s->calls->call(s->backend, op);
@@ -4013,10 +4067,10 @@ static void takt__unlink(takt_sched *s, uint32_t *list, takt_strand *strand)
 /* ==========================================================================
  * >>stop-impl
  *
- * Orders to stop. A strand can be cancelled as a whole, and each of its frames can be interrupted, by
- * a child that fails or a limit that passes: then what the frame has called is
- * cancelled, and the error is thrown in the frame itself. A frame that unwinds shields
- * what its defers call: that runs to its end.
+ * Orders to stop. A strand can be cancelled as a whole, and each of its frames can be
+ * interrupted, by a child that fails or a limit that passes: then what the frame has
+ * called is cancelled, and the error is thrown in the frame itself. A frame that unwinds
+ * shields what its defers call: that runs to its end.
  * ======================================================================== */
 
 enum { TAKT__GO_ON, TAKT__THROW_IT, TAKT__CANCEL_IT };
@@ -4236,6 +4290,12 @@ static void takt__sleep(takt_sched *s, takt_strand *strand)
 
 static bool takt__wait_in_line(takt_sched *s, takt_strand *strand);
 
+/* The backend has failed for good, and what it does not hold is being discarded. */
+static bool takt__broken(const takt_sched *s)
+{
+    return s->discarding && s->fatal != TAKT_EDISPOSED;
+}
+
 /* An op that does not go to the backend as it is. False: it may go after all. True: it
  * is over, or waits, and takt__step() finds out which. */
 bool takt__refuse(takt_sched *s, takt_strand *strand)
@@ -4252,14 +4312,15 @@ bool takt__refuse(takt_sched *s, takt_strand *strand)
         takt__complain(strand->who.leaf, takt_strerror(TAKT_ESTACK));
         return true;
     }
-    return op->kind < TAKT_OP_FIRST_OF_BACKEND ||
+    return op->kind < TAKT_OP_FIRST_OF_BACKEND || takt__broken(s) ||
            (s->stopping && op->kind == TAKT_OP_ACCEPT);
 }
 
 /* Begins an op that takt__refuse() kept from the backend. Zero: it waits. */
 static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
 {
-    const takt_op *const op = &strand->slot.op;
+    takt_op *const op = &strand->slot.op;
+    int64_t rc;
     switch (op->kind) {
     case TAKT_OP_SLEEP:
         takt__sleep(s, strand);
@@ -4277,8 +4338,11 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
         return -EINVAL;
     case TAKT_OP_ACCEPT:
         return s->stopping ? TAKT_ESTOPPING : TAKT_ESTACK;
+    case TAKT_OP_CLOSE: /* a broken loop still gives its descriptors back */
+        rc = op->fd < 0 ? 0 : s->calls->call(s->backend, op);
+        return rc < 0 ? rc : 1;
     default:
-        return TAKT_ESTACK;
+        return takt__broken(s) ? s->fatal : TAKT_ESTACK;
     }
 }
 
@@ -4529,7 +4593,8 @@ takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owne
         TAKT_LOG("takt: a task was spawned that no TAKT_POOL() of the loop's config lists");
         return takt__refuse_spawn(s);
     }
-    if (s->stopping || pool->used == pool->count || (strand = takt__strand_take(s)) == NULL) {
+    if (s->stopping || s->fatal || pool->used == pool->count ||
+        (strand = takt__strand_take(s)) == NULL) {
         pool->refused++;
         return takt__refuse_spawn(s);
     }

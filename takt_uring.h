@@ -6,7 +6,8 @@
  *     #define TAKT_IMPLEMENTATION
  *     #include "takt_uring.h"
  *
- * Build with -D_GNU_SOURCE or -std=gnu11, link with -luring (2.3 or newer).
+ * Where system headers come first, build with -D_GNU_SOURCE; link with -luring (2.3
+ * or newer).
  * It needs Linux 5.11 or newer at run time; where io_uring is missing, forbidden
  * or does not work, the portable backend of takt.h runs in its place, and
  * takt_uring_describe() says why and what to do.
@@ -75,6 +76,7 @@ enum { /* takt_uring_config.disable */
 #undef TAKT__X
 };
 
+/* Which backend is to run. */
 typedef enum takt_uring_mode {
     TAKT_URING_AUTO, /* io_uring, or else the portable backend */
     TAKT_URING_ONLY, /* io_uring, or else an error */
@@ -104,6 +106,7 @@ int takt_uring_config_from_env(takt_uring_config *config);
 struct takt__uring_message;
 #endif
 
+/* The backend; it allocates in init, and must not move from there on. */
 typedef struct takt_uring {
     bool on_ring;           /* false: the portable backend runs */
     int setup_error;        /* why the ring does not, or 0 */
@@ -195,13 +198,9 @@ TAKT__EXTERN_C_END
 #include <time.h>
 #include <unistd.h>
 
-/* Newer than liburing 2.3. */
-#ifndef IORING_ENTER_NO_IOWAIT
-#define IORING_ENTER_NO_IOWAIT (1U << 7)
-#endif
-#ifndef IORING_FEAT_NO_IOWAIT
-#define IORING_FEAT_NO_IOWAIT (1U << 17)
-#endif
+/* Newer than liburing 2.3: linux/io_uring.h has them as IORING_... */
+#define TAKT__RING_ENTER_NO_IOWAIT (1U << 7)
+#define TAKT__RING_FEAT_NO_IOWAIT (1U << 17)
 
 TAKT__EXTERN_C_BEGIN
 
@@ -516,9 +515,9 @@ static void takt__probe_grant(takt_uring *uring, uint32_t disable)
         uring->rungs |= TAKT__RUNG_COOP_TASKRUN;
     if (flags & IORING_SETUP_SUBMIT_ALL)
         uring->rungs |= TAKT__RUNG_SUBMIT_ALL;
-    if (uring->ring.features & IORING_FEAT_NO_IOWAIT && !(disable & TAKT_URING_NO_IOWAIT)) {
+    if (uring->ring.features & TAKT__RING_FEAT_NO_IOWAIT && !(disable & TAKT_URING_NO_IOWAIT)) {
         uring->rungs |= TAKT__RUNG_IOWAIT;
-        uring->wait_flags = IORING_ENTER_NO_IOWAIT;
+        uring->wait_flags = TAKT__RING_ENTER_NO_IOWAIT;
     }
     uring->rungs &= ~(disable & TAKT_URING_NO_WAITALL);
     uring->recv_flags = uring->rungs & TAKT__RUNG_WAITALL ? MSG_WAITALL : 0;

@@ -25,7 +25,8 @@ need /usr/include/stdio.h libc6-dev
 install="apt-get install -y --no-install-recommends$missing"
 if [ "$(id -u)" -eq 0 ]; then
     run=
-elif command -v sudo > /dev/null 2>&1 && { sudo -n true 2> /dev/null || [ "${CI:-}" = true ]; }; then
+elif command -v sudo > /dev/null 2>&1 &&
+    { sudo -n true 2> /dev/null || [ "${CI:-}" = true ]; }; then
     run="sudo -n"
 else
     echo "These packages are missing; please install them:" >&2

@@ -29,7 +29,8 @@ def refuse_io_uring():
     """A filter that answers io_uring_setup with EPERM, and allows everything else."""
     libc = ctypes.CDLL(None, use_errno=True)
     code = struct.pack("HBBI", 0x20, 0, 0, 0) + struct.pack("HBBI", 0x15, 0, 1, 425) + \
-        struct.pack("HBBI", 0x06, 0, 0, 0x00050000 | 1) + struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)
+        struct.pack("HBBI", 0x06, 0, 0, 0x00050000 | 1) + \
+        struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)
     buf = ctypes.create_string_buffer(code)
     prog = struct.pack("HxxxxxxQ", 4, ctypes.addressof(buf))
     if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, prog, 0, 0):
@@ -217,7 +218,8 @@ def half_close_is_passed_on_and_each_direction_ends_by_itself(backend):
         server = up.take()
         assert read_all(server) == b"question"
         answer = os.urandom(3_000_000)
-        threading.Thread(target=lambda: (server.sendall(answer), server.close()), daemon=True).start()
+        threading.Thread(target=lambda: (server.sendall(answer), server.close()),
+                         daemon=True).start()
         assert read_all(client) == answer
         client = proxy.connect()
         server = up.take()
