@@ -278,6 +278,7 @@ const char *takt_strerror(int error);
     X(RECVFROM, "recvfrom", READER)  \
     X(SENDTO, "sendto", WRITER)      \
     X(LEASE, "recv", READER)         \
+    X(RECVMSG, "recvmsg", READER)    \
     X(READY, "readiness", EITHER)    \
     X(READ, "read", READER)          \
     X(WRITE, "write", WRITER)        \
@@ -305,7 +306,8 @@ typedef enum takt_op_kind {
 enum {                   /* takt_op.flags */
     TAKT_OP_ALL = 1,     /* complete only when all bytes are done */
     TAKT_OP_VECTOR = 2,  /* buf is an array of struct iovec, len its count */
-    TAKT_OP_DEADLINE = 4 /* `when` is a point in time, not a duration */
+    TAKT_OP_DEADLINE = 4, /* `when` is a point in time, not a duration */
+    TAKT_OP_MULTI = 8    /* one request, many completions: for TAKT_OPEN */
 };
 
 struct iovec;
@@ -550,6 +552,60 @@ TAKT__MUST_USE static inline takt_op takt_write(int fd, const void *buf, size_t 
     return op;
 }
 
+/* -- streams: one request, many completions; for TAKT_OPEN ------------------ */
+
+/* Every connection of a listening socket. Items: .value is a descriptor, yours to close,
+ * as takt_accept() makes it. Descriptors that nobody took are closed. When descriptors
+ * run out it waits until one is closed. Ends with TAKT_ESTOPPING once the loop stops. */
+TAKT__MUST_USE static inline takt_op takt_accept_multishot(int listener)
+{
+    takt_op op = takt__op(TAKT_OP_ACCEPT, listener, NULL, 0);
+    op.flags = TAKT_OP_MULTI;
+    return op;
+}
+
+/* All that arrives on a connected socket, each piece in a buffer of `pool`, taken when
+ * data is there. Items: .data is the buffer, yours until takt_bufs_put(), .value its
+ * bytes. Ends when the peer does. An empty pool is waited for. */
+TAKT__MUST_USE static inline takt_op takt_recv_multishot(int fd, struct takt_bufs *pool)
+{
+    takt_op op = takt__op(TAKT_OP_LEASE, fd, NULL, 0);
+    op.arg.ptr = pool;
+    op.flags = TAKT_OP_MULTI;
+    return op;
+}
+
+/* Every datagram, each in a buffer of `pool`, which needs room for a takt_datagram and
+ * the longest payload. Items: .data is the buffer, yours until takt_bufs_put(), and a
+ * takt_datagram stands at its start; .value is the payload's length. Errors of single
+ * datagrams (ICMP) do not end it. */
+TAKT__MUST_USE static inline takt_op takt_recvmsg_multishot(int fd, struct takt_bufs *pool)
+{
+    takt_op op = takt__op(TAKT_OP_RECVMSG, fd, NULL, 0);
+    op.arg.ptr = pool;
+    op.flags = TAKT_OP_MULTI;
+    return op;
+}
+
+/* Each time `fd` becomes ready for one of `events`. Items: .value is what holds. */
+TAKT__MUST_USE static inline takt_op takt_ready_multishot(int fd, int events)
+{
+    takt_op op = takt__op(TAKT_OP_READY, fd, NULL, 0);
+    op.bits = (uint32_t)events;
+    op.flags = TAKT_OP_MULTI;
+    return op;
+}
+
+/* Every `ns` nanoseconds (at least TAKT_TICK), counted from the start: it does not drift.
+ * Items: .value is how many times it has come due since the item before. */
+TAKT__MUST_USE static inline takt_op takt_every(takt_ns ns)
+{
+    takt_op op = takt__op(TAKT_OP_SLEEP, -1, NULL, 0);
+    op.arg.sleep = ns > (takt_ns)1 << 17 ? ns : (takt_ns)1 << 17;
+    op.flags = TAKT_OP_MULTI;
+    return op;
+}
+
 /* The next signal of a descriptor that takt_signals() made. Result: its number. */
 TAKT__MUST_USE static inline takt_op takt_signal(int fd)
 {
@@ -645,6 +701,14 @@ void takt_bufs_trim(takt_bufs *bufs);
  *   bool B_busy(B *)              completions wait that no descriptor announces
  *   int  B_fd(B *)                becomes readable when poll has work, or -1
  *   int64_t B_call(B *, takt_op *) what does not wait: socket, bind, options ...
+ *
+ * An op with TAKT_OP_MULTI (accept, recv_multishot, recvmsg_multishot, readiness) completes
+ * many times: with TAKT_MORE while the request lives, then once without. The kernel ends
+ * such requests at its whim; the backend starts them anew by itself: when a buffer comes
+ * back (-ENOBUFS), when a descriptor is closed (-EMFILE, -ENFILE), at once after what
+ * concerns one datagram or one connection only, and never in a storm. So the completion
+ * without TAKT_MORE is the real end: of the stream, by an error, or by B_cancel. A buffer
+ * pool may keep some of its free buffers with the backend: see takt_bufs.
  * ======================================================================== */
 
 /* Correlates a completion with its op: generation in the high, index in the low
@@ -666,13 +730,18 @@ typedef struct takt_slots {
     uint32_t count;
 } takt_slots;
 
+enum {             /* takt_completion.flags */
+    TAKT_MORE = 1, /* of a TAKT_OP_MULTI: the request lives on, further ones follow */
+    TAKT_FD = 2    /* `value` is a descriptor that has to be closed by somebody */
+};
+
 /* One completion of one op. */
 typedef struct takt_completion {
     takt_token token;
     int64_t value;  /* what the op yields; meaningful beside a failure too */
     int32_t error;  /* 0, TAKT_EWOULDBLOCK, TAKT_EMORE, or a failure */
-    uint32_t flags; /* the backend's */
-    void *payload;  /* what is lost if nobody wants this completion */
+    uint32_t flags; /* TAKT_MORE, TAKT_FD */
+    void *payload;  /* a buffer of the op's pool */
 } takt_completion;
 
 /* The token of the slot at `index` in its present generation. */
@@ -782,6 +851,21 @@ int takt_udp_bind(takt_frame *frame, const takt_addr *addr);
 
 /* A socket: socket(2). Result: its descriptor. */
 int takt_socket(takt_frame *frame, int family, int type, int protocol);
+
+/* What stands at the start of a buffer of takt_recvmsg_multishot(). 256 bytes; the payload
+ * follows it in the same buffer. */
+typedef struct takt_datagram {
+    unsigned char *data; /* the payload */
+    uint32_t len;        /* its bytes in here */
+    uint16_t segment;    /* above 0: several datagrams of this size (the last may be
+                            shorter) that came together: UDP_GRO */
+    uint8_t ecn;         /* the two bits of RFC 3168, if asked for by socket option */
+    bool truncated;      /* it was longer than the buffer */
+    takt_addr from;
+    takt_addr to; /* the address that was hit, without a port; or none, as above */
+} takt_datagram;
+
+TAKT__STATIC_ASSERT(sizeof(takt_datagram) <= 256, "it stands in for the kernel's header");
 
 /* The address that `fd` is bound to. 0 or an error. */
 int takt_sockname(takt_frame *frame, int fd, takt_addr *addr);
