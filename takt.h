@@ -197,7 +197,11 @@ static inline takt_ns takt_after(takt_ns when, takt_ns ns)
     X(TAKT_EBUFFER, -20014, "a leased buffer was returned twice, or to the wrong pool")      \
     X(TAKT_ERUNNING, -20015, "this frame is still running; give the new one its own struct") \
     X(TAKT_ERANGE, -20016, "a thrown error must be negative; TAKT_SYS makes it so")          \
-    X(TAKT_ESELF, -20017, "the socket connected to itself; is the server down?")
+    X(TAKT_ESELF, -20017, "the socket connected to itself; is the server down?")             \
+    X(TAKT_EREENTER, -20018, "a loop was turned from inside one of its own coroutines")      \
+    X(TAKT_EUNKNOWN, -20019, "no such route: it has ended, or was never opened")             \
+    X(TAKT_ELIVEROUTE, -20020, "the backend returned a route that is still open")            \
+    X(TAKT_EBADROUTE, -20021, "the backend returned an invalid route")
 
 enum {
 #define TAKT__X(name, value, text) name = value,
@@ -269,8 +273,9 @@ const char *takt_strerror(int error);
     X(SLEEP, "sleep", NEITHER)       \
     X(EVENT, "event", NEITHER)       \
     X(ACQUIRE, "semaphore", NEITHER) \
-    X(NOP, "nop", NEITHER)           \
     X(ACCEPT, "accept", READER)      \
+    X(CLOSE, "close", BOTH)          \
+    X(NOP, "nop", NEITHER)           \
     X(CONNECT, "connect", WRITER)    \
     X(DIAL, "connect", WRITER)       \
     X(RECV, "recv", READER)          \
@@ -284,7 +289,6 @@ const char *takt_strerror(int error);
     X(WRITE, "write", WRITER)        \
     X(SIGNAL, "signal", READER)      \
     X(SHUTDOWN, "shutdown", NEITHER) \
-    X(CLOSE, "close", BOTH)          \
     X(SOCKET, "socket", CALL)        \
     X(BIND, "bind", CALL)            \
     X(LISTEN, "listen", CALL)        \
@@ -300,7 +304,8 @@ typedef enum takt_op_kind {
     TAKT_OPS(TAKT__X)
 #undef TAKT__X
         TAKT_OP_COUNT,
-    TAKT_OP_FIRST_OF_BACKEND = TAKT_OP_NOP /* what stands before is the scheduler's */
+    TAKT_OP_FIRST_OF_BACKEND = TAKT_OP_ACCEPT, /* what stands before is the scheduler's */
+    TAKT_OP_FIRST_AS_IT_IS = TAKT_OP_NOP       /* before: it looks first */
 } takt_op_kind;
 
 enum {                   /* takt_op.flags */
@@ -338,18 +343,11 @@ TAKT__STATIC_ASSERT(sizeof(takt_op) <= 64, "an op is one cache line");
 static inline takt_op takt__op(takt_op_kind kind, int fd, const void *buf, size_t len)
 {
     takt_op op;
+    memset(&op, 0, sizeof op);
     op.kind = (uint8_t)kind;
-    op.flags = 0;
-    op.state = 0;
     op.fd = fd;
     op.buf = (void *)(uintptr_t)buf;
     op.len = len;
-    op.arg.done = 0;
-    op.bits = 0;
-    op.extra = 0;
-    op.when = 0;
-    op.result = 0;
-    op.next = NULL;
     return op;
 }
 
@@ -719,8 +717,8 @@ typedef uint64_t takt_token;
  * submission, so that a late completion finds nothing. */
 typedef struct takt_slot {
     takt_op op; /* first */
-    uint32_t generation;
     uint32_t index;
+    uint32_t generation;
 } takt_slot;
 
 /* The loop's slots, for backends that look one up by its token. */
@@ -1234,9 +1232,8 @@ typedef struct takt_strand {
     uint32_t next;    /* in the ready list, or in the free list */
     uint32_t sibling_next, sibling_prev;
     uint8_t wait;  /* what for */
-    uint8_t flags;
-    uint8_t racer;   /* its index in a race */
-    uint8_t pumping; /* its batch is being submitted */
+    uint8_t racer; /* its index in a race */
+    uint16_t flags;
 } takt_strand;
 
 TAKT__STATIC_ASSERT(sizeof(void *) != 8 || sizeof(takt_strand) == 128,
@@ -1295,6 +1292,9 @@ typedef struct takt_config {
     /* Told of every task that ends with an error nobody caught, if set; else a line
      * goes to TAKT_LOG. */
     void (*on_failure)(void *user, const char *name, int error, const char *file, int line);
+    /* Given what a completion brought that nobody waits for any more, if set; else its
+     * descriptor is closed. Buffers have gone back to their pool by themselves. */
+    void (*on_orphan)(void *user, const takt_completion *completion);
     void *user;
 } takt_config;
 
@@ -1309,6 +1309,7 @@ typedef struct takt_stats {
     uint64_t failed;    /* tasks that ended with an uncaught error */
     uint64_t cancelled; /* tasks that were cancelled */
     uint64_t discarded; /* by drain or a fatal error */
+    uint64_t orphans;   /* completions with a descriptor or a buffer that nobody took */
 } takt_stats;
 
 struct takt__calls;
@@ -1332,6 +1333,10 @@ typedef struct takt_sched {
     uint32_t pending;
     uint32_t free, fresh, strands_used, strands_max;
     uint32_t starved_first, starved_last; /* batches that wait for a free strand */
+    struct takt__foreign *foreign; /* tokens that the backend chose itself */
+    uint32_t foreign_used, foreign_size;
+    takt_frame **results; /* submitted frames that have ended in this turn */
+    uint32_t result_count;
     takt_frame *spawning; /* its arguments are being set */
     takt_group *spawning_in;
     takt_timer stop_timer;
@@ -1421,7 +1426,16 @@ void takt_release(takt_semaphore *semaphore, int64_t permits);
  *   takt_ns net_now(net *)              the clock
  *   void net_stop(net *, takt_ns limit) takt_stop()
  *   int  net_submit(net *, takt_frame *, takt_body *)   starts a frame of yours and runs
- *        it to its first await: 1 if it has finished, 0 if it is pending, or an error
+ *        it to its first await: 1 if it has finished, 0 if it is pending, or an error: the
+ *        loop's, then it did not run, or its own. Inside a turn it is queued
+ *   int  net_poll(net *, takt_frame **results, int max)   one round that does not wait.
+ *        How many submitted frames have ended, in order, yours again; 0: some went on,
+ *        none ended; TAKT_EWOULDBLOCK: nothing happened; or what ended the loop. Results
+ *        come first: what ended the loop is told when there are none left, and those
+ *        beyond `max` by the next call. net_turn and net_run drop what was not taken
+ *   int  net_collect(net *, takt_frame **results, int max, int *count)   net_run() that
+ *        keeps results: until nothing is pending, or `max` have come. 0, or what ended
+ *        the loop
  *   int  net_pending(const net *)       tasks and submitted frames that are alive
  *   int  net_failed(const net *)        0, or what ended the loop
  *   int  net_drain(net *)               discards everything: cancels, waits for the
@@ -1433,7 +1447,15 @@ void takt_release(takt_semaphore *semaphore, int64_t permits);
  * From inside a coroutine only net_stop, net_pending and net_failed may be called.
  * ======================================================================== */
 
-#define TAKT_LOOP(name, backend_) TAKT__LOOP(name, backend_)
+#define TAKT_LOOP(name, backend_)                                                            \
+    TAKT__LOOP(name, backend_)                                                               \
+    TAKT__LOOP_ANY(name)
+
+/* The same for submissions of one coroutine: `int name_submit(name *, struct coro *)`, and
+ * results of name_poll() and name_collect() are `struct coro *`. */
+#define TAKT_LOOP_OF(name, backend_, coro)                                                   \
+    TAKT__LOOP(name, backend_)                                                               \
+    TAKT__LOOP_TYPED(name, coro)
 
 /* ==========================================================================
  * >>dump - where everything stands
@@ -1479,6 +1501,7 @@ enum { /* takt_frame.state; zero was never started */
 };
 
 enum { /* takt_frame.bits */
+    TAKT__SUBMITTED = 32, /* its end is a result */
     TAKT__ROOT = 1,        /* the first of its strand */
     TAKT__POOLED = 2,      /* in memory of the loop's */
     TAKT__GROUPED = 4,     /* parent is a takt_group */
@@ -1497,7 +1520,9 @@ enum { /* takt_strand.wait */
     TAKT__ON_RACE,
     TAKT__ON_SCOPE,
     TAKT__ON_GROUP,
-    TAKT__ON_CHILDREN
+    TAKT__ON_CHILDREN,
+    TAKT__ON_STREAM, /* not a chain of frames: a stream's request */
+    TAKT__ON_NEXT    /* for an item of a stream */
 };
 
 enum { /* takt_strand.flags */
@@ -1508,7 +1533,10 @@ enum { /* takt_strand.flags */
     TAKT__AWAITED = 16,  /* in the set that its parent waits for */
     TAKT__EXPIRED = 32,  /* the limit of what it awaits has passed */
     TAKT__ASKED = 64,    /* the backend was asked to cancel its op */
-    TAKT__STARVED = 128  /* a batch that waits for a free strand */
+    TAKT__STARVED = 128, /* a batch that waits for a free strand */
+    TAKT__PUMPING = 256, /* its batch is being submitted */
+    TAKT__LIMITED = 512, /* its op has a limit: the timer is armed */
+    TAKT__FOREIGN = 1024 /* the backend knows its op by a token of its own */
 };
 
 enum { /* takt_attached.kind */
@@ -1575,7 +1603,10 @@ takt_body *takt__step(takt_sched *s, takt_strand *strand, int go);
 bool takt__refuse(takt_sched *s, takt_strand *strand);
 void takt__arm_limit(takt_sched *s, takt_strand *strand);
 void takt__settle(takt_sched *s, takt_strand *strand);
-bool takt__special(takt_sched *s, takt_strand *strand, int64_t result);
+takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done);
+void takt__orphan(takt_sched *s, const takt_completion *done);
+void takt__results_taken(takt_sched *s, uint32_t count);
+int takt__foreign_add(takt_sched *s, takt_strand *strand, takt_token token);
 int takt__expire(takt_sched *s);
 takt_ns takt__wait(takt_sched *s, takt_ns wait);
 void takt__fail_loop(takt_sched *s, int error);
@@ -1611,16 +1642,23 @@ static inline int takt__call(takt_frame *f, uint32_t line)
     return TAKT__CALLING;
 }
 
+enum { TAKT__BODY_STACK = 16384 }; /* how far below the turn a body's locals may lie */
+
 /* True if the op cannot go to the backend as it is; takt__refuse() looks closer. */
 static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
 {
     const takt_op *const op = &strand->slot.op;
-    enum { BODY_STACK = 16384 }; /* how far below the turn a body's locals may lie */
-    return TAKT__UNLIKELY(op->kind < TAKT_OP_FIRST_OF_BACKEND ||
-                          s->stack_base - (uintptr_t)op->buf < BODY_STACK ||
-                          s->stack_base - (uintptr_t)op->arg.ptr < BODY_STACK ||
-                          s->stopping) &&
+    return TAKT__UNLIKELY(op->kind < TAKT_OP_FIRST_AS_IT_IS ||
+                          s->stack_base - (uintptr_t)op->buf < TAKT__BODY_STACK ||
+                          s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK) &&
            takt__refuse(s, strand);
+}
+
+/* What a turn has done: resumptions since `before`. */
+static inline int takt__progress(const takt_sched *s, uint64_t before)
+{
+    const uint64_t count = s->stats.resumed - before;
+    return count > INT32_MAX ? INT32_MAX : (int)count;
 }
 
 /* ==========================================================================
@@ -2019,11 +2057,14 @@ takt__unwind: {                                                                 
                 strand->slot.generation++;                                                   \
                 strand->wait = TAKT__ON_OP;                                                  \
                 token = takt_token_of(&strand->slot.op);                                     \
-                if (strand->slot.op.when)                                                    \
+                if (TAKT__UNLIKELY(strand->slot.op.when))                                    \
                     takt__arm_limit(sched, strand);                                          \
                 rc = backend_##_submit(&loop->backend, &strand->slot.op, &token);            \
-                if (TAKT__LIKELY(rc >= 0))                                                   \
+                if (TAKT__LIKELY(rc >= 0)) {                                                 \
+                    if (TAKT__UNLIKELY(token != takt_token_of(&strand->slot.op)))            \
+                        takt__foreign_add(sched, strand, token);                                 \
                     return;                                                                  \
+                }                                                                            \
                 strand->slot.op.result = rc;                                                 \
                 takt__settle(sched, strand);                                                 \
                 body = strand->who.leaf->of.coro->body;                                      \
@@ -2036,49 +2077,45 @@ takt__unwind: {                                                                 
     static inline void name##__complete(name *loop, const takt_completion *done)             \
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
-        takt_strand *const strand =                                                          \
-            (takt_strand *)(void *)takt_slot_find(&sched->slots, done->token);               \
-        sched->stats.completions++;                                                          \
-        if (TAKT__UNLIKELY(strand == NULL || strand->wait != TAKT__ON_OP)) {                 \
-            sched->stats.stale++;                                                            \
-            return;                                                                          \
-        }                                                                                    \
-        strand->slot.op.result = done->error ? done->error : done->value;                    \
-        if (TAKT__UNLIKELY(strand->flags || takt_timer_armed(&strand->timer)) &&             \
-            takt__special(sched, strand, strand->slot.op.result))                            \
+        takt_strand *strand = (takt_strand *)(void *)takt_slot_find(&sched->slots, done->token);\
+        if (TAKT__LIKELY(strand && strand->wait == TAKT__ON_OP &&                            \
+                         !(strand->flags | done->flags | (uint32_t)done->error)))            \
+            strand->slot.op.result = done->value;                                            \
+        else if ((strand = takt__claim(sched, strand, done)) == NULL)                        \
             return;                                                                          \
         strand->wait = TAKT__READY;                                                          \
         name##__run(loop, strand, strand->who.leaf->of.coro->body);                          \
     }                                                                                        \
                                                                                              \
-    static inline int name##__run_ready(name *loop)                                          \
+    static inline void name##__run_ready(name *loop)                                         \
     {                                                                                        \
         enum { MOST = 1024 }; /* in one go: then the backend is polled */                    \
         takt_strand *strand;                                                                 \
         int count = 0;                                                                       \
-        while (count < MOST && (strand = takt__next_ready(&loop->sched)) != NULL) {          \
+        while (count++ < MOST && (strand = takt__next_ready(&loop->sched)) != NULL) {        \
             takt_frame *const leaf = strand->who.leaf;                                       \
             takt_body *const body =                                                          \
                 strand->flags & TAKT__NEW ? leaf->of.first : leaf->of.coro->body;            \
-            strand->flags &= (uint8_t)~TAKT__NEW;                                            \
+            strand->flags &= (uint16_t)~TAKT__NEW;                                           \
             name##__run(loop, strand, body);                                                 \
-            count++;                                                                         \
         }                                                                                    \
-        return count;                                                                        \
     }                                                                                        \
                                                                                              \
-    static inline int name##__turn(name *loop, takt_ns wait, int max)                        \
+    static inline void name##__turn(name *loop, takt_ns wait, int max)                       \
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
         const int most = (int)sched->config.completions;                                     \
-        int count, progress;                                                                 \
+        int count;                                                                           \
         sched->in_turn = true;                                                               \
         sched->stack_base = TAKT__STACK_POINTER();                                           \
         sched->now_known = false;                                                            \
         sched->stats.turns++;                                                                \
-        takt__turn_begins(sched);                                                            \
-        progress = name##__run_ready(loop);                                                  \
-        wait = takt__wait(sched, wait);                                                      \
+        if (sched->later_first)                                                              \
+            takt__turn_begins(sched);                                                        \
+        if (sched->ready_first)                                                              \
+            name##__run_ready(loop);                                                         \
+        if (sched->ready_first | sched->later_first | sched->wheel.count | !sched->strands_used)\
+            wait = takt__wait(sched, wait);                                                  \
         count = backend_##_poll(&loop->backend, loop->completions,                           \
                                 max > 0 && max < most ? max : most, wait);                   \
         sched->now_known = false;                                                            \
@@ -2087,28 +2124,41 @@ takt__unwind: {                                                                 
                 takt__fail_loop(sched, count);                                               \
             count = 0;                                                                       \
         }                                                                                    \
+        sched->stats.completions += (uint64_t)count;                                         \
         for (int i = 0; i < count; i++)                                                      \
-            name##__complete(loop, &loop->completions[i]);                                   \
-        progress += count + takt__expire(sched) + name##__run_ready(loop);                   \
+            if (TAKT__LIKELY(!sched->fatal || sched->discarding))                            \
+                name##__complete(loop, &loop->completions[i]);                               \
+            else                                                                             \
+                takt__orphan(sched, &loop->completions[i]);                                  \
+        if (sched->wheel.count)                                                              \
+            takt__expire(sched);                                                             \
+        if (sched->ready_first)                                                              \
+            name##__run_ready(loop);                                                         \
         sched->in_turn = false;                                                              \
-        return progress;                                                                     \
     }                                                                                        \
                                                                                              \
     TAKT__UNUSED static inline int name##_turn(name *loop, takt_ns wait, int max)            \
     {                                                                                        \
-        int progress;                                                                        \
-        if (loop->sched.fatal)                                                               \
-            return loop->sched.fatal;                                                        \
-        progress = name##__turn(loop, wait, max);                                            \
+        takt_sched *const sched = &loop->sched;                                              \
+        const uint64_t before = sched->stats.resumed;                                        \
+        if (sched->fatal | sched->in_turn)                                                   \
+            return sched->fatal ? sched->fatal : TAKT_EREENTER;                              \
+        sched->result_count = 0;                                                             \
+        name##__turn(loop, wait, max);                                                       \
         backend_##_flush(&loop->backend);                                                    \
-        return loop->sched.fatal ? loop->sched.fatal : progress;                             \
+        return sched->fatal ? sched->fatal : takt__progress(sched, before);                  \
     }                                                                                        \
                                                                                              \
     TAKT__UNUSED static inline int name##_run(name *loop)                                    \
     {                                                                                        \
-        while (loop->sched.pending && !loop->sched.fatal)                                    \
+        takt_sched *const sched = &loop->sched;                                              \
+        if (sched->in_turn)                                                                  \
+            return TAKT_EREENTER;                                                            \
+        while (sched->pending && !sched->fatal) {                                            \
+            sched->result_count = 0;                                                         \
             name##__turn(loop, TAKT_FOREVER, 0);                                             \
-        return loop->sched.fatal ? loop->sched.fatal : loop->sched.first_error;              \
+        }                                                                                    \
+        return sched->fatal ? sched->fatal : sched->first_error;                             \
     }                                                                                        \
                                                                                              \
     TAKT__UNUSED static inline int name##_fd(name *loop)                                     \
@@ -2134,10 +2184,10 @@ takt__unwind: {                                                                 
         takt_stop(&loop->sched, limit);                                                      \
     }                                                                                        \
                                                                                              \
-    TAKT__UNUSED static inline int name##_submit(name *loop, takt_frame *frame,              \
-                                                 takt_body *body)                            \
+    static inline int name##__submit(name *loop, takt_frame *frame, takt_body *body)         \
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
+        const uint32_t results = sched->result_count;                                        \
         const int rc = takt__submit(sched, frame, body);                                     \
         if (rc < 0 || sched->in_turn)                                                        \
             return rc;                                                                       \
@@ -2146,12 +2196,31 @@ takt__unwind: {                                                                 
         sched->now_known = false;                                                            \
         name##__run(loop, frame->strand, body);                                              \
         sched->in_turn = false;                                                              \
-        return takt_finished(frame);                                                         \
+        sched->result_count = results; /* its end is told here */                            \
+        if (sched->fatal)                                                                    \
+            return sched->fatal;                                                             \
+        return takt_error(frame) < 0 ? takt_error(frame) : takt_finished(frame);             \
+    }                                                                                        \
+                                                                                             \
+    static inline int name##__poll(name *loop)                                               \
+    {                                                                                        \
+        takt_sched *const sched = &loop->sched;                                              \
+        const uint64_t before = sched->stats.resumed;                                        \
+        if (sched->result_count)                                                             \
+            return 0;                                                                        \
+        if (sched->fatal | sched->in_turn)                                                   \
+            return sched->fatal ? sched->fatal : TAKT_EREENTER;                              \
+        name##__turn(loop, 0, 0);                                                            \
+        if (sched->result_count)                                                             \
+            return 0;                                                                        \
+        if (sched->fatal)                                                                    \
+            return sched->fatal;                                                             \
+        return sched->stats.resumed == before ? TAKT_EWOULDBLOCK : 0;                        \
     }                                                                                        \
                                                                                              \
     TAKT__UNUSED static inline int name##_pending(const name *loop)                          \
     {                                                                                        \
-        return (int)loop->sched.pending;                                                     \
+        return loop->sched.fatal ? 0 : (int)loop->sched.pending;                             \
     }                                                                                        \
                                                                                              \
     TAKT__UNUSED static inline int name##_failed(const name *loop)                           \
@@ -2163,11 +2232,14 @@ takt__unwind: {                                                                 
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
         const bool broken = sched->fatal && sched->fatal != TAKT_EDISPOSED;                  \
-        const int discarded = takt__discard_all(sched);                                      \
-        const takt_ns deadline =                                                             \
-            takt_after(backend_##_now(&loop->backend), sched->config.reap_limit);            \
-        while (broken && name##__run_ready(loop))                                            \
-            takt__turn_begins(sched);                                                        \
+        takt_ns deadline;                                                                    \
+        int discarded;                                                                       \
+        if (sched->in_turn)                                                                  \
+            return TAKT_EREENTER;                                                            \
+        discarded = takt__discard_all(sched);                                                \
+        deadline = takt_after(backend_##_now(&loop->backend), sched->config.reap_limit);     \
+        for (; broken && sched->ready_first; takt__turn_begins(sched))                       \
+            name##__run_ready(loop);                                                         \
         while (sched->strands_used && !broken &&                                             \
                backend_##_now(&loop->backend) < deadline)                                    \
             name##__turn(loop, 10 * TAKT_MS, 0);                                             \
@@ -2176,13 +2248,66 @@ takt__unwind: {                                                                 
                                                                                              \
     TAKT__UNUSED static inline int name##_free(name *loop)                                   \
     {                                                                                        \
-        name##_drain(loop);                                                                  \
+        if (name##_drain(loop) == TAKT_EREENTER)                                             \
+            return TAKT_EREENTER;                                                            \
         if (loop->sched.strands_used)                                                        \
             return -EBUSY;                                                                   \
         backend_##_free(&loop->backend);                                                     \
         takt__sched_free(&loop->sched, loop->completions);                                   \
         return 0;                                                                            \
+    }
+
+/* What differs between TAKT_LOOP and TAKT_LOOP_OF: what is submitted, what results are. */
+#define TAKT__LOOP_RESULTS(name, result_type)                                                \
+    TAKT__UNUSED static inline int name##_poll(name *loop, result_type **results, int max)   \
+    {                                                                                        \
+        const int rc = name##__poll(loop);                                                   \
+        int count = 0;                                                                       \
+        if (rc < 0)                                                                          \
+            return rc;                                                                       \
+        while (count < max && count < (int)loop->sched.result_count) {                       \
+            results[count] = (result_type *)(void *)loop->sched.results[count];              \
+            count++;                                                                         \
+        }                                                                                    \
+        takt__results_taken(&loop->sched, (uint32_t)count);                                  \
+        return count;                                                                        \
     }                                                                                        \
+                                                                                             \
+    TAKT__UNUSED static inline int name##_collect(name *loop, result_type **results, int max,\
+                                                  int *count)                                \
+    {                                                                                        \
+        takt_sched *const sched = &loop->sched;                                              \
+        int rc = 0;                                                                          \
+        *count = 0;                                                                          \
+        while (*count < max && (sched->result_count || (sched->pending && !sched->fatal))) { \
+            if (sched->in_turn)                                                              \
+                return TAKT_EREENTER;                                                        \
+            if (!sched->result_count)                                                        \
+                name##__turn(loop, TAKT_FOREVER, 0);                                         \
+            if (sched->result_count && (rc = name##_poll(loop, results + *count,             \
+                                                         max - *count)) > 0)                 \
+                *count += rc;                                                                \
+        }                                                                                    \
+        return sched->fatal;                                                                 \
+    }
+
+#define TAKT__LOOP_ANY(name)                                                                 \
+    TAKT__UNUSED static inline int name##_submit(name *loop, takt_frame *frame,              \
+                                                 takt_body *body)                            \
+    {                                                                                        \
+        return name##__submit(loop, frame, body);                                            \
+    }                                                                                        \
+                                                                                             \
+    TAKT__LOOP_RESULTS(name, takt_frame)                                                     \
+    struct name
+
+#define TAKT__LOOP_TYPED(name, coro)                                                         \
+    TAKT__UNUSED static inline int name##_submit(name *loop, struct coro *frame)             \
+    {                                                                                        \
+        return name##__submit(loop, &frame->frame, coro##_coro);                             \
+    }                                                                                        \
+                                                                                             \
+    TAKT__LOOP_RESULTS(name, struct coro)                                                    \
     struct name
 
 TAKT__EXTERN_C_END
@@ -4081,7 +4206,7 @@ static void takt__strand_give(takt_sched *s, takt_strand *strand)
         s->starved_first = owner->next;
         if (!s->starved_first)
             s->starved_last = 0;
-        owner->flags &= (uint8_t)~TAKT__STARVED;
+        owner->flags &= (uint16_t)~TAKT__STARVED;
         takt__pump(s, owner);
     }
 }
@@ -4206,7 +4331,7 @@ static void takt__unstarve(takt_sched *s, takt_strand *strand)
         s->starved_first = strand->next;
     if (!strand->next)
         s->starved_last = takt__place(before);
-    strand->flags &= (uint8_t)~TAKT__STARVED;
+    strand->flags &= (uint16_t)~TAKT__STARVED;
 }
 
 static void takt__line_leave(takt_op *op);
@@ -4323,8 +4448,12 @@ int takt__await_told(takt_frame *f)
     return TAKT__AGAIN;
 }
 
-/* Puts an end to the wait of a strand or of one request: it goes on in this turn. */
 static void takt__request_over(takt_sched *s, takt_strand *request);
+static takt_strand *takt__foreign_find(takt_sched *s, takt_strand *strand,
+                                       const takt_completion *done);
+static void takt__stream_item(takt_sched *s, takt_strand *strand, const takt_completion *done);
+
+/* Puts an end to the wait of a strand or of one request: it goes on in this turn. */
 
 static void takt__op_over(takt_sched *s, takt_strand *strand, int64_t result)
 {
@@ -4340,7 +4469,7 @@ static void takt__op_over(takt_sched *s, takt_strand *strand, int64_t result)
 void takt__settle(takt_sched *s, takt_strand *strand)
 {
     takt_timer_disarm(&s->wheel, &strand->timer);
-    strand->flags &= (uint8_t) ~(TAKT__EXPIRED | TAKT__ASKED);
+    strand->flags &= (uint16_t) ~(TAKT__EXPIRED | TAKT__ASKED | TAKT__LIMITED);
     strand->wait = TAKT__READY;
 }
 
@@ -4355,6 +4484,7 @@ static void takt__arm(takt_sched *s, takt_timer *timer, takt_ns when)
 void takt__arm_limit(takt_sched *s, takt_strand *strand)
 {
     const takt_op *const op = &strand->slot.op;
+    strand->flags |= TAKT__LIMITED;
     takt__arm(s, &strand->timer,
               op->flags & TAKT_OP_DEADLINE ? op->when : takt_after(takt__now(s), op->when));
 }
@@ -4387,13 +4517,11 @@ bool takt__refuse(takt_sched *s, takt_strand *strand)
     takt_op *const op = &strand->slot.op;
     const uintptr_t buf = s->stack_base - (uintptr_t)op->buf;
     const uintptr_t arg = s->stack_base - (uintptr_t)op->arg.ptr;
-    enum { BODY_STACK = 16384 };
     if (op->kind == TAKT_OP_SLEEP || op->kind == TAKT_OP_NONE)
         return true;
-    if (buf < BODY_STACK || arg < BODY_STACK) {
-        if (strand->flags & TAKT__REQUEST)
-            return true;
-        takt__complain(strand->who.leaf, takt_strerror(TAKT_ESTACK));
+    if (buf < TAKT__BODY_STACK || arg < TAKT__BODY_STACK) {
+        if (!(strand->flags & TAKT__REQUEST))
+            takt__complain(strand->who.leaf, takt_strerror(TAKT_ESTACK));
         return true;
     }
     return op->kind < TAKT_OP_FIRST_OF_BACKEND || takt__broken(s) ||
@@ -4411,7 +4539,7 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
         return 0;
     case TAKT_OP_EVENT:
     case TAKT_OP_ACQUIRE:
-        if (s->stack_base - (uintptr_t)op->arg.ptr < 16384)
+        if (s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK)
             return TAKT_ESTACK;
         if (!takt__wait_in_line(s, strand))
             return 1;
@@ -4421,7 +4549,7 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
     case TAKT_OP_NONE:
         return -EINVAL;
     case TAKT_OP_ACCEPT:
-        return s->stopping ? TAKT_ESTOPPING : TAKT_ESTACK;
+        return s->stopping && !takt__broken(s) ? TAKT_ESTOPPING : TAKT_ESTACK;
     case TAKT_OP_CLOSE: /* a broken loop still gives its descriptors back */
         rc = op->fd < 0 ? 0 : s->calls->call(s->backend, op);
         return rc < 0 ? rc : 1;
@@ -4430,10 +4558,22 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
     }
 }
 
+/* Gives the op of a strand to the backend, under a new token. 0 or an error. */
+static int64_t takt__hand_over(takt_sched *s, takt_strand *strand)
+{
+    takt_token token;
+    int rc;
+    strand->slot.generation++;
+    token = takt_token_of(&strand->slot.op);
+    rc = s->calls->submit(s->backend, &strand->slot.op, &token);
+    if (rc >= 0 && token != takt_token_of(&strand->slot.op))
+        takt__foreign_add(s, strand, token);
+    return rc;
+}
+
 /* Begins the op of any strand or request, by way of the backend's table of calls. */
 static void takt__begin(takt_sched *s, takt_strand *strand)
 {
-    takt_token token;
     int64_t rc;
     if (takt__refuse_inline(s, strand)) {
         rc = takt__begin_here(s, strand);
@@ -4441,31 +4581,145 @@ static void takt__begin(takt_sched *s, takt_strand *strand)
             takt__op_over(s, strand, rc < 0 ? rc : 0);
         return;
     }
-    strand->slot.generation++;
     strand->wait = TAKT__ON_OP;
     if (strand->slot.op.when)
         takt__arm_limit(s, strand);
-    token = takt_token_of(&strand->slot.op);
-    rc = s->calls->submit(s->backend, &strand->slot.op, &token);
+    rc = takt__hand_over(s, strand);
     if (rc < 0)
         takt__op_over(s, strand, rc);
 }
 
-/* A completion of a strand with something to settle. True: it does not go on at once. */
-bool takt__special(takt_sched *s, takt_strand *strand, int64_t result)
+/* A completion has come that nobody waits for. What it brought must not leak. */
+void takt__orphan(takt_sched *s, const takt_completion *done)
 {
-    takt_op *const op = &strand->slot.op;
-    if (result == TAKT_ECANCELED && strand->flags & TAKT__ASKED) {
-        if (strand->flags & TAKT__EXPIRED)
-            op->result = -ETIMEDOUT;
-        else if (s->stopping && op->kind == TAKT_OP_ACCEPT && !(strand->flags & TAKT__STOP))
-            op->result = TAKT_ESTOPPING;
+    takt_op op;
+    s->stats.stale++;
+    if (!(done->flags & TAKT_FD) && !done->payload)
+        return;
+    s->stats.orphans++;
+    if (s->config.on_orphan) {
+        s->config.on_orphan(s->config.user, done);
+    } else if (done->flags & TAKT_FD && done->value >= 0) {
+        op = takt__op(TAKT_OP_CLOSE, (int)done->value, NULL, 0);
+        s->calls->call(s->backend, &op);
     }
+}
+
+static void takt__stream_item(takt_sched *s, takt_strand *strand, const takt_completion *done)
+{
+    (void)strand;
+    takt__orphan(s, done);
+}
+
+/* What an op of the strand has ended with, when the end was asked for. */
+static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand, int64_t result)
+{
+    const uint16_t flags = strand->flags;
+    if (result != TAKT_ECANCELED || !(flags & TAKT__ASKED))
+        return result;
+    if (flags & TAKT__EXPIRED)
+        return -ETIMEDOUT;
+    if (s->stopping && strand->slot.op.kind == TAKT_OP_ACCEPT && !(flags & TAKT__STOP))
+        return TAKT_ESTOPPING;
+    return result;
+}
+
+/* A completion that is not the plain success of a plain op. Returns the strand that goes
+ * on with it, or NULL. */
+takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done)
+{
+    int64_t result = done->error ? done->error : done->value;
+    if (s->foreign_used)
+        strand = takt__foreign_find(s, strand, done);
+    if (strand && strand->wait == TAKT__ON_STREAM) {
+        takt__stream_item(s, strand, done);
+        return NULL;
+    }
+    if (!strand || strand->wait != TAKT__ON_OP) {
+        takt__orphan(s, done);
+        return NULL;
+    }
+    if (done->error == TAKT_EMORE || done->flags & TAKT_MORE) {
+        takt__fail_loop(s, TAKT_EMULTISHOT);
+        return NULL;
+    }
+    if (done->error == TAKT_EWOULDBLOCK) { /* it was too early: once more */
+        result = strand->flags & TAKT__ASKED ? TAKT_ECANCELED : takt__hand_over(s, strand);
+        if (result == 0)
+            return NULL;
+    }
+    strand->slot.op.result = takt__asked_result(s, strand, result);
     takt__settle(s, strand);
     if (!(strand->flags & TAKT__REQUEST))
-        return false;
+        return strand;
     takt__request_over(s, strand);
-    return true;
+    return NULL;
+}
+
+/* -- tokens that the backend chose itself -------------------------------------
+ *
+ * A table of at most half its places used, each found by stepping on from where its
+ * token hashes to.
+ */
+
+typedef struct takt__foreign {
+    takt_token token;
+    takt_strand *strand; /* NULL: a free place */
+} takt__foreign_place;
+
+static uint32_t takt__foreign_at(const takt_sched *s, takt_token token)
+{
+    uint32_t at = (uint32_t)((token * 0x9e3779b97f4a7c15u) >> 32) & (s->foreign_size - 1);
+    while (s->foreign[at].strand && s->foreign[at].token != token)
+        at = (at + 1) & (s->foreign_size - 1);
+    return at;
+}
+
+/* Empties a place, and moves up those behind it that would not be found any more. */
+static void takt__foreign_remove(takt_sched *s, uint32_t at)
+{
+    const uint32_t mask = s->foreign_size - 1;
+    uint32_t next = (at + 1) & mask;
+    s->foreign[at].strand->flags &= (uint16_t)~TAKT__FOREIGN;
+    s->foreign[at].strand = NULL;
+    s->foreign_used--;
+    while (s->foreign[next].strand) {
+        const takt__foreign_place moving = s->foreign[next];
+        s->foreign[next].strand = NULL;
+        s->foreign[takt__foreign_at(s, moving.token)] = moving;
+        next = (next + 1) & mask;
+    }
+}
+
+/* The backend knows the op of `strand` as `token`. 0, or what ended the loop. */
+int takt__foreign_add(takt_sched *s, takt_strand *strand, takt_token token)
+{
+    const uint32_t at = takt__foreign_at(s, token);
+    const takt_strand *const own =
+        (const takt_strand *)(const void *)takt_slot_find(&s->slots, token);
+    if (s->foreign[at].strand || (own && own->wait == TAKT__ON_OP && own != strand &&
+                                  !(own->flags & TAKT__FOREIGN))) {
+        takt__fail_loop(s, TAKT_ELIVETOKEN);
+        return s->fatal;
+    }
+    s->foreign[at].token = token;
+    s->foreign[at].strand = strand;
+    s->foreign_used++;
+    strand->flags |= TAKT__FOREIGN;
+    return 0;
+}
+
+/* Whom a completion is for; `strand` is whose own token it looks like. */
+static takt_strand *takt__foreign_find(takt_sched *s, takt_strand *strand,
+                                       const takt_completion *done)
+{
+    const uint32_t at = takt__foreign_at(s, done->token);
+    takt_strand *const known = s->foreign[at].strand;
+    if (!known)
+        return strand && strand->flags & TAKT__FOREIGN ? NULL : strand;
+    if (!(done->flags & TAKT_MORE))
+        takt__foreign_remove(s, at);
+    return known;
 }
 
 int takt__yield(takt_frame *f, uint32_t line)
@@ -4492,9 +4746,9 @@ static void takt__pump(takt_sched *s, takt_strand *owner)
 {
     takt_op *const account = &owner->slot.op;
     takt_op *const ops = (takt_op *)account->buf;
-    if (owner->pumping) /* already in here, further up */
+    if (owner->flags & TAKT__PUMPING) /* already in here, further up */
         return;
-    owner->pumping = 1;
+    owner->flags |= TAKT__PUMPING;
     while (account->extra < account->len) {
         takt_op *const op = &ops[account->extra];
         takt_strand *request;
@@ -4514,7 +4768,7 @@ static void takt__pump(takt_sched *s, takt_strand *owner)
         takt__link(s, &account->bits, request);
         takt__begin(s, request);
     }
-    owner->pumping = 0;
+    owner->flags &= (uint16_t)~TAKT__PUMPING;
     if (account->extra == account->len && !account->bits) {
         takt__ready(s, owner);
     } else if (account->extra < account->len && !account->bits) {
@@ -4544,7 +4798,6 @@ void takt__await_all(takt_frame *f, takt_op *ops, size_t count, uint32_t line)
     if (owner->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON)
         account->result = TAKT_ECANCELED;
     owner->wait = TAKT__ON_BATCH;
-    owner->pumping = 0;
     takt__pump(takt__sched_of_strand(owner), owner);
 }
 
@@ -4738,6 +4991,13 @@ bool takt__spawn_end(takt_sched *s)
     return true;
 }
 
+/* The first `count` results were handed out. */
+void takt__results_taken(takt_sched *s, uint32_t count)
+{
+    s->result_count -= count;
+    memmove(s->results, s->results + count, s->result_count * sizeof *s->results);
+}
+
 int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body)
 {
     takt_strand *strand;
@@ -4751,7 +5011,7 @@ int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body)
     if (!strand)
         return TAKT_ESTRANDS;
     memset((void *)frame, 0, sizeof *frame);
-    takt__frame_begin(frame, NULL, strand, body, TAKT__ROOT);
+    takt__frame_begin(frame, NULL, strand, body, TAKT__ROOT | TAKT__SUBMITTED);
     strand->who.leaf = frame;
     takt__link(s, &s->tasks, strand);
     s->pending++;
@@ -4820,7 +5080,7 @@ int takt__join(takt_frame *f, bool race, uint32_t line)
         account->result = TAKT_ECANCELED;
         for (takt_strand *it = takt__strand_at(s, f->children); it;
              it = takt__strand_at(s, it->sibling_next))
-            it->flags &= (uint8_t)~TAKT__AWAITED;
+            it->flags &= (uint16_t)~TAKT__AWAITED;
         return TAKT__AGAIN;
     }
     if (account->bits == 0) {
@@ -5037,6 +5297,8 @@ static void takt__report(takt_sched *s, const takt_frame *f)
     s->stats.failed++;
     if (s->first_error == 0)
         s->first_error = f->error;
+    if (f->bits & TAKT__SUBMITTED)
+        return; /* it is told with the result */
     if (s->config.on_failure) {
         s->config.on_failure(s->config.user, coro->name, f->error, coro->file,
                              (int)(f->line & TAKT__LINES));
@@ -5141,6 +5403,8 @@ static void takt__strand_over(takt_sched *s, takt_strand *strand, takt_frame *f)
         s->stats.cancelled += cancelled;
         if (error < 0 && !cancelled && !(bits & TAKT__GROUPED))
             takt__report(s, f);
+        if (bits & TAKT__SUBMITTED && s->result_count < s->slots.count && !s->discarding)
+            s->results[s->result_count++] = f;
     }
     if (bits & TAKT__POOLED)
         takt__pool_give(takt__pool_of(s, f->of.coro->body), f);
@@ -5473,6 +5737,17 @@ static int takt__slab_init(takt_sched *s, uint64_t count)
     return 0;
 }
 
+static int takt__tables_init(takt_sched *s)
+{
+    const uint32_t count = s->slots.count;
+    s->foreign_size = 2;
+    while (s->foreign_size < 2 * count)
+        s->foreign_size *= 2;
+    s->foreign = (takt__foreign_place *)TAKT_CALLOC(s->foreign_size, sizeof *s->foreign);
+    s->results = (takt_frame **)TAKT_CALLOC(count, sizeof *s->results);
+    return s->foreign && s->results ? 0 : -ENOMEM;
+}
+
 int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls *calls,
                      void *backend, takt_completion **completions)
 {
@@ -5494,6 +5769,8 @@ int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls
         strands += (uint64_t)pool->count * pool->strands;
     }
     rc = takt__slab_init(s, strands);
+    if (rc == 0)
+        rc = takt__tables_init(s);
     *completions =
         (takt_completion *)TAKT_CALLOC(config->completions, sizeof(takt_completion));
     if (rc == 0 && !*completions)
@@ -5522,8 +5799,12 @@ void takt__sched_free(takt_sched *s, takt_completion *completions)
         s->config.pools[i].memory = NULL;
     }
     TAKT_FREE(s->slab);
+    TAKT_FREE(s->foreign);
+    TAKT_FREE(s->results);
     TAKT_FREE(completions);
     s->slab = NULL;
+    s->foreign = NULL;
+    s->results = NULL;
     s->config.pool_count = 0;
     if (!s->fatal)
         s->fatal = TAKT_EDISPOSED;
@@ -5557,7 +5838,8 @@ static void takt__put_wait(takt__text *text, const takt__printer *p, const takt_
 {
     static const char *const waits[] = {"free", "is ready", "awaits ", "awaits ", "awaits ",
                                         "awaits a batch", "joins", "races", "calls within",
-                                        "joins a group", "unwinds"};
+                                        "joins a group", "unwinds", "streams",
+                                        "awaits an item"};
     const takt_op *const op = &strand->slot.op;
     takt__put(text, waits[strand->wait]);
     if (strand->wait == TAKT__ON_OP || strand->wait == TAKT__ON_EVENT ||
