@@ -134,6 +134,7 @@
 #define TAKT__UNUSED __attribute__((unused))
 #define TAKT__MUST_USE __attribute__((warn_unused_result))
 #define TAKT__COLD __attribute__((cold, noinline))
+#define TAKT__NOINLINE __attribute__((noinline)) /* keeps what is called rarely out of hot code */
 #define TAKT__LIKELY(x) __builtin_expect(!!(x), 1)
 #define TAKT__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define TAKT__STACK_POINTER() ((uintptr_t)__builtin_frame_address(0))
@@ -141,6 +142,7 @@
 #define TAKT__UNUSED
 #define TAKT__MUST_USE
 #define TAKT__COLD
+#define TAKT__NOINLINE
 #define TAKT__LIKELY(x) (x)
 #define TAKT__UNLIKELY(x) (x)
 #define TAKT__STACK_POINTER() ((uintptr_t)0)
@@ -342,12 +344,8 @@ TAKT__STATIC_ASSERT(sizeof(takt_op) <= 64, "an op is one cache line");
 
 static inline takt_op takt__op(takt_op_kind kind, int fd, const void *buf, size_t len)
 {
-    takt_op op;
-    memset(&op, 0, sizeof op);
-    op.kind = (uint8_t)kind;
-    op.fd = fd;
-    op.buf = (void *)(uintptr_t)buf;
-    op.len = len;
+    const takt_op op = {(uint8_t)kind, 0, 0, fd, (void *)(uintptr_t)buf, len, {NULL}, 0, 0, 0,
+                        0, NULL};
     return op;
 }
 
@@ -984,9 +982,8 @@ struct takt_frame {
     uint32_t children; /* started here and still alive */
     uint8_t state;
     uint8_t bits;
-    uint8_t defer_count;
-    uint8_t reserved;
-    uint16_t defers[TAKT_DEFERS_MAX]; /* lines below TAKT_BEGIN */
+    uint16_t failed_at;               /* line below TAKT_BEGIN */
+    uint16_t defers[TAKT_DEFERS_MAX]; /* lines below TAKT_BEGIN; 0: none */
 };
 
 TAKT__STATIC_ASSERT(sizeof(takt_frame) <= 48, "a frame's header is at most 48 bytes");
@@ -1505,9 +1502,10 @@ enum { /* takt_frame.bits */
     TAKT__ROOT = 1,        /* the first of its strand */
     TAKT__POOLED = 2,      /* in memory of the loop's */
     TAKT__GROUPED = 4,     /* parent is a takt_group */
-    TAKT__INTERRUPTED = 8, /* error is to be thrown at its next await */
-    TAKT__IN_DEFER = 16
+    TAKT__INTERRUPTED = 8 /* error is to be thrown at its next await */
 };
+
+enum { TAKT__DEFER_RUNS = 0x8000 }; /* takt_frame.defers */
 
 enum { /* takt_strand.wait */
     TAKT__FREE,
@@ -1576,10 +1574,10 @@ void takt__join_add(takt_frame *f, takt_frame *child, int index);
 void takt__join_all(takt_frame *f);
 int takt__join(takt_frame *f, bool race, uint32_t line);
 int takt__join_group(takt_frame *f, takt_group *group, uint32_t line);
-bool takt__failing(takt_frame *f);
+int takt__failing(takt_frame *f);
 bool takt__defer(takt_frame *f, uint32_t line);
 int takt__unwind_step(takt_frame *f);
-void takt__lost(takt_frame *f, uint32_t label);
+int takt__lost(takt_frame *f);
 void takt__fell_out(takt_frame *f, uint32_t line);
 void takt__return(takt_frame *f);
 void takt__throw(takt_frame *f, int error, uint32_t line);
@@ -1629,11 +1627,6 @@ static inline int takt__await(takt_frame *f, uint32_t line)
 static inline int64_t takt__result(takt_frame *f)
 {
     return takt__op_of(f)->result;
-}
-
-static inline bool takt__failed(takt_frame *f)
-{
-    return TAKT__UNLIKELY(takt__op_of(f)->result < 0) && takt__failing(f);
 }
 
 static inline int takt__call(takt_frame *f, uint32_t line)
@@ -1788,14 +1781,11 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
                                          (uint32_t)sizeof(struct name_)};                     \
     struct name_ *const my = (struct name_ *)(void *)takt_self;                                \
     (void)my;                                                                                \
-    uint32_t takt__at = takt_self->line;                                                     \
     TAKT__WATCH_BODY                                                                         \
-takt__dispatch:                                                                              \
-    switch (TAKT__AT(takt__at)) {                                                            \
+    switch (TAKT__AT(takt_self->line)) {                                                            \
         TAKT__BODY_SCOPE                                                                     \
     default:                                                                                 \
-        takt__lost(takt_self, takt__at);                                                     \
-        goto takt__unwind;                                                                   \
+        return takt__leave(takt__lost(takt_self));                                           \
     case TAKT__AT(0):                                                                        \
         takt_self->of.coro = &takt__coro
 
@@ -1806,15 +1796,9 @@ takt__dispatch:                                                                 
     case TAKT__AT(TAKT__UNWIND):                                                             \
         goto takt__unwind;                                                                   \
     }                                                                                        \
-    takt__fell_out(takt_self, __LINE__);                                                       \
-takt__unwind: {                                                                              \
-        const int takt__next = takt__unwind_step(takt_self);                                 \
-        if (takt__next > TAKT__LINES) {                                                      \
-            takt__at = (uint32_t)takt__next;                                                 \
-            goto takt__dispatch;                                                             \
-        }                                                                                    \
-        return takt__leave(takt__next);                                                      \
-    }
+    takt__fell_out(takt_self, __LINE__);                                                     \
+takt__unwind:                                                                                \
+    return takt__leave(takt__unwind_step(takt_self))
 
 /* Every await leaves and comes back by its label, even when it need not wait: so the
  * compiler can see that no local survives it. */
@@ -1823,8 +1807,8 @@ takt__unwind: {                                                                 
     case TAKT__AT(line):
 
 #define TAKT__THROW_IF_FAILED                                                                \
-    if (takt__failed(takt_self))                                                             \
-        goto takt__unwind
+    if (TAKT__UNLIKELY(takt__op_of(takt_self)->result < 0))                                  \
+        return takt__leave(takt__failing(takt_self))
 
 #define TAKT__AWAIT1(op) TAKT__AWAIT_(op, (void)0, __LINE__)
 #define TAKT__AWAIT2(result, op)                                                             \
@@ -4439,7 +4423,7 @@ void takt_cancel(takt_frame *frame)
  * ======================================================================== */
 
 /* Slow path of every await: the strand may have been told to stop. */
-int takt__await_told(takt_frame *f)
+TAKT__NOINLINE int takt__await_told(takt_frame *f)
 {
     takt_op *const op = takt__op_of(f);
     if (op->kind == TAKT_OP_CLOSE || takt__told(f) == TAKT__GO_ON)
@@ -4512,7 +4496,7 @@ static bool takt__broken(const takt_sched *s)
 
 /* An op that does not go to the backend as it is. False: it may go after all. True: it
  * is over, or waits, and takt__step() finds out which. */
-bool takt__refuse(takt_sched *s, takt_strand *strand)
+TAKT__NOINLINE bool takt__refuse(takt_sched *s, takt_strand *strand)
 {
     takt_op *const op = &strand->slot.op;
     const uintptr_t buf = s->stack_base - (uintptr_t)op->buf;
@@ -4626,7 +4610,7 @@ static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand
 
 /* A completion that is not the plain success of a plain op. Returns the strand that goes
  * on with it, or NULL. */
-takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done)
+TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done)
 {
     int64_t result = done->error ? done->error : done->value;
     if (s->foreign_used)
@@ -5128,16 +5112,17 @@ static void takt__fail(takt_frame *f, int error)
     if (f->state == TAKT__UNWINDING)
         return; /* the first error stands */
     f->bits &= (uint8_t)~TAKT__INTERRUPTED;
+    f->failed_at = (uint16_t)((f->line & TAKT__LINES) - f->of.coro->line);
     f->error = error;
     f->state = f->state == TAKT__RUNNING ? TAKT__THROWN : TAKT__UNWINDING;
 }
 
 /* An await has failed: how does the frame go on? What is done is done: an order to stop
  * waits for the next await, so that no result, and no descriptor in it, is ever lost. */
-bool takt__failing(takt_frame *f)
+TAKT__NOINLINE int takt__failing(takt_frame *f)
 {
     if (f->state == TAKT__UNWINDING)
-        return true; /* ends the deferred block it happened in */
+        return takt__unwind_step(f); /* ends the deferred block it happened in */
     switch (f->strand->flags & TAKT__STOP ? takt__told(f) : TAKT__GO_ON) {
     case TAKT__CANCEL_IT:
         takt__fail(f, TAKT_ECANCELED);
@@ -5150,7 +5135,7 @@ bool takt__failing(takt_frame *f)
         takt__fail(f, (int)takt__op_of(f)->result);
         break;
     }
-    return true;
+    return takt__unwind_step(f);
 }
 
 /* For TAKT_TRY_: an error becomes yours to handle, an order to stop does not. */
@@ -5163,13 +5148,13 @@ int64_t takt__take_result(takt_frame *f)
     return result;
 }
 
-void takt__throw(takt_frame *f, int error, uint32_t line)
+TAKT__NOINLINE void takt__throw(takt_frame *f, int error, uint32_t line)
 {
     f->line = line;
     takt__fail(f, error < 0 ? error : TAKT_ERANGE);
 }
 
-void takt__return(takt_frame *f)
+TAKT__NOINLINE void takt__return(takt_frame *f)
 {
     if (f->state == TAKT__UNWINDING)
         return;
@@ -5181,35 +5166,55 @@ void takt__return(takt_frame *f)
     f->state = TAKT__UNWINDING;
 }
 
-void takt__fell_out(takt_frame *f, uint32_t line)
+TAKT__NOINLINE void takt__fell_out(takt_frame *f, uint32_t line)
 {
     takt__throw(f, TAKT_EBREAK, line);
     takt__complain(f, takt_strerror(TAKT_EBREAK));
 }
 
-void takt__lost(takt_frame *f, uint32_t label)
+/* The body has no label for where it is to go on. */
+TAKT__NOINLINE int takt__lost(takt_frame *f)
 {
-    if (label == TAKT__CATCH) { /* there is no TAKT_CATCH here */
-        f->state = TAKT__UNWINDING;
-        return;
+    if (f->line != TAKT__CATCH) { /* else there is no TAKT_CATCH here */
+        takt__complain(f, takt_strerror(TAKT_ERESUME));
+        takt__fail(f, TAKT_ERESUME);
     }
-    takt__complain(f, takt_strerror(TAKT_ERESUME));
-    takt__fail(f, TAKT_ERESUME);
     f->state = TAKT__UNWINDING;
+    return takt__unwind_step(f);
 }
 
-bool takt__defer(takt_frame *f, uint32_t line)
+/* Registers a deferred block. True: its end was left by a `break`, or it does not fit. */
+TAKT__NOINLINE bool takt__defer(takt_frame *f, uint32_t line)
 {
-    const uint32_t below = line - f->of.coro->line;
-    if (f->state == TAKT__UNWINDING && f->bits & TAKT__IN_DEFER &&
-        f->defers[f->defer_count] == below)
-        return true; /* a `break` inside the block: on to the unwinding */
-    if (f->defer_count == TAKT_DEFERS_MAX || below > UINT16_MAX) {
+    const uint32_t below = line - f->of.coro->line + 1;
+    int i = 0;
+    while (i < TAKT_DEFERS_MAX && f->defers[i]) {
+        if (f->defers[i] == (below | TAKT__DEFER_RUNS))
+            return true;
+        i++;
+    }
+    if (i == TAKT_DEFERS_MAX || below >= TAKT__DEFER_RUNS) {
         takt__throw(f, TAKT_EDEFERS, line);
         return true;
     }
-    f->defers[f->defer_count++] = (uint16_t)below;
+    f->defers[i] = (uint16_t)below;
     return false;
+}
+
+/* Takes out the deferred block that has run; the line of the next one, or 0. */
+static uint32_t takt__next_defer(takt_frame *f)
+{
+    int i = TAKT_DEFERS_MAX;
+    while (i-- > 0) {
+        if (f->defers[i] & TAKT__DEFER_RUNS)
+            f->defers[i] = 0;
+        if (f->defers[i]) {
+            const uint32_t line = f->of.coro->line + f->defers[i] - 1;
+            f->defers[i] |= TAKT__DEFER_RUNS;
+            return line;
+        }
+    }
+    return 0;
 }
 
 void takt_idle_start(takt_frame *frame, takt_idle *idle, takt_ns limit)
@@ -5263,10 +5268,11 @@ static bool takt__detach(takt_sched *s, takt_frame *f)
 }
 
 /* The way out: children and what hangs on the frame, then the catch, then the defers.
- * Returns a label of the body, or a TAKT__ word. */
-int takt__unwind_step(takt_frame *f)
+ * `line` becomes the label where the body goes on. */
+TAKT__NOINLINE int takt__unwind_step(takt_frame *f)
 {
     takt_sched *const s = takt__sched_of_strand(f->strand);
+    uint32_t line;
     if (f->children)
         takt__cancel_list(s, f->children, false);
     if (!takt__detach(s, f) || f->children) {
@@ -5276,17 +5282,22 @@ int takt__unwind_step(takt_frame *f)
     }
     if (f->state == TAKT__THROWN) {
         f->state = TAKT__CATCHING;
-        return TAKT__CATCH;
+        f->line = TAKT__CATCH;
+        return TAKT__AGAIN;
     }
     f->state = TAKT__UNWINDING;
-    if (f->defer_count > 0) {
-        f->bits |= TAKT__IN_DEFER;
-        return TAKT__DEFERRED | (int)(f->of.coro->line + f->defers[--f->defer_count]);
-    }
-    return TAKT__FINISH;
+    line = takt__next_defer(f);
+    f->line = line | TAKT__DEFERRED;
+    return line ? TAKT__AGAIN : TAKT__FINISH;
 }
 
 /* -- ends ------------------------------------------------------------------ */
+
+/* The line where the error was thrown. */
+static uint32_t takt__failed_at(const takt_frame *f)
+{
+    return f->of.coro->line + f->failed_at;
+}
 
 /* A task has ended with an error that nobody caught. */
 static void takt__report(takt_sched *s, const takt_frame *f)
@@ -5301,13 +5312,13 @@ static void takt__report(takt_sched *s, const takt_frame *f)
         return; /* it is told with the result */
     if (s->config.on_failure) {
         s->config.on_failure(s->config.user, coro->name, f->error, coro->file,
-                             (int)(f->line & TAKT__LINES));
+                             (int)takt__failed_at(f));
         return;
     }
     takt__put(&text, "takt: ");
     takt__put(&text, coro->file);
     takt__put(&text, ":");
-    takt__put_number(&text, f->line & TAKT__LINES);
+    takt__put_number(&text, takt__failed_at(f));
     takt__put(&text, ": ");
     takt__put(&text, coro->name);
     takt__put(&text, " failed: ");
@@ -5420,7 +5431,7 @@ static void takt__strand_over(takt_sched *s, takt_strand *strand, takt_frame *f)
 }
 
 /* `strand` has left its body with `go`. Returns the body to run next, if it goes on. */
-takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
+TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
 {
     takt_frame *const f = strand->who.leaf;
     int64_t rc;
