@@ -1792,6 +1792,16 @@ static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
            takt__refuse(s, strand);
 }
 
+/* takt_slot_find(), with a stride that the compiler knows. */
+static inline takt_strand *takt__strand_of_token(const takt_sched *s, takt_token token)
+{
+    takt_strand *const strand =
+        (takt_strand *)(void *)(s->slots.base + (size_t)(uint32_t)token * sizeof(takt_strand));
+    return (uint32_t)token < s->slots.count && strand->slot.generation == (uint32_t)(token >> 32)
+               ? strand
+               : NULL;
+}
+
 /* What a turn has done: resumptions since `before`. */
 static inline int takt__progress(const takt_sched *s, uint64_t before)
 {
@@ -2350,7 +2360,7 @@ takt__unwind:                                                                   
     static inline void name##__run(name *loop, takt_strand *strand, takt_body *body)         \
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
-        while (body) {                                                                       \
+        do {                                                                                 \
             const int go = body(strand->who.leaf).go;                                        \
             sched->stats.resumed++;                                                          \
             if (TAKT__LIKELY(go == TAKT__OP) && !takt__refuse_inline(sched, strand)) {       \
@@ -2373,13 +2383,13 @@ takt__unwind:                                                                   
             } else {                                                                         \
                 body = takt__step(sched, strand, go);                                        \
             }                                                                                \
-        }                                                                                    \
+        } while (body);                                                                      \
     }                                                                                        \
                                                                                              \
     static inline void name##__complete(name *loop, const takt_completion *done)             \
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
-        takt_strand *strand = (takt_strand *)(void *)takt_slot_find(&sched->slots, done->token);\
+        takt_strand *strand = takt__strand_of_token(sched, done->token);                     \
         if (TAKT__LIKELY(strand && strand->wait == TAKT__ON_OP &&                            \
                          !(strand->flags | done->flags | (uint32_t)done->error)))            \
             strand->slot.op.result = done->value;                                            \
