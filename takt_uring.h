@@ -109,6 +109,7 @@ struct takt__uring_message;
 /* The backend; it allocates in init, and must not move from there on. */
 typedef struct takt_uring {
     bool on_ring;           /* false: the portable backend runs */
+    bool plain;             /* the ring runs, and nothing is in its way */
     int setup_error;        /* why the ring does not, or 0 */
     const char *setup_step; /* what failed with it */
     uint32_t rungs;         /* those in use; bits as in takt_uring_config.disable */
@@ -135,7 +136,6 @@ typedef struct takt_uring {
     takt_op *done_first, *done_last;       /* complete, not yet polled */
     takt_completion *out;                  /* while polling */
     int out_count, out_max;
-    uint32_t cqe_flags;
     unsigned char trial[8];                /* the probe's: outlives it, should it fail */
 #endif
 } takt_uring;
@@ -148,7 +148,6 @@ typedef struct takt_uring {
 int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots);
 void takt_uring_free(takt_uring *uring);
 takt_ns takt_uring_now(takt_uring *uring);
-int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait);
 void takt_uring_flush(takt_uring *uring);
 bool takt_uring_busy(takt_uring *uring);
 int takt_uring_fd(takt_uring *uring);
@@ -156,10 +155,201 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op);
 
 /* ==========================================================================
  * >>encode - from an op to a request
+ *
+ * What is plain is written here, so that it inlines into the loop: nop, recv and send of
+ * one buffer, while nothing stands in line. takt__uring_submit() does all the rest.
  * ======================================================================== */
 
+int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token *token);
+
+#ifndef TAKT_NO_URING
+
+enum { /* takt_op.state: where it is, and what was asked of it */
+    TAKT__RING_KERNEL = 1,      /* its request is in the kernel, or in the queue to it */
+    TAKT__RING_PARKED = 2,      /* waits for an entry in that queue */
+    TAKT__RING_NO_BUFFER = 4,   /* in the line of a pool */
+    TAKT__RING_DONE = 8,        /* complete, not yet polled */
+    TAKT__RING_ENTERED = 16,    /* has a place in the table of descriptors */
+    TAKT__RING_READINESS = 32,  /* the request is for readiness, not for the op itself */
+    TAKT__RING_CANCELLED = 64,  /* somebody asked for its end */
+    TAKT__RING_CLOSED = 128,    /* its descriptor is being closed */
+    TAKT__RING_ASKED = 256,     /* the kernel was asked for its end, or will be: */
+    TAKT__RING_CANCEL_DUE = 512,
+    TAKT__RING_TRY = 1024 /* counts from here on: cancels that found nothing */
+};
+
+enum { TAKT__RING_TRIES = 7 * TAKT__RING_TRY };
+
+/* Requests that the kernel has not taken. */
+static inline unsigned takt__ring_unsubmitted(const takt_uring *uring)
+{
+    return uring->ring.sq.sqe_tail - __atomic_load_n(uring->ring.sq.khead, __ATOMIC_ACQUIRE);
+}
+
+/* The eight words of a request. Each is written, always: what an entry held before must
+ * not leak into the next request. */
+static inline void takt__ring_write(struct io_uring_sqe *sqe, uint64_t first, uint64_t off,
+                                    uint64_t addr, uint64_t len_and_bits, uint64_t key)
+{
+    const uint64_t zero = 0;
+    unsigned char *const at = (unsigned char *)sqe;
+    memcpy(at, &first, 8); /* opcode, flags, ioprio, fd */
+    memcpy(at + 8, &off, 8);
+    memcpy(at + 16, &addr, 8);
+    memcpy(at + 24, &len_and_bits, 8);
+    memcpy(at + 32, &key, 8);
+    memcpy(at + 40, &zero, 8); /* buffer group, personality, file index */
+    memcpy(at + 48, &zero, 8);
+    memcpy(at + 56, &zero, 8);
+}
+
+/* Takes the place of `op` in the table of descriptors, if that is free. */
+static inline bool takt__ring_enter_plain(takt_uring *uring, takt_op *op)
+{
+    const uint32_t place = ((const takt_slot *)(const void *)op)->index + 1;
+    takt_fd *fd;
+    if (TAKT__UNLIKELY((unsigned)op->fd >= (unsigned)uring->fds.count))
+        return false;
+    fd = &uring->fds.at[op->fd];
+    if (TAKT__UNLIKELY(fd->closer | (op->kind == TAKT_OP_RECV ? fd->reader : fd->writer)))
+        return false;
+    if (op->kind == TAKT_OP_RECV)
+        fd->reader = place;
+    else
+        fd->writer = fd->writer_last = place;
+    return true;
+}
+
 /* The backend function; see >>backend. */
-int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token);
+static inline int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+{
+    enum { OPCODES = IORING_OP_RECV | IORING_OP_SEND << 8 };
+    struct io_uring_sq *const sq = &uring->ring.sq;
+    const unsigned tail = sq->sqe_tail;
+    uint64_t first = (uint64_t)IORING_OP_NOP | (uint64_t)UINT32_MAX << 32;
+    uint32_t bits = 0;
+    if (TAKT__UNLIKELY(!uring->plain || takt__ring_unsubmitted(uring) >= sq->ring_entries))
+        return takt__uring_submit(uring, op, token);
+    op->state = TAKT__RING_KERNEL;
+    if (op->kind != TAKT_OP_NOP) {
+        const bool sends = op->kind == TAKT_OP_SEND;
+        if ((op->kind != TAKT_OP_RECV && !sends) || op->flags & ~TAKT_OP_ALL || op->len == 0 ||
+            op->len > (size_t)1 << 30 || !takt__ring_enter_plain(uring, op))
+            return takt__uring_submit(uring, op, token);
+        op->arg.done = 0;
+        op->state = TAKT__RING_KERNEL | TAKT__RING_ENTERED;
+        first = ((unsigned)OPCODES >> (sends ? 8 : 0) & 255) | (uint64_t)(uint32_t)op->fd << 32;
+        bits = op->bits & ~(uint32_t)MSG_DONTWAIT;
+        if (op->flags)
+            bits |= (uint32_t)(sends ? uring->send_flags : uring->recv_flags);
+    }
+    takt__ring_write(&sq->sqes[tail & sq->ring_mask], first, 0, (uintptr_t)op->buf,
+                     (uint32_t)op->len | (uint64_t)bits << 32, *token);
+    sq->sqe_tail = tail + 1;
+    uring->in_flight++;
+    return 0;
+}
+
+#else
+
+/* The backend function; see >>backend. */
+static inline int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+{
+    return takt__uring_submit(uring, op, token);
+}
+
+#endif
+
+/* ==========================================================================
+ * >>complete - from the kernel's completions to the loop's
+ *
+ * Here too: what is plain inlines. An op is plain as long as nobody has asked for its end
+ * and its request has succeeded, in full where that was asked for.
+ * ======================================================================== */
+
+int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait);
+
+#ifndef TAKT_NO_URING
+
+int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags);
+int takt__ring_reap(takt_uring *uring, takt_completion *done, int count, int max);
+
+/* True if the completion `cqe` is a plain one; then it is in `done`. */
+static inline bool takt__ring_take(takt_uring *uring, const struct io_uring_cqe *cqe,
+                                   takt_completion *done)
+{
+    const uint64_t key = cqe->user_data;
+    takt_op *const op = &takt_slot_at(uring->slots, (uint32_t)key)->op;
+    if (TAKT__UNLIKELY((uint32_t)key >= uring->slots->count || takt_token_of(op) != key ||
+                       cqe->flags & ~(uint32_t)IORING_CQE_F_SOCK_NONEMPTY || cqe->res < 0))
+        return false;
+    if (op->state != TAKT__RING_KERNEL) {
+        takt_fd *const fd = &uring->fds.at[op->fd];
+        if (op->state != (TAKT__RING_KERNEL | TAKT__RING_ENTERED) || fd->closer)
+            return false;
+        if (op->flags == TAKT_OP_ALL && (size_t)cqe->res != op->len)
+            return false;
+        if (op->kind == TAKT_OP_RECV)
+            fd->reader = 0;
+        else if (op->kind == TAKT_OP_SEND && op->flags == TAKT_OP_ALL && !op->arg.done)
+            fd->writer = fd->writer_last = 0;
+        else
+            return false;
+        op->arg.done = (uint32_t)cqe->res;
+    }
+    op->state = 0;
+    uring->in_flight--;
+    done->token = key;
+    done->value = cqe->res;
+    done->error = 0;
+    done->flags = 0;
+    done->payload = NULL;
+    return true;
+}
+
+/* The backend function; see >>backend. */
+static inline int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
+                                  takt_ns wait)
+{
+    struct io_uring_cq *const cq = &uring->ring.cq;
+    unsigned head, tail, submit;
+    int count = 0;
+    int rc;
+    if (TAKT__UNLIKELY(!uring->plain || uring->done_first || uring->starved))
+        return takt__uring_poll(uring, done, max, wait);
+    head = *cq->khead;
+    if (head != __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE))
+        wait = 0;
+    submit = takt__ring_unsubmitted(uring);
+    if (!submit && wait <= 0)
+        return takt__uring_poll(uring, done, max, 0);
+    rc = takt__ring_enter(uring, submit, wait, IORING_ENTER_GETEVENTS);
+    if (TAKT__UNLIKELY(rc < 0 || *cq->koverflow != uring->dropped))
+        return takt__uring_poll(uring, done, max, rc == -EAGAIN || rc == -EBUSY ? wait : 0);
+    tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
+    while (head != tail && count < max) {
+        const struct io_uring_cqe *const cqe = &cq->cqes[head & cq->ring_mask];
+        if (TAKT__UNLIKELY(!takt__ring_take(uring, cqe, &done[count])))
+            break;
+        count++;
+        head++;
+    }
+    __atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
+    if (head != tail && count < max)
+        return takt__ring_reap(uring, done, count, max);
+    return count;
+}
+
+#else
+
+/* The backend function; see >>backend. */
+static inline int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
+                                  takt_ns wait)
+{
+    return takt__uring_poll(uring, done, max, wait);
+}
+
+#endif
 
 /* ==========================================================================
  * >>cancel - the early end
@@ -213,22 +403,6 @@ TAKT__EXTERN_C_BEGIN
  * system call. Entry i of the submission ring always names request i.
  * ======================================================================== */
 
-enum { /* takt_op.state: where it is, and what was asked of it */
-    TAKT__RING_KERNEL = 1,      /* its request is in the kernel, or in the queue to it */
-    TAKT__RING_PARKED = 2,      /* waits for an entry in that queue */
-    TAKT__RING_NO_BUFFER = 4,   /* in the line of a pool */
-    TAKT__RING_DONE = 8,        /* complete, not yet polled */
-    TAKT__RING_ENTERED = 16,    /* has a place in the table of descriptors */
-    TAKT__RING_READINESS = 32,  /* the request is for readiness, not for the op itself */
-    TAKT__RING_CANCELLED = 64,  /* somebody asked for its end */
-    TAKT__RING_CLOSED = 128,    /* its descriptor is being closed */
-    TAKT__RING_ASKED = 256,     /* the kernel was asked for its end, or will be: */
-    TAKT__RING_CANCEL_DUE = 512,
-    TAKT__RING_TRY = 1024 /* counts from here on: cancels that found nothing */
-};
-
-enum { TAKT__RING_TRIES = 7 * TAKT__RING_TRY };
-
 /* What a token's unused bits say of its completion. Slots are far fewer than 2^30. */
 #define TAKT__RING_KEY_CANCEL ((uint64_t)1 << 30) /* it is of a cancel for this token */
 #define TAKT__RING_KEY_ACCEPT ((uint64_t)1 << 31) /* its result is a descriptor */
@@ -252,12 +426,6 @@ static void takt__ring_clear(takt_op *op, unsigned bits)
     op->state = (uint16_t)(op->state & ~bits);
 }
 
-/* Requests that the kernel has not taken. */
-static unsigned takt__ring_unsubmitted(const takt_uring *uring)
-{
-    return uring->ring.sq.sqe_tail - __atomic_load_n(uring->ring.sq.khead, __ATOMIC_ACQUIRE);
-}
-
 /* Completions that were not read. */
 static unsigned takt__ring_unread(const takt_uring *uring)
 {
@@ -273,7 +441,7 @@ static unsigned takt__ring_hidden(const takt_uring *uring)
 
 /* The one system call. Submits `submit` requests; if `wait` is not 0, waits that long for
  * a completion. Returns requests submitted, or an error. */
-static int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags)
+int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags)
 {
     struct io_uring_getevents_arg arg;
     struct __kernel_timespec ts;
@@ -789,7 +957,7 @@ static void takt__ring_hand(takt_uring *uring, takt_op *op)
     completion->token = takt_token_of(op);
     completion->value = op->result;
     completion->error = op->result < 0 ? (int32_t)op->result : 0;
-    completion->flags = uring->cqe_flags;
+    completion->flags = 0;
     completion->payload = NULL;
     op->state = 0;
     op->next = NULL;
@@ -1027,7 +1195,6 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
         return;
     }
     uring->in_flight--;
-    uring->cqe_flags = flags;
     takt__ring_clear(op, TAKT__RING_KERNEL);
     if (TAKT__UNLIKELY(op->state & TAKT__RING_CANCEL_DUE)) {
         takt__ring_clear(op, TAKT__RING_CANCEL_DUE);
@@ -1050,8 +1217,15 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
     }
 }
 
+/* Whether what is plain may go the short way. */
+static void takt__ring_judge(takt_uring *uring)
+{
+    uring->plain = uring->on_ring && !uring->fatal && !uring->parked_count &&
+                   !uring->cancels_due;
+}
+
 /* Reads completions while there is room for what they finish. */
-static void takt__ring_reap(takt_uring *uring)
+static void takt__ring_reap_all(takt_uring *uring)
 {
     struct io_uring_cq *const cq = &uring->ring.cq;
     const unsigned tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
@@ -1061,7 +1235,19 @@ static void takt__ring_reap(takt_uring *uring)
         takt__ring_complete(uring, cqe->user_data, cqe->res, cqe->flags);
     }
     __atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
-    uring->cqe_flags = 0;
+}
+
+/* The rest, where one that is not plain has come: `count` stand in `done` already. */
+int takt__ring_reap(takt_uring *uring, takt_completion *done, int count, int max)
+{
+    uring->out = done;
+    uring->out_count = count;
+    uring->out_max = max;
+    takt__ring_reap_all(uring);
+    count = uring->out_count;
+    uring->out_count = uring->out_max = 0;
+    takt__ring_judge(uring);
+    return count;
 }
 
 /* ==========================================================================
@@ -1120,6 +1306,7 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op)
     }
     if (op->state & (TAKT__RING_KERNEL | TAKT__RING_PARKED | TAKT__RING_NO_BUFFER))
         takt__ring_stop(uring, op, TAKT__RING_CANCELLED);
+    takt__ring_judge(uring);
 }
 
 /* The cancels that found the queue full. That is rare enough to look at every slot. */
@@ -1203,13 +1390,11 @@ static int takt__ring_submit_rare(takt_uring *uring, takt_op *op)
     }
 }
 
-int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+static int takt__ring_submit(takt_uring *uring, takt_op *op)
 {
     unsigned state = TAKT__RING_ENTERED;
     bool empty = false;
     int rc;
-    if (TAKT__UNLIKELY(!uring->on_ring))
-        return takt_posix_submit(&uring->posix, op, token);
     op->state = 0;
     op->next = NULL;
     if (TAKT__UNLIKELY(uring->fatal && op->kind != TAKT_OP_CLOSE))
@@ -1246,6 +1431,16 @@ int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
     else
         takt__ring_place(uring, op);
     return 0;
+}
+
+int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+{
+    int rc;
+    if (!uring->on_ring)
+        return takt_posix_submit(&uring->posix, op, token);
+    rc = takt__ring_submit(uring, op);
+    takt__ring_judge(uring);
+    return rc;
 }
 
 /* -- poll ------------------------------------------------------------------ */
@@ -1296,21 +1491,17 @@ static void takt__ring_turn(takt_uring *uring, takt_ns wait)
         uring->fatal = -EBADR; /* completions are lost: nobody can tell whose */
 }
 
-int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
+int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
 {
     int count;
-    if (TAKT__UNLIKELY(!uring->on_ring))
+    if (!uring->on_ring)
         return takt_posix_poll(&uring->posix, done, max, wait);
     uring->out = done;
     uring->out_count = 0;
     uring->out_max = max;
-    if (uring->done_first || uring->starved || uring->parked_count || uring->cancels_due)
-        takt__ring_catch_up(uring);
+    takt__ring_catch_up(uring);
     takt__ring_turn(uring, wait);
-    takt__ring_reap(uring);
-    count = uring->out_count;
-    uring->out_count = 0;
-    uring->out_max = 0;
+    count = takt__ring_reap(uring, done, uring->out_count, max);
     return TAKT__LIKELY(count > 0 || !uring->fatal) ? count : uring->fatal;
 }
 
@@ -1323,6 +1514,7 @@ void takt_uring_flush(takt_uring *uring)
     if (uring->parked_count || uring->cancels_due)
         takt__ring_catch_up(uring);
     takt__ring_push(uring);
+    takt__ring_judge(uring);
 }
 
 bool takt_uring_busy(takt_uring *uring)
@@ -1362,6 +1554,7 @@ int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const ta
     uring->posix.epoll = -1; /* for a free after a failure */
     if (config->mode != TAKT_URING_NEVER) {
         const int rc = takt__probe_start(uring, config, slots);
+        takt__ring_judge(uring);
         if (rc == 0)
             return 0;
         uring->setup_error = rc;
@@ -1427,7 +1620,7 @@ void takt_uring_free(takt_uring *uring)
     takt_posix_free(&uring->posix);
 }
 
-int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
 {
     return takt_posix_submit(&uring->posix, op, token);
 }
@@ -1437,7 +1630,7 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op)
     takt_posix_cancel(&uring->posix, op);
 }
 
-int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
+int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
 {
     return takt_posix_poll(&uring->posix, done, max, wait);
 }
