@@ -134,7 +134,8 @@
 #define TAKT__UNUSED __attribute__((unused))
 #define TAKT__MUST_USE __attribute__((warn_unused_result))
 #define TAKT__COLD __attribute__((cold, noinline))
-#define TAKT__NOINLINE __attribute__((noinline)) /* keeps what is called rarely out of hot code */
+#define TAKT__NOINLINE __attribute__((noinline)) /* what is rare stays out of hot code */
+#define TAKT__HOT static inline __attribute__((always_inline))
 #define TAKT__LIKELY(x) __builtin_expect(!!(x), 1)
 #define TAKT__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define TAKT__STACK_POINTER() ((uintptr_t)__builtin_frame_address(0))
@@ -143,6 +144,7 @@
 #define TAKT__MUST_USE
 #define TAKT__COLD
 #define TAKT__NOINLINE
+#define TAKT__HOT static inline
 #define TAKT__LIKELY(x) (x)
 #define TAKT__UNLIKELY(x) (x)
 #define TAKT__STACK_POINTER() ((uintptr_t)0)

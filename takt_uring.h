@@ -221,7 +221,7 @@ static inline bool takt__ring_enter_plain(takt_uring *uring, takt_op *op)
 }
 
 /* The backend function; see >>backend. */
-static inline int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+TAKT__HOT int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
 {
     enum { OPCODES = IORING_OP_RECV | IORING_OP_SEND << 8 };
     struct io_uring_sq *const sq = &uring->ring.sq;
@@ -253,7 +253,7 @@ static inline int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *
 #else
 
 /* The backend function; see >>backend. */
-static inline int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+TAKT__HOT int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
 {
     return takt__uring_submit(uring, op, token);
 }
@@ -275,7 +275,7 @@ int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned 
 int takt__ring_reap(takt_uring *uring, takt_completion *done, int count, int max);
 
 /* True if the completion `cqe` is a plain one; then it is in `done`. */
-static inline bool takt__ring_take(takt_uring *uring, const struct io_uring_cqe *cqe,
+TAKT__HOT bool takt__ring_take(takt_uring *uring, const struct io_uring_cqe *cqe,
                                    takt_completion *done)
 {
     const uint64_t key = cqe->user_data;
@@ -308,7 +308,7 @@ static inline bool takt__ring_take(takt_uring *uring, const struct io_uring_cqe 
 }
 
 /* The backend function; see >>backend. */
-static inline int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
+TAKT__HOT int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
                                   takt_ns wait)
 {
     struct io_uring_cq *const cq = &uring->ring.cq;
@@ -343,7 +343,7 @@ static inline int takt_uring_poll(takt_uring *uring, takt_completion *done, int 
 #else
 
 /* The backend function; see >>backend. */
-static inline int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
+TAKT__HOT int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
                                   takt_ns wait)
 {
     return takt__uring_poll(uring, done, max, wait);
