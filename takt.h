@@ -68,7 +68,7 @@
  *     values      >>config  >>time  >>outcome  >>op  >>memory  >>backend  >>net
  *     backends    >>posix
  *     language    >>frame  >>keywords
- *     engine      >>timer  >>sched  >>chan  >>loop  >>dump
+ *     engine      >>timer  >>sched  >>stream  >>chan  >>loop  >>dump
  *     inside      >>engine  >>macros; and as -impl only: >>many  >>try  >>wait  >>stop  >>await
  *                 >>start  >>join  >>leave
  *
@@ -134,6 +134,7 @@
 #define TAKT__UNUSED __attribute__((unused))
 #define TAKT__MUST_USE __attribute__((warn_unused_result))
 #define TAKT__COLD __attribute__((cold, noinline))
+#define TAKT__NOINLINE __attribute__((noinline)) /* keeps what is called rarely out of hot code */
 #define TAKT__LIKELY(x) __builtin_expect(!!(x), 1)
 #define TAKT__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define TAKT__STACK_POINTER() ((uintptr_t)__builtin_frame_address(0))
@@ -141,6 +142,7 @@
 #define TAKT__UNUSED
 #define TAKT__MUST_USE
 #define TAKT__COLD
+#define TAKT__NOINLINE
 #define TAKT__LIKELY(x) (x)
 #define TAKT__UNLIKELY(x) (x)
 #define TAKT__STACK_POINTER() ((uintptr_t)0)
@@ -342,12 +344,8 @@ TAKT__STATIC_ASSERT(sizeof(takt_op) <= 64, "an op is one cache line");
 
 static inline takt_op takt__op(takt_op_kind kind, int fd, const void *buf, size_t len)
 {
-    takt_op op;
-    memset(&op, 0, sizeof op);
-    op.kind = (uint8_t)kind;
-    op.fd = fd;
-    op.buf = (void *)(uintptr_t)buf;
-    op.len = len;
+    const takt_op op = {(uint8_t)kind, 0, 0, fd, (void *)(uintptr_t)buf, len, {NULL}, 0, 0, 0,
+                        0, NULL};
     return op;
 }
 
@@ -738,7 +736,8 @@ typedef struct takt_slots {
 
 enum {             /* takt_completion.flags */
     TAKT_MORE = 1, /* of a TAKT_OP_MULTI: the request lives on, further ones follow */
-    TAKT_FD = 2    /* `value` is a descriptor that has to be closed by somebody */
+    TAKT_FD = 2,   /* `value` is a descriptor that has to be closed by somebody */
+    TAKT_NO_VALUE = 4 /* of a TAKT_OP_MULTI: it lives, and that is all */
 };
 
 /* One completion of one op. */
@@ -779,6 +778,25 @@ static inline takt_slot *takt_slot_find(const takt_slots *slots, takt_token toke
     slot = takt_slot_at(slots, index);
     return slot->generation == (uint32_t)(token >> 32) ? slot : NULL;
 }
+
+/* -- tokens that a backend chose itself ------------------------------------ */
+
+/* What each stands for. At most half of the places are used. */
+typedef struct takt_tokens {
+    struct takt__token_place *at;
+    uint32_t size, used;
+} takt_tokens;
+
+/* Room for `count` tokens. 0 or -ENOMEM. */
+int takt_tokens_init(takt_tokens *tokens, uint32_t count);
+/* Frees it. */
+void takt_tokens_free(takt_tokens *tokens);
+/* What `token` stands for, or NULL. */
+void *takt_tokens_find(const takt_tokens *tokens, takt_token token);
+/* From here on `token`, which is not in it, stands for `what`, which is not NULL. */
+void takt_tokens_add(takt_tokens *tokens, takt_token token, void *what);
+/* Takes `token` out, if it is in. */
+void takt_tokens_remove(takt_tokens *tokens, takt_token token);
 
 /* -- descriptors: which ops are in flight on each ------------------------- */
 
@@ -1010,9 +1028,8 @@ struct takt_frame {
     uint32_t children; /* started here and still alive */
     uint8_t state;
     uint8_t bits;
-    uint8_t defer_count;
-    uint8_t reserved;
-    uint16_t defers[TAKT_DEFERS_MAX]; /* lines below TAKT_BEGIN */
+    uint16_t failed_at;               /* line below TAKT_BEGIN */
+    uint16_t defers[TAKT_DEFERS_MAX]; /* lines below TAKT_BEGIN; 0: none */
 };
 
 TAKT__STATIC_ASSERT(sizeof(takt_frame) <= 48, "a frame's header is at most 48 bytes");
@@ -1149,6 +1166,21 @@ void takt_cancel(takt_frame *frame);
 #define TAKT_START_ON(loop, object, ...)                                                     \
     TAKT__START_ON(&(loop)->sched, object, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
+/* TAKT_OPEN(my->stream, op): opens a stream: one request, many items. `stream` is a
+ * takt_stream of this frame, `op` one of the multishot ones. Does not suspend. The stream
+ * ends with the frame at the latest; items that nobody took are given back: buffers to
+ * their pool, descriptors closed. Takes a strand: throws TAKT_ESTRANDS if none is free. */
+#define TAKT_OPEN(stream, op)                                                                \
+    do {                                                                                     \
+        if (!takt__open(takt_self, &(stream), (op), __LINE__))                               \
+            goto takt__unwind;                                                               \
+    } while (0)
+
+/* TAKT_NEXT(my->item, my->stream): suspends until the stream has an item, and takes it.
+ * `item` is a takt_item; .end says that the stream is over. What it failed with is thrown,
+ * after the items that came before. takt_stream_take() does not suspend. */
+#define TAKT_NEXT(item, stream) TAKT__NEXT(item, stream, __LINE__)
+
 /* Fails with `error`, which must be negative. */
 #define TAKT_THROW(error)                                                                    \
     do {                                                                                     \
@@ -1249,6 +1281,7 @@ typedef struct takt_strand {
     union {
         takt_frame *leaf;          /* runs or waits */
         struct takt_strand *owner; /* of a request */
+        struct takt_stream *stream; /* of a stream's request */
     } who;
     union {
         takt_attached *attached; /* of the frames of this strand */
@@ -1314,6 +1347,7 @@ typedef struct takt_config {
     uint32_t pool_count;
     uint32_t strands;     /* beside those of the pools: for TAKT_START_ON, batches */
     uint32_t completions; /* taken from the backend at a time */
+    uint32_t items;       /* of all streams, not yet taken; beyond, they are dropped */
     takt_ns reap_limit;   /* how long drain waits for the kernel */
     /* Told of every task that ends with an error nobody caught, if set; else a line
      * goes to TAKT_LOG. */
@@ -1359,8 +1393,9 @@ typedef struct takt_sched {
     uint32_t pending;
     uint32_t free, fresh, strands_used, strands_max;
     uint32_t starved_first, starved_last; /* batches that wait for a free strand */
-    struct takt__foreign *foreign; /* tokens that the backend chose itself */
-    uint32_t foreign_used, foreign_size;
+    takt_tokens foreign; /* those that the backend chose itself */
+    struct takt__item *items;
+    uint32_t items_free, items_fresh;
     takt_frame **results; /* submitted frames that have ended in this turn */
     uint32_t result_count;
     takt_frame *spawning; /* its arguments are being set */
@@ -1385,6 +1420,91 @@ void takt_stop(takt_sched *sched, takt_ns limit);
 
 /* True once the loop was told to stop. */
 bool takt_stopping(const takt_frame *frame);
+
+/* ==========================================================================
+ * >>stream - one request, many completions
+ *
+ * A stream is opened by TAKT_OPEN in a frame and taken from by TAKT_NEXT. What arrives
+ * stands in line: at most `limit` items, then the request is stopped, and started anew
+ * when half of them have been taken. All streams of a loop share config.items.
+ *
+ * TAKT_STREAM(name, backend, payload) is the same without coroutines and without a loop.
+ * ======================================================================== */
+
+/* One of them. Plain data: copy it freely. */
+typedef struct takt_item {
+    int64_t value;       /* a descriptor, bytes, events, ticks: see the op */
+    unsigned char *data; /* a buffer, yours until takt_bufs_put(); or NULL */
+    bool end;            /* nothing but this: the stream is over */
+} takt_item;
+
+/* In a frame, from which it hangs while it is open; all zero before. */
+typedef struct takt_stream {
+    takt_attached link;
+    uint32_t limit; /* in: items that may stand in line; 0: 16 */
+    uint32_t count; /* items in line */
+    /* The scheduler's: */
+    uint32_t first, last; /* in the loop's table */
+    uint32_t strand;      /* its request; 0: it has none any more */
+    int32_t error;        /* what it failed with */
+    struct takt_bufs *pool; /* of its buffers */
+    uint8_t state;
+} takt_stream;
+
+/* Takes the next item, if there is one: true. Does not suspend. At the end: false. */
+bool takt_stream_take(takt_stream *stream, takt_item *item);
+
+/* True once it is over and its last item was taken, or if it was never opened. */
+bool takt_stream_ended(const takt_stream *stream);
+
+/* Orders it to stop; returns at once. It ends with TAKT_ECANCELED, after what is in line
+ * or under way. */
+void takt_stream_cancel(takt_stream *stream);
+
+/* Which request an event belongs to. All zero is none. */
+typedef struct takt_route {
+    uint32_t token;
+    uint32_t generation;
+} takt_route;
+
+/* True for the route that is none. */
+static inline bool takt_route_is_zero(takt_route route)
+{
+    return route.token == 0 && route.generation == 0;
+}
+
+/* The runner's part that is the same for all. */
+typedef struct takt_routes {
+    takt_slots slots;
+    takt_tokens foreign;
+    uint32_t free, fresh;
+    uint32_t pending;   /* open */
+    uint32_t forgotten; /* by drain: their requests may still be in flight */
+    int fatal;
+} takt_routes;
+
+/* A stream runner, bound to its backend and to the type of its payload. With
+ * `TAKT_STREAM(feed, takt_posix, unsigned char);`:
+ *
+ *   feed_config feed_defaults(void)  .routes at most, .events taken at a time, .backend
+ *   int feed_init(feed *, const feed_config *)   0 or an error; allocates everything
+ *   int feed_subscribe(feed *, takt_op, takt_route *)   begins a request. 0, or the
+ *        backend's error: then nothing has changed; TAKT_EBADROUTE and TAKT_ELIVEROUTE
+ *        end the runner; -ENOSPC: .routes are open
+ *   int feed_poll(feed *, feed_event **, takt_ns wait)   how many events have come, in
+ *        order; they stand in memory of the runner's until the next call. 0 and NULL if
+ *        none; or what ended the runner
+ *   bool feed_accept(feed *, const takt_completion *, feed_event *)   the same for one
+ *        completion that you polled yourself. False: it belongs to no open route
+ *   int feed_cancel(feed *, takt_route)   asks for an early end; events go on until the
+ *        last one, with .last set. 0, TAKT_EUNKNOWN, or what ended the runner
+ *   int feed_pending(const feed *), feed_failed(const feed *)   as of a loop
+ *   int feed_drain(feed *)   cancels and forgets all routes; how many. The runner is over
+ *   void feed_free(feed *)   drains, reaps, gives the memory back
+ *
+ * feed_event: .route, .value, .payload, .error (0 or a failure of this event), .has_value,
+ * .last (the route is closed by it). Payloads are yours to give back to their pool. */
+#define TAKT_STREAM(name, backend_, payload_) TAKT__STREAM_RUNNER(name, backend_, payload_)
 
 /* ==========================================================================
  * >>chan - waiting for each other, without a system call
@@ -1531,9 +1651,10 @@ enum { /* takt_frame.bits */
     TAKT__ROOT = 1,        /* the first of its strand */
     TAKT__POOLED = 2,      /* in memory of the loop's */
     TAKT__GROUPED = 4,     /* parent is a takt_group */
-    TAKT__INTERRUPTED = 8, /* error is to be thrown at its next await */
-    TAKT__IN_DEFER = 16
+    TAKT__INTERRUPTED = 8 /* error is to be thrown at its next await */
 };
+
+enum { TAKT__DEFER_RUNS = 0x8000 }; /* takt_frame.defers */
 
 enum { /* takt_strand.wait */
     TAKT__FREE,
@@ -1567,7 +1688,8 @@ enum { /* takt_strand.flags */
 
 enum { /* takt_attached.kind */
     TAKT__IDLE = 1,
-    TAKT__GROUP
+    TAKT__GROUP,
+    TAKT__STREAM
 };
 
 /* How the rooms without inlining reach the backend. */
@@ -1602,10 +1724,13 @@ void takt__join_add(takt_frame *f, takt_frame *child, int index);
 void takt__join_all(takt_frame *f);
 int takt__join(takt_frame *f, bool race, uint32_t line);
 int takt__join_group(takt_frame *f, takt_group *group, uint32_t line);
-bool takt__failing(takt_frame *f);
+int takt__failing(takt_frame *f);
+bool takt__open(takt_frame *f, takt_stream *stream, takt_op op, uint32_t line);
+int takt__next(takt_frame *f, takt_stream *stream, uint32_t line);
+void takt__next_take(takt_frame *f, takt_stream *stream, takt_item *item);
 bool takt__defer(takt_frame *f, uint32_t line);
 int takt__unwind_step(takt_frame *f);
-void takt__lost(takt_frame *f, uint32_t label);
+int takt__lost(takt_frame *f);
 void takt__fell_out(takt_frame *f, uint32_t line);
 void takt__return(takt_frame *f);
 void takt__throw(takt_frame *f, int error, uint32_t line);
@@ -1639,6 +1764,24 @@ void takt__fail_loop(takt_sched *s, int error);
 int takt__discard_all(takt_sched *s);
 int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body);
 
+typedef struct takt__route {
+    takt_slot slot;
+    takt_token id;
+    uint32_t next; /* free list */
+    uint32_t state;
+} takt__route;
+
+int takt__routes_init(takt_routes *r, uint32_t count);
+void takt__routes_free(takt_routes *r);
+takt__route *takt__route_take(takt_routes *r);
+void takt__route_give(takt_routes *r, takt__route *route);
+int takt__route_open(takt_routes *r, takt__route *route, takt_token id);
+bool takt__route_accept(takt_routes *r, const takt_completion *done, takt_route *which);
+takt_op *takt__route_cancel(takt_routes *r, takt_route which, int *rc);
+bool takt__route_forget(takt_routes *r, uint32_t *at, takt_op **op);
+void *takt__calloc(size_t count, size_t size);
+void takt__free(void *memory);
+
 /* A spawn can be refused: the compiler asks you to look. */
 TAKT__MUST_USE static inline bool takt__spawned(bool ok)
 {
@@ -1657,11 +1800,6 @@ static inline int64_t takt__result(takt_frame *f)
     return takt__op_of(f)->result;
 }
 
-static inline bool takt__failed(takt_frame *f)
-{
-    return TAKT__UNLIKELY(takt__op_of(f)->result < 0) && takt__failing(f);
-}
-
 static inline int takt__call(takt_frame *f, uint32_t line)
 {
     f->line = line;
@@ -1678,6 +1816,16 @@ static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
                           s->stack_base - (uintptr_t)op->buf < TAKT__BODY_STACK ||
                           s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK) &&
            takt__refuse(s, strand);
+}
+
+/* takt_slot_find(), with a stride that the compiler knows. */
+static inline takt_strand *takt__strand_of_token(const takt_sched *s, takt_token token)
+{
+    takt_strand *const strand =
+        (takt_strand *)(void *)(s->slots.base + (size_t)(uint32_t)token * sizeof(takt_strand));
+    return (uint32_t)token < s->slots.count && strand->slot.generation == (uint32_t)(token >> 32)
+               ? strand
+               : NULL;
 }
 
 /* What a turn has done: resumptions since `before`. */
@@ -1814,14 +1962,11 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
                                          (uint32_t)sizeof(struct name_)};                     \
     struct name_ *const my = (struct name_ *)(void *)takt_self;                                \
     (void)my;                                                                                \
-    uint32_t takt__at = takt_self->line;                                                     \
     TAKT__WATCH_BODY                                                                         \
-takt__dispatch:                                                                              \
-    switch (TAKT__AT(takt__at)) {                                                            \
+    switch (TAKT__AT(takt_self->line)) {                                                            \
         TAKT__BODY_SCOPE                                                                     \
     default:                                                                                 \
-        takt__lost(takt_self, takt__at);                                                     \
-        goto takt__unwind;                                                                   \
+        return takt__leave(takt__lost(takt_self));                                           \
     case TAKT__AT(0):                                                                        \
         takt_self->of.coro = &takt__coro
 
@@ -1832,15 +1977,9 @@ takt__dispatch:                                                                 
     case TAKT__AT(TAKT__UNWIND):                                                             \
         goto takt__unwind;                                                                   \
     }                                                                                        \
-    takt__fell_out(takt_self, __LINE__);                                                       \
-takt__unwind: {                                                                              \
-        const int takt__next = takt__unwind_step(takt_self);                                 \
-        if (takt__next > TAKT__LINES) {                                                      \
-            takt__at = (uint32_t)takt__next;                                                 \
-            goto takt__dispatch;                                                             \
-        }                                                                                    \
-        return takt__leave(takt__next);                                                      \
-    }
+    takt__fell_out(takt_self, __LINE__);                                                     \
+takt__unwind:                                                                                \
+    return takt__leave(takt__unwind_step(takt_self))
 
 /* Every await leaves and comes back by its label, even when it need not wait: so the
  * compiler can see that no local survives it. */
@@ -1849,8 +1988,8 @@ takt__unwind: {                                                                 
     case TAKT__AT(line):
 
 #define TAKT__THROW_IF_FAILED                                                                \
-    if (takt__failed(takt_self))                                                             \
-        goto takt__unwind
+    if (TAKT__UNLIKELY(takt__op_of(takt_self)->result < 0))                                  \
+        return takt__leave(takt__failing(takt_self))
 
 #define TAKT__AWAIT1(op) TAKT__AWAIT_(op, (void)0, __LINE__)
 #define TAKT__AWAIT2(result, op)                                                             \
@@ -1954,6 +2093,13 @@ takt__unwind: {                                                                 
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
+#define TAKT__NEXT(item, stream, line)                                                       \
+    do {                                                                                     \
+        TAKT__LEAVE_AND_RETURN_AT(line, takt__next(takt_self, &(stream), line))              \
+        takt__next_take(takt_self, &(stream), &(item));                                      \
+        TAKT__THROW_IF_FAILED;                                                               \
+    } while (0)
+
 #define TAKT__SPAWN(...) TAKT__SPAWN_(__VA_ARGS__)
 #define TAKT__SPAWN_(s, group, owner, fn, ...)                                               \
     takt__spawned(takt__spawn_begin((s), (group), (owner), fn##_coro, sizeof(struct fn)) !=  \
@@ -2012,6 +2158,172 @@ takt__unwind: {                                                                 
             else                                                                             \
     case TAKT__AT(TAKT__DEFERRED | (line)):
 #endif
+
+#define TAKT__STREAM_RUNNER(name, backend_, payload_)                                        \
+    typedef struct name##_event {                                                            \
+        takt_route route;                                                                    \
+        int64_t value;                                                                       \
+        payload_ *payload;                                                                   \
+        int error;                                                                           \
+        bool has_value;                                                                      \
+        bool last;                                                                           \
+    } name##_event;                                                                          \
+                                                                                             \
+    typedef struct name##_config {                                                           \
+        uint32_t routes;                                                                     \
+        uint32_t events;                                                                     \
+        backend_##_config backend;                                                           \
+    } name##_config;                                                                         \
+                                                                                             \
+    typedef struct name {                                                                    \
+        takt_routes routes;                                                                  \
+        uint32_t max;                                                                        \
+        takt_completion *completions;                                                        \
+        name##_event *events;                                                                \
+        backend_ backend;                                                                    \
+    } name;                                                                                  \
+                                                                                             \
+    TAKT__UNUSED static inline name##_config name##_defaults(void)                           \
+    {                                                                                        \
+        name##_config config;                                                                \
+        memset(&config, 0, sizeof config);                                                   \
+        config.routes = 64;                                                                  \
+        config.events = 256;                                                                 \
+        return config;                                                                       \
+    }                                                                                        \
+                                                                                             \
+    TAKT__UNUSED static inline int name##_init(name *runner, const name##_config *config)    \
+    {                                                                                        \
+        int rc = takt__routes_init(&runner->routes, config->routes);                         \
+        if (rc < 0)                                                                          \
+            return rc;                                                                       \
+        runner->max = config->events;                                                        \
+        runner->completions = (takt_completion *)takt__calloc(config->events,                \
+                                                              sizeof(takt_completion));      \
+        runner->events = (name##_event *)takt__calloc(config->events, sizeof(name##_event)); \
+        rc = config->events == 0 ? -EINVAL                                                   \
+             : !runner->completions || !runner->events                                       \
+                 ? -ENOMEM                                                                   \
+                 : backend_##_init(&runner->backend, &config->backend,                       \
+                                   &runner->routes.slots);                                   \
+        if (rc < 0) {                                                                        \
+            takt__free(runner->completions);                                                 \
+            takt__free(runner->events);                                                      \
+            takt__routes_free(&runner->routes);                                              \
+        }                                                                                    \
+        return rc;                                                                           \
+    }                                                                                        \
+                                                                                             \
+    TAKT__UNUSED static inline void name##__cancel_all(name *runner)                         \
+    {                                                                                        \
+        takt_op *op;                                                                         \
+        for (uint32_t at = 0; takt__route_forget(&runner->routes, &at, &op);)                \
+            if (op)                                                                          \
+                backend_##_cancel(&runner->backend, op);                                     \
+    }                                                                                        \
+                                                                                             \
+    TAKT__UNUSED static inline int name##_subscribe(name *runner, takt_op op,                \
+                                                    takt_route *route)                       \
+    {                                                                                        \
+        takt__route *const slot = runner->routes.fatal ? NULL                                \
+                                                       : takt__route_take(&runner->routes);  \
+        takt_token id;                                                                       \
+        int rc;                                                                              \
+        memset(route, 0, sizeof *route);                                                     \
+        if (!slot)                                                                           \
+            return runner->routes.fatal ? runner->routes.fatal : -ENOSPC;                    \
+        slot->slot.op = op;                                                                  \
+        slot->id = id = takt_token_of(&slot->slot.op);                                       \
+        rc = backend_##_submit(&runner->backend, &slot->slot.op, &id);                       \
+        if (rc < 0) {                                                                        \
+            takt__route_give(&runner->routes, slot);                                         \
+            return rc;                                                                       \
+        }                                                                                    \
+        rc = takt__route_open(&runner->routes, slot, id);                                    \
+        if (rc < 0) {                                                                        \
+            name##__cancel_all(runner);                                                      \
+            return rc;                                                                       \
+        }                                                                                    \
+        route->token = (uint32_t)id;                                                         \
+        route->generation = (uint32_t)(id >> 32);                                            \
+        return 0;                                                                            \
+    }                                                                                        \
+                                                                                             \
+    TAKT__UNUSED static inline bool name##_accept(name *runner, const takt_completion *done, \
+                                                  name##_event *event)                       \
+    {                                                                                        \
+        memset(event, 0, sizeof *event);                                                     \
+        if (!takt__route_accept(&runner->routes, done, &event->route))                       \
+            return false;                                                                    \
+        event->value = done->value;                                                          \
+        event->payload = (payload_ *)done->payload;                                          \
+        event->error = done->error;                                                          \
+        event->has_value = !done->error && !(done->flags & TAKT_NO_VALUE);                   \
+        event->last = !(done->flags & TAKT_MORE);                                            \
+        return true;                                                                         \
+    }                                                                                        \
+                                                                                             \
+    TAKT__UNUSED static inline int name##_poll(name *runner, name##_event **events,          \
+                                               takt_ns wait)                                 \
+    {                                                                                        \
+        int count;                                                                           \
+        int found = 0;                                                                       \
+        *events = NULL;                                                                      \
+        if (runner->routes.fatal)                                                            \
+            return runner->routes.fatal;                                                     \
+        count = backend_##_poll(&runner->backend, runner->completions, (int)runner->max, wait);\
+        if (count == TAKT_EWOULDBLOCK)                                                       \
+            return 0;                                                                        \
+        if (count < 0) {                                                                     \
+            runner->routes.fatal = count;                                                    \
+            name##__cancel_all(runner);                                                      \
+            return count;                                                                    \
+        }                                                                                    \
+        for (int i = 0; i < count; i++)                                                      \
+            if (name##_accept(runner, &runner->completions[i], &runner->events[found]))      \
+                found++;                                                                     \
+        if (found)                                                                           \
+            *events = runner->events;                                                        \
+        return found;                                                                        \
+    }                                                                                        \
+                                                                                             \
+    TAKT__UNUSED static inline int name##_cancel(name *runner, takt_route route)             \
+    {                                                                                        \
+        int rc;                                                                              \
+        takt_op *const op = takt__route_cancel(&runner->routes, route, &rc);                 \
+        if (op)                                                                              \
+            backend_##_cancel(&runner->backend, op);                                         \
+        return rc;                                                                           \
+    }                                                                                        \
+                                                                                             \
+    TAKT__UNUSED static inline int name##_pending(const name *runner)                        \
+    {                                                                                        \
+        return (int)runner->routes.pending;                                                  \
+    }                                                                                        \
+                                                                                             \
+    TAKT__UNUSED static inline int name##_failed(const name *runner)                         \
+    {                                                                                        \
+        return runner->routes.fatal;                                                         \
+    }                                                                                        \
+                                                                                             \
+    TAKT__UNUSED static inline int name##_drain(name *runner)                                \
+    {                                                                                        \
+        const int count = (int)runner->routes.pending;                                       \
+        if (!runner->routes.fatal)                                                           \
+            runner->routes.fatal = TAKT_EDISPOSED;                                           \
+        name##__cancel_all(runner);                                                          \
+        return count;                                                                        \
+    }                                                                                        \
+                                                                                             \
+    TAKT__UNUSED static inline void name##_free(name *runner)                                \
+    {                                                                                        \
+        name##_drain(runner);                                                                \
+        backend_##_free(&runner->backend);                                                   \
+        takt__free(runner->completions);                                                     \
+        takt__free(runner->events);                                                          \
+        takt__routes_free(&runner->routes);                                                  \
+    }                                                                                        \
+    struct name
 
 #define TAKT__LOOP(name, backend_)                                                           \
     typedef struct name##_config {                                                           \
@@ -2074,7 +2386,7 @@ takt__unwind: {                                                                 
     static inline void name##__run(name *loop, takt_strand *strand, takt_body *body)         \
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
-        while (body) {                                                                       \
+        do {                                                                                 \
             const int go = body(strand->who.leaf).go;                                        \
             sched->stats.resumed++;                                                          \
             if (TAKT__LIKELY(go == TAKT__OP) && !takt__refuse_inline(sched, strand)) {       \
@@ -2097,13 +2409,13 @@ takt__unwind: {                                                                 
             } else {                                                                         \
                 body = takt__step(sched, strand, go);                                        \
             }                                                                                \
-        }                                                                                    \
+        } while (body);                                                                      \
     }                                                                                        \
                                                                                              \
     static inline void name##__complete(name *loop, const takt_completion *done)             \
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
-        takt_strand *strand = (takt_strand *)(void *)takt_slot_find(&sched->slots, done->token);\
+        takt_strand *strand = takt__strand_of_token(sched, done->token);                     \
         if (TAKT__LIKELY(strand && strand->wait == TAKT__ON_OP &&                            \
                          !(strand->flags | done->flags | (uint32_t)done->error)))            \
             strand->slot.op.result = done->value;                                            \
@@ -2408,6 +2720,16 @@ TAKT__EXTERN_C_BEGIN
     X(E2BIG, "too many; raise TAKT_POOLS_MAX")                                               \
     X(ETIMEDOUT, "timed out")
 
+void *takt__calloc(size_t count, size_t size)
+{
+    return TAKT_CALLOC(count ? count : 1, size);
+}
+
+void takt__free(void *memory)
+{
+    TAKT_FREE(memory);
+}
+
 const char *takt_strerror(int error)
 {
     switch (error) {
@@ -2654,6 +2976,68 @@ TAKT__UNUSED static bool takt__bufs_can_serve(const takt_bufs *starved)
 /* ==========================================================================
  * >>backend-impl
  * ======================================================================== */
+
+typedef struct takt__token_place {
+    takt_token token;
+    void *what; /* NULL: free */
+} takt__token_place;
+
+int takt_tokens_init(takt_tokens *tokens, uint32_t count)
+{
+    tokens->used = 0;
+    tokens->size = 2;
+    while (tokens->size < 2 * (uint64_t)count)
+        tokens->size *= 2;
+    tokens->at = (takt__token_place *)TAKT_CALLOC(tokens->size, sizeof *tokens->at);
+    return tokens->at ? 0 : -ENOMEM;
+}
+
+void takt_tokens_free(takt_tokens *tokens)
+{
+    TAKT_FREE(tokens->at);
+    tokens->at = NULL;
+    tokens->used = 0;
+}
+
+/* Where `token` stands, or would stand: it steps on from where it hashes to. */
+static takt__token_place *takt__token_place_of(const takt_tokens *tokens, takt_token token)
+{
+    uint32_t at = (uint32_t)((token * 0x9e3779b97f4a7c15u) >> 32) & (tokens->size - 1);
+    while (tokens->at[at].what && tokens->at[at].token != token)
+        at = (at + 1) & (tokens->size - 1);
+    return &tokens->at[at];
+}
+
+void *takt_tokens_find(const takt_tokens *tokens, takt_token token)
+{
+    return tokens->used ? takt__token_place_of(tokens, token)->what : NULL;
+}
+
+void takt_tokens_add(takt_tokens *tokens, takt_token token, void *what)
+{
+    takt__token_place *const place = takt__token_place_of(tokens, token);
+    TAKT_ASSERT(!place->what && tokens->used < tokens->size / 2);
+    place->token = token;
+    place->what = what;
+    tokens->used++;
+}
+
+void takt_tokens_remove(takt_tokens *tokens, takt_token token)
+{
+    const uint32_t mask = tokens->size - 1;
+    takt__token_place *const place = takt__token_place_of(tokens, token);
+    uint32_t next = ((uint32_t)(place - tokens->at) + 1) & mask;
+    if (!place->what)
+        return;
+    place->what = NULL;
+    tokens->used--;
+    while (tokens->at[next].what) { /* those behind it must be found without it */
+        const takt__token_place moving = tokens->at[next];
+        tokens->at[next].what = NULL;
+        *takt__token_place_of(tokens, moving.token) = moving;
+        next = (next + 1) & mask;
+    }
+}
 
 void takt_fds_free(takt_fds *fds)
 {
@@ -4868,6 +5252,7 @@ static void takt__interrupt(takt_sched *s, takt_strand *strand)
         takt__cancel_list(s, strand->who.leaf->children, true);
         return;
     case TAKT__ON_GROUP:
+    case TAKT__ON_NEXT:
         op->result = TAKT_ECANCELED;
         takt__ready(s, strand);
         return;
@@ -4919,7 +5304,7 @@ void takt_cancel(takt_frame *frame)
  * ======================================================================== */
 
 /* Slow path of every await: the strand may have been told to stop. */
-int takt__await_told(takt_frame *f)
+TAKT__NOINLINE int takt__await_told(takt_frame *f)
 {
     takt_op *const op = takt__op_of(f);
     if (op->kind == TAKT_OP_CLOSE || takt__told(f) == TAKT__GO_ON)
@@ -4992,7 +5377,7 @@ static bool takt__broken(const takt_sched *s)
 
 /* An op that does not go to the backend as it is. False: it may go after all. True: it
  * is over, or waits, and takt__step() finds out which. */
-bool takt__refuse(takt_sched *s, takt_strand *strand)
+TAKT__NOINLINE bool takt__refuse(takt_sched *s, takt_strand *strand)
 {
     takt_op *const op = &strand->slot.op;
     const uintptr_t buf = s->stack_base - (uintptr_t)op->buf;
@@ -5085,12 +5470,6 @@ void takt__orphan(takt_sched *s, const takt_completion *done)
     }
 }
 
-static void takt__stream_item(takt_sched *s, takt_strand *strand, const takt_completion *done)
-{
-    (void)strand;
-    takt__orphan(s, done);
-}
-
 /* What an op of the strand has ended with, when the end was asked for. */
 static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand, int64_t result)
 {
@@ -5106,10 +5485,10 @@ static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand
 
 /* A completion that is not the plain success of a plain op. Returns the strand that goes
  * on with it, or NULL. */
-takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done)
+TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done)
 {
     int64_t result = done->error ? done->error : done->value;
-    if (s->foreign_used)
+    if (s->foreign.used)
         strand = takt__foreign_find(s, strand, done);
     if (strand && strand->wait == TAKT__ON_STREAM) {
         takt__stream_item(s, strand, done);
@@ -5136,55 +5515,18 @@ takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completi
     return NULL;
 }
 
-/* -- tokens that the backend chose itself -------------------------------------
- *
- * A table of at most half its places used, each found by stepping on from where its
- * token hashes to.
- */
-
-typedef struct takt__foreign {
-    takt_token token;
-    takt_strand *strand; /* NULL: a free place */
-} takt__foreign_place;
-
-static uint32_t takt__foreign_at(const takt_sched *s, takt_token token)
-{
-    uint32_t at = (uint32_t)((token * 0x9e3779b97f4a7c15u) >> 32) & (s->foreign_size - 1);
-    while (s->foreign[at].strand && s->foreign[at].token != token)
-        at = (at + 1) & (s->foreign_size - 1);
-    return at;
-}
-
-/* Empties a place, and moves up those behind it that would not be found any more. */
-static void takt__foreign_remove(takt_sched *s, uint32_t at)
-{
-    const uint32_t mask = s->foreign_size - 1;
-    uint32_t next = (at + 1) & mask;
-    s->foreign[at].strand->flags &= (uint16_t)~TAKT__FOREIGN;
-    s->foreign[at].strand = NULL;
-    s->foreign_used--;
-    while (s->foreign[next].strand) {
-        const takt__foreign_place moving = s->foreign[next];
-        s->foreign[next].strand = NULL;
-        s->foreign[takt__foreign_at(s, moving.token)] = moving;
-        next = (next + 1) & mask;
-    }
-}
-
 /* The backend knows the op of `strand` as `token`. 0, or what ended the loop. */
 int takt__foreign_add(takt_sched *s, takt_strand *strand, takt_token token)
 {
-    const uint32_t at = takt__foreign_at(s, token);
     const takt_strand *const own =
         (const takt_strand *)(const void *)takt_slot_find(&s->slots, token);
-    if (s->foreign[at].strand || (own && own->wait == TAKT__ON_OP && own != strand &&
-                                  !(own->flags & TAKT__FOREIGN))) {
+    const bool live = own && own != strand && !(own->flags & TAKT__FOREIGN) &&
+                      (own->wait == TAKT__ON_OP || own->wait == TAKT__ON_STREAM);
+    if (live || takt_tokens_find(&s->foreign, token)) {
         takt__fail_loop(s, TAKT_ELIVETOKEN);
         return s->fatal;
     }
-    s->foreign[at].token = token;
-    s->foreign[at].strand = strand;
-    s->foreign_used++;
+    takt_tokens_add(&s->foreign, token, strand);
     strand->flags |= TAKT__FOREIGN;
     return 0;
 }
@@ -5193,12 +5535,13 @@ int takt__foreign_add(takt_sched *s, takt_strand *strand, takt_token token)
 static takt_strand *takt__foreign_find(takt_sched *s, takt_strand *strand,
                                        const takt_completion *done)
 {
-    const uint32_t at = takt__foreign_at(s, done->token);
-    takt_strand *const known = s->foreign[at].strand;
+    takt_strand *const known = (takt_strand *)takt_tokens_find(&s->foreign, done->token);
     if (!known)
         return strand && strand->flags & TAKT__FOREIGN ? NULL : strand;
-    if (!(done->flags & TAKT_MORE))
-        takt__foreign_remove(s, at);
+    if (!(done->flags & TAKT_MORE)) {
+        takt_tokens_remove(&s->foreign, done->token);
+        known->flags &= (uint16_t)~TAKT__FOREIGN;
+    }
     return known;
 }
 
@@ -5608,16 +5951,17 @@ static void takt__fail(takt_frame *f, int error)
     if (f->state == TAKT__UNWINDING)
         return; /* the first error stands */
     f->bits &= (uint8_t)~TAKT__INTERRUPTED;
+    f->failed_at = (uint16_t)((f->line & TAKT__LINES) - f->of.coro->line);
     f->error = error;
     f->state = f->state == TAKT__RUNNING ? TAKT__THROWN : TAKT__UNWINDING;
 }
 
 /* An await has failed: how does the frame go on? What is done is done: an order to stop
  * waits for the next await, so that no result, and no descriptor in it, is ever lost. */
-bool takt__failing(takt_frame *f)
+TAKT__NOINLINE int takt__failing(takt_frame *f)
 {
     if (f->state == TAKT__UNWINDING)
-        return true; /* ends the deferred block it happened in */
+        return takt__unwind_step(f); /* ends the deferred block it happened in */
     switch (f->strand->flags & TAKT__STOP ? takt__told(f) : TAKT__GO_ON) {
     case TAKT__CANCEL_IT:
         takt__fail(f, TAKT_ECANCELED);
@@ -5630,7 +5974,7 @@ bool takt__failing(takt_frame *f)
         takt__fail(f, (int)takt__op_of(f)->result);
         break;
     }
-    return true;
+    return takt__unwind_step(f);
 }
 
 /* For TAKT_TRY_: an error becomes yours to handle, an order to stop does not. */
@@ -5643,13 +5987,13 @@ int64_t takt__take_result(takt_frame *f)
     return result;
 }
 
-void takt__throw(takt_frame *f, int error, uint32_t line)
+TAKT__NOINLINE void takt__throw(takt_frame *f, int error, uint32_t line)
 {
     f->line = line;
     takt__fail(f, error < 0 ? error : TAKT_ERANGE);
 }
 
-void takt__return(takt_frame *f)
+TAKT__NOINLINE void takt__return(takt_frame *f)
 {
     if (f->state == TAKT__UNWINDING)
         return;
@@ -5661,35 +6005,55 @@ void takt__return(takt_frame *f)
     f->state = TAKT__UNWINDING;
 }
 
-void takt__fell_out(takt_frame *f, uint32_t line)
+TAKT__NOINLINE void takt__fell_out(takt_frame *f, uint32_t line)
 {
     takt__throw(f, TAKT_EBREAK, line);
     takt__complain(f, takt_strerror(TAKT_EBREAK));
 }
 
-void takt__lost(takt_frame *f, uint32_t label)
+/* The body has no label for where it is to go on. */
+TAKT__NOINLINE int takt__lost(takt_frame *f)
 {
-    if (label == TAKT__CATCH) { /* there is no TAKT_CATCH here */
-        f->state = TAKT__UNWINDING;
-        return;
+    if (f->line != TAKT__CATCH) { /* else there is no TAKT_CATCH here */
+        takt__complain(f, takt_strerror(TAKT_ERESUME));
+        takt__fail(f, TAKT_ERESUME);
     }
-    takt__complain(f, takt_strerror(TAKT_ERESUME));
-    takt__fail(f, TAKT_ERESUME);
     f->state = TAKT__UNWINDING;
+    return takt__unwind_step(f);
 }
 
-bool takt__defer(takt_frame *f, uint32_t line)
+/* Registers a deferred block. True: its end was left by a `break`, or it does not fit. */
+TAKT__NOINLINE bool takt__defer(takt_frame *f, uint32_t line)
 {
-    const uint32_t below = line - f->of.coro->line;
-    if (f->state == TAKT__UNWINDING && f->bits & TAKT__IN_DEFER &&
-        f->defers[f->defer_count] == below)
-        return true; /* a `break` inside the block: on to the unwinding */
-    if (f->defer_count == TAKT_DEFERS_MAX || below > UINT16_MAX) {
+    const uint32_t below = line - f->of.coro->line + 1;
+    int i = 0;
+    while (i < TAKT_DEFERS_MAX && f->defers[i]) {
+        if (f->defers[i] == (below | TAKT__DEFER_RUNS))
+            return true;
+        i++;
+    }
+    if (i == TAKT_DEFERS_MAX || below >= TAKT__DEFER_RUNS) {
         takt__throw(f, TAKT_EDEFERS, line);
         return true;
     }
-    f->defers[f->defer_count++] = (uint16_t)below;
+    f->defers[i] = (uint16_t)below;
     return false;
+}
+
+/* Takes out the deferred block that has run; the line of the next one, or 0. */
+static uint32_t takt__next_defer(takt_frame *f)
+{
+    int i = TAKT_DEFERS_MAX;
+    while (i-- > 0) {
+        if (f->defers[i] & TAKT__DEFER_RUNS)
+            f->defers[i] = 0;
+        if (f->defers[i]) {
+            const uint32_t line = f->of.coro->line + f->defers[i] - 1;
+            f->defers[i] |= TAKT__DEFER_RUNS;
+            return line;
+        }
+    }
+    return 0;
 }
 
 void takt_idle_start(takt_frame *frame, takt_idle *idle, takt_ns limit)
@@ -5717,7 +6081,9 @@ void takt_idle_touch(takt_idle *idle)
     idle->due = takt_after(takt__now(s), idle->link.limit_ms * TAKT_MS);
 }
 
-/* Lets go of what hangs on `f`. False: a group is still to be waited for. */
+static bool takt__stream_close(takt_sched *s, takt_stream *stream);
+
+/* Lets go of what hangs on `f`. False: a group or a stream is still to be waited for. */
 static bool takt__detach(takt_sched *s, takt_frame *f)
 {
     takt_attached **link = &f->strand->on.attached;
@@ -5731,11 +6097,15 @@ static bool takt__detach(takt_sched *s, takt_frame *f)
             ((takt_group *)(void *)it)->waited_for = true;
             all = false;
             link = &it->next;
+        } else if (it->kind == TAKT__STREAM &&
+                   !takt__stream_close(s, (takt_stream *)(void *)it)) {
+            all = false;
+            link = &it->next;
         } else {
             *link = it->next;
             if (it->kind == TAKT__GROUP)
                 ((takt_group *)(void *)it)->sched = NULL;
-            else
+            else if (it->kind == TAKT__IDLE)
                 takt_timer_disarm(&s->wheel, &((takt_idle *)(void *)it)->timer);
         }
     }
@@ -5743,10 +6113,11 @@ static bool takt__detach(takt_sched *s, takt_frame *f)
 }
 
 /* The way out: children and what hangs on the frame, then the catch, then the defers.
- * Returns a label of the body, or a TAKT__ word. */
-int takt__unwind_step(takt_frame *f)
+ * `line` becomes the label where the body goes on. */
+TAKT__NOINLINE int takt__unwind_step(takt_frame *f)
 {
     takt_sched *const s = takt__sched_of_strand(f->strand);
+    uint32_t line;
     if (f->children)
         takt__cancel_list(s, f->children, false);
     if (!takt__detach(s, f) || f->children) {
@@ -5756,17 +6127,22 @@ int takt__unwind_step(takt_frame *f)
     }
     if (f->state == TAKT__THROWN) {
         f->state = TAKT__CATCHING;
-        return TAKT__CATCH;
+        f->line = TAKT__CATCH;
+        return TAKT__AGAIN;
     }
     f->state = TAKT__UNWINDING;
-    if (f->defer_count > 0) {
-        f->bits |= TAKT__IN_DEFER;
-        return TAKT__DEFERRED | (int)(f->of.coro->line + f->defers[--f->defer_count]);
-    }
-    return TAKT__FINISH;
+    line = takt__next_defer(f);
+    f->line = line | TAKT__DEFERRED;
+    return line ? TAKT__AGAIN : TAKT__FINISH;
 }
 
 /* -- ends ------------------------------------------------------------------ */
+
+/* The line where the error was thrown. */
+static uint32_t takt__failed_at(const takt_frame *f)
+{
+    return f->of.coro->line + f->failed_at;
+}
 
 /* A task has ended with an error that nobody caught. */
 static void takt__report(takt_sched *s, const takt_frame *f)
@@ -5781,13 +6157,13 @@ static void takt__report(takt_sched *s, const takt_frame *f)
         return; /* it is told with the result */
     if (s->config.on_failure) {
         s->config.on_failure(s->config.user, coro->name, f->error, coro->file,
-                             (int)(f->line & TAKT__LINES));
+                             (int)takt__failed_at(f));
         return;
     }
     takt__put(&text, "takt: ");
     takt__put(&text, coro->file);
     takt__put(&text, ":");
-    takt__put_number(&text, f->line & TAKT__LINES);
+    takt__put_number(&text, takt__failed_at(f));
     takt__put(&text, ": ");
     takt__put(&text, coro->name);
     takt__put(&text, " failed: ");
@@ -5900,7 +6276,7 @@ static void takt__strand_over(takt_sched *s, takt_strand *strand, takt_frame *f)
 }
 
 /* `strand` has left its body with `go`. Returns the body to run next, if it goes on. */
-takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
+TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
 {
     takt_frame *const f = strand->who.leaf;
     int64_t rc;
@@ -5933,6 +6309,470 @@ takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
     default:
         return NULL;
     }
+}
+
+/* ==========================================================================
+ * >>stream-impl
+ *
+ * A stream's request has a strand of its own, which no frame runs on: it is in flight, or
+ * it pauses because enough items stand in line.
+ * ======================================================================== */
+
+enum { /* takt_stream.state */
+    TAKT__STREAM_NEVER,
+    TAKT__STREAM_OPEN,    /* its request is in flight */
+    TAKT__STREAM_PAUSING, /* and was asked to end, as too much stands in line */
+    TAKT__STREAM_PAUSED,
+    TAKT__STREAM_CLOSING, /* and was asked to end for good */
+    TAKT__STREAM_OVER
+};
+
+/* What a completion brought, until somebody takes it. */
+typedef struct takt__item {
+    int64_t value;
+    void *data;
+    uint32_t flags; /* of the completion */
+    uint32_t next;  /* in line, or free; counted from 1 */
+} takt__item;
+
+static takt_op *takt__stream_op(const takt_sched *s, const takt_stream *stream)
+{
+    return &takt__strand_at(s, stream->strand)->slot.op;
+}
+
+/* Gives back what an item holds. */
+static void takt__item_drop(takt_sched *s, takt_bufs *pool, const takt__item *item)
+{
+    takt_completion lost;
+    unsigned char *data = (unsigned char *)item->data;
+    if (data)
+        takt_bufs_put(pool, &data);
+    if (!(item->flags & TAKT_FD))
+        return;
+    memset(&lost, 0, sizeof lost);
+    lost.value = item->value;
+    lost.flags = item->flags;
+    takt__orphan(s, &lost);
+    s->stats.stale--; /* somebody did wait for it */
+}
+
+static bool takt__item_add(takt_sched *s, takt_stream *stream, int64_t value, void *data,
+                           uint32_t flags)
+{
+    uint32_t place = s->items_free;
+    takt__item *item;
+    if (place)
+        s->items_free = s->items[place - 1].next;
+    else if (s->items_fresh < s->config.items)
+        place = ++s->items_fresh;
+    else
+        return false;
+    item = &s->items[place - 1];
+    item->value = value;
+    item->data = data;
+    item->flags = flags;
+    item->next = 0;
+    if (stream->first)
+        s->items[stream->last - 1].next = place;
+    else
+        stream->first = place;
+    stream->last = place;
+    stream->count++;
+    return true;
+}
+
+static takt__item takt__item_take(takt_sched *s, takt_stream *stream)
+{
+    const uint32_t place = stream->first;
+    takt__item *const at = &s->items[place - 1];
+    const takt__item item = *at;
+    stream->first = item.next;
+    stream->count--;
+    at->next = s->items_free;
+    s->items_free = place;
+    return item;
+}
+
+/* The request is over for good: its strand goes back. */
+static void takt__stream_over(takt_sched *s, takt_stream *stream, int64_t result)
+{
+    takt_strand *const strand = takt__strand_at(s, stream->strand);
+    if (result < 0)
+        stream->error = (int32_t)result;
+    stream->state = TAKT__STREAM_OVER;
+    strand->flags = 0;
+    takt_timer_disarm(&s->wheel, &strand->timer);
+    stream->strand = 0;
+    strand->wait = TAKT__READY;
+    takt__strand_give(s, strand);
+}
+
+/* Whoever waits for an item, or for the end of the stream, goes on. */
+static void takt__stream_wake(takt_sched *s, takt_stream *stream)
+{
+    takt_strand *const waiting = stream->link.owner->strand;
+    if (waiting->who.leaf != stream->link.owner)
+        return;
+    if ((waiting->wait == TAKT__ON_NEXT && waiting->slot.op.buf == stream) ||
+        (waiting->wait == TAKT__ON_CHILDREN && stream->strand == 0))
+        takt__ready(s, waiting);
+}
+
+/* Asks the request to end. */
+static void takt__stream_ask(takt_sched *s, takt_stream *stream, uint8_t state)
+{
+    takt_strand *const strand = takt__strand_at(s, stream->strand);
+    const bool asked = stream->state == TAKT__STREAM_PAUSING;
+    const bool at_rest = stream->state == TAKT__STREAM_PAUSED ||
+                         strand->slot.op.kind == TAKT_OP_SLEEP;
+    stream->state = state;
+    if (at_rest && state == TAKT__STREAM_CLOSING)
+        takt__stream_over(s, stream, TAKT_ECANCELED);
+    else if (!asked)
+        s->calls->cancel(s->backend, &strand->slot.op);
+}
+
+static uint32_t takt__stream_limit(const takt_stream *stream)
+{
+    return stream->limit ? stream->limit : 16;
+}
+
+static int64_t takt__stream_begin(takt_sched *s, takt_strand *strand)
+{
+    const takt_op *const op = &strand->slot.op;
+    if (s->stopping && op->kind == TAKT_OP_ACCEPT)
+        return TAKT_ESTOPPING;
+    if (op->kind != TAKT_OP_SLEEP)
+        return takt__hand_over(s, strand);
+    takt__arm(s, &strand->timer, takt_after(takt__now(s), op->arg.sleep));
+    return 0;
+}
+
+/* The request has ended because too much stood in line; is that still so? */
+static void takt__stream_rest(takt_sched *s, takt_stream *stream)
+{
+    int64_t rc;
+    stream->state = TAKT__STREAM_PAUSED;
+    if (stream->count > takt__stream_limit(stream) / 2)
+        return;
+    stream->state = TAKT__STREAM_OPEN;
+    rc = takt__stream_begin(s, takt__strand_at(s, stream->strand));
+    if (rc < 0)
+        takt__stream_over(s, stream, rc);
+}
+
+/* Something has come for a stream. */
+static void takt__stream_item(takt_sched *s, takt_strand *strand, const takt_completion *done)
+{
+    takt_stream *const stream = strand->who.stream;
+    const bool more = done->flags & TAKT_MORE;
+    const bool item = done->error == 0 && (more || done->payload || done->flags & TAKT_FD);
+    takt__item lost;
+    if (item && (stream->state == TAKT__STREAM_CLOSING ||
+                 !takt__item_add(s, stream, done->value, done->payload, done->flags))) {
+        lost.value = done->value;
+        lost.data = done->payload;
+        lost.flags = done->flags;
+        takt__item_drop(s, stream->pool, &lost);
+    }
+    if (more && stream->count >= takt__stream_limit(stream) && stream->state == TAKT__STREAM_OPEN)
+        takt__stream_ask(s, stream, TAKT__STREAM_PAUSING);
+    else if (!more && stream->state == TAKT__STREAM_PAUSING && done->error == TAKT_ECANCELED)
+        takt__stream_rest(s, stream);
+    else if (!more)
+        takt__stream_over(s, stream,
+                          done->error == TAKT_ECANCELED && s->stopping &&
+                                  strand->slot.op.kind == TAKT_OP_ACCEPT
+                              ? TAKT_ESTOPPING
+                              : done->error);
+    takt__stream_wake(s, stream);
+}
+
+/* A takt_every() has come due; what nobody has taken yet is counted in one item. */
+static void takt__stream_tick(takt_sched *s, takt_strand *strand)
+{
+    takt_stream *const stream = strand->who.stream;
+    const takt_ns period = strand->slot.op.arg.sleep;
+    const takt_ns late = takt__now(s) - strand->timer.when;
+    const int64_t ticks = 1 + (late > 0 ? late / period : 0);
+    if (stream->first)
+        s->items[stream->first - 1].value += ticks;
+    else if (!takt__item_add(s, stream, ticks, NULL, 0))
+        s->stats.orphans++;
+    takt__arm(s, &strand->timer, takt_after(strand->timer.when, ticks * period));
+    takt__stream_wake(s, stream);
+}
+
+bool takt__open(takt_frame *f, takt_stream *stream, takt_op op, uint32_t line)
+{
+    takt_sched *const s = takt__sched_of_strand(f->strand);
+    const uint32_t limit = stream->limit;
+    takt_strand *strand = NULL;
+    int64_t rc = TAKT_ESTRANDS;
+    if (stream->strand)
+        rc = TAKT_ERUNNING;
+    else if (!(op.flags & TAKT_OP_MULTI))
+        rc = -EINVAL;
+    else
+        strand = takt__strand_take(s);
+    if (strand) {
+        memset((void *)stream, 0, sizeof *stream);
+        stream->limit = limit;
+        stream->strand = takt__place(strand);
+        stream->pool = (takt_bufs *)op.arg.ptr;
+        stream->state = TAKT__STREAM_OPEN;
+        strand->flags = TAKT__REQUEST;
+        strand->who.stream = stream;
+        strand->slot.op = op;
+        strand->wait = TAKT__ON_STREAM;
+        rc = takt__stream_begin(s, strand);
+    }
+    if (rc < 0) {
+        if (strand)
+            takt__stream_over(s, stream, rc);
+        takt__throw(f, (int)rc, line);
+        return false;
+    }
+    stream->link.kind = TAKT__STREAM;
+    stream->link.owner = f;
+    stream->link.next = f->strand->on.attached;
+    f->strand->on.attached = &stream->link;
+    return true;
+}
+
+/* The scheduler that a stream hangs on. */
+static takt_sched *takt__stream_sched(const takt_stream *stream)
+{
+    return takt__sched_of_strand(stream->link.owner->strand);
+}
+
+bool takt_stream_take(takt_stream *stream, takt_item *item)
+{
+    takt_sched *s;
+    takt__item next;
+    memset(item, 0, sizeof *item);
+    item->end = stream->count == 0 && (stream->state == TAKT__STREAM_OVER ||
+                                       stream->state == TAKT__STREAM_NEVER);
+    if (stream->count == 0)
+        return false;
+    s = takt__stream_sched(stream);
+    next = takt__item_take(s, stream);
+    item->value = next.value;
+    item->data = (unsigned char *)next.data;
+    if (stream->state == TAKT__STREAM_PAUSED)
+        takt__stream_rest(s, stream);
+    return true;
+}
+
+bool takt_stream_ended(const takt_stream *stream)
+{
+    return stream->count == 0 && (stream->state == TAKT__STREAM_OVER ||
+                                  stream->state == TAKT__STREAM_NEVER);
+}
+
+void takt_stream_cancel(takt_stream *stream)
+{
+    takt_sched *s;
+    if (stream->strand == 0)
+        return;
+    s = takt__stream_sched(stream);
+    if (stream->state == TAKT__STREAM_PAUSED || takt__stream_op(s, stream)->kind == TAKT_OP_SLEEP)
+        takt__stream_over(s, stream, TAKT_ECANCELED);
+    else
+        s->calls->cancel(s->backend, takt__stream_op(s, stream));
+    takt__stream_wake(s, stream);
+}
+
+/* The loop stops: no new connections. */
+static void takt__stream_stop(takt_sched *s, takt_stream *stream)
+{
+    if (stream->state == TAKT__STREAM_PAUSED) {
+        takt__stream_over(s, stream, TAKT_ESTOPPING);
+        takt__stream_wake(s, stream);
+    } else if (stream->state == TAKT__STREAM_OPEN) {
+        s->calls->cancel(s->backend, takt__stream_op(s, stream));
+    }
+}
+
+/* The frame leaves. True: the stream holds nothing any more. */
+static bool takt__stream_close(takt_sched *s, takt_stream *stream)
+{
+    if (stream->strand && stream->state != TAKT__STREAM_CLOSING)
+        takt__stream_ask(s, stream, TAKT__STREAM_CLOSING);
+    if (stream->strand)
+        return false;
+    while (stream->first) { /* nobody will take them any more */
+        const takt__item item = takt__item_take(s, stream);
+        takt__item_drop(s, stream->pool, &item);
+    }
+    return true;
+}
+
+int takt__next(takt_frame *f, takt_stream *stream, uint32_t line)
+{
+    takt_strand *const strand = f->strand;
+    f->line = line;
+    *takt__op_of(f) = takt__op(TAKT_OP_NONE, -1, stream, 0);
+    if (strand->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON) {
+        takt__op_of(f)->result = TAKT_ECANCELED;
+        return TAKT__AGAIN;
+    }
+    if (stream->count || takt_stream_ended(stream))
+        return TAKT__AGAIN;
+    strand->wait = TAKT__ON_NEXT;
+    return TAKT__SUSPEND;
+}
+
+void takt__next_take(takt_frame *f, takt_stream *stream, takt_item *item)
+{
+    takt_op *const op = takt__op_of(f);
+    memset(item, 0, sizeof *item);
+    if (op->result < 0 || takt_stream_take(stream, item))
+        return;
+    op->result = stream->error;
+    stream->error = 0; /* it is told once */
+}
+
+/* -- the runner without coroutines -------------------------------------------- */
+
+enum { TAKT__ROUTE_FREE, TAKT__ROUTE_OPEN, TAKT__ROUTE_CANCELING }; /* takt__route.state */
+
+static takt__route *takt__route_at(const takt_routes *r, uint32_t index)
+{
+    return (takt__route *)(void *)takt_slot_at(&r->slots, index);
+}
+
+static takt_route takt__route_of(takt_token token)
+{
+    takt_route route;
+    route.token = (uint32_t)token;
+    route.generation = (uint32_t)(token >> 32);
+    return route;
+}
+
+static takt__route *takt__route_find(const takt_routes *r, takt_token id)
+{
+    takt__route *const own = (takt__route *)(void *)takt_slot_find(&r->slots, id);
+    takt__route *const known = (takt__route *)takt_tokens_find(&r->foreign, id);
+    if (known)
+        return known;
+    return own && own->state != TAKT__ROUTE_FREE && own->id == id ? own : NULL;
+}
+
+int takt__routes_init(takt_routes *r, uint32_t count)
+{
+    memset(r, 0, sizeof *r);
+    if (count == 0 || count > UINT32_MAX / 4)
+        return -EINVAL;
+    r->slots.base = (unsigned char *)TAKT_CALLOC(count, sizeof(takt__route));
+    r->slots.stride = (uint32_t)sizeof(takt__route);
+    r->slots.count = count;
+    if (!r->slots.base || takt_tokens_init(&r->foreign, count) < 0) {
+        TAKT_FREE(r->slots.base);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+void takt__routes_free(takt_routes *r)
+{
+    takt_tokens_free(&r->foreign);
+    TAKT_FREE(r->slots.base);
+    r->slots.base = NULL;
+    if (!r->fatal)
+        r->fatal = TAKT_EDISPOSED;
+}
+
+/* A free route, with a generation that is never 0. */
+takt__route *takt__route_take(takt_routes *r)
+{
+    takt__route *route;
+    if (r->free) {
+        route = takt__route_at(r, r->free - 1);
+        r->free = route->next;
+    } else if (r->fresh < r->slots.count) {
+        route = takt__route_at(r, r->fresh);
+        route->slot.index = r->fresh++;
+    } else {
+        return NULL;
+    }
+    if (++route->slot.generation == 0)
+        route->slot.generation = 1;
+    return route;
+}
+
+void takt__route_give(takt_routes *r, takt__route *route)
+{
+    if (route->state != TAKT__ROUTE_FREE)
+        r->pending--;
+    if (route->id != takt_token_of(&route->slot.op))
+        takt_tokens_remove(&r->foreign, route->id);
+    route->state = TAKT__ROUTE_FREE;
+    route->next = r->free;
+    r->free = route->slot.index + 1;
+}
+
+/* The backend calls it `id`. 0, or what ended the runner. */
+int takt__route_open(takt_routes *r, takt__route *route, takt_token id)
+{
+    const int rc = id == 0                  ? TAKT_EBADROUTE
+                   : takt__route_find(r, id) ? TAKT_ELIVEROUTE
+                                             : 0;
+    route->id = takt_token_of(&route->slot.op);
+    if (rc < 0) {
+        r->fatal = rc;
+        takt__route_give(r, route);
+        return rc;
+    }
+    if (id != route->id)
+        takt_tokens_add(&r->foreign, id, route);
+    route->id = id;
+    route->state = TAKT__ROUTE_OPEN;
+    r->pending++;
+    return 0;
+}
+
+/* To which route a completion belongs; NULL: to none. The last one closes it. */
+bool takt__route_accept(takt_routes *r, const takt_completion *done, takt_route *which)
+{
+    takt__route *const route = done->token ? takt__route_find(r, done->token) : NULL;
+    if (!route)
+        return false;
+    *which = takt__route_of(done->token);
+    if (!(done->flags & TAKT_MORE))
+        takt__route_give(r, route);
+    return true;
+}
+
+/* The op of an open route that is to be cancelled, or NULL. `rc`: 0 or an error. */
+takt_op *takt__route_cancel(takt_routes *r, takt_route which, int *rc)
+{
+    takt__route *const route =
+        takt__route_find(r, takt_token_make(which.generation, which.token));
+    *rc = r->fatal ? r->fatal : route ? 0 : TAKT_EUNKNOWN;
+    if (*rc < 0 || route->state == TAKT__ROUTE_CANCELING)
+        return NULL;
+    route->state = TAKT__ROUTE_CANCELING;
+    return &route->slot.op;
+}
+
+/* Forgets the next open route, from index `*at` on. `op`: what is to be cancelled, or
+ * NULL. False: there is none. */
+bool takt__route_forget(takt_routes *r, uint32_t *at, takt_op **op)
+{
+    for (; *at < r->fresh; ++*at) {
+        takt__route *const route = takt__route_at(r, *at);
+        if (route->state == TAKT__ROUTE_FREE)
+            continue;
+        *op = route->state == TAKT__ROUTE_OPEN ? &route->slot.op : NULL;
+        if (route->id != takt_token_of(&route->slot.op))
+            takt_tokens_remove(&r->foreign, route->id);
+        route->state = TAKT__ROUTE_FREE; /* its slot is not used again */
+        r->pending--;
+        r->forgotten++;
+        return true;
+    }
+    return false;
 }
 
 /* ==========================================================================
@@ -6050,6 +6890,9 @@ static void takt__strand_timer(takt_sched *s, takt_strand *strand)
         strand->flags |= TAKT__EXPIRED;
         takt__cancel_list(s, strand->who.leaf->children, true);
         break;
+    case TAKT__ON_STREAM:
+        takt__stream_tick(s, strand);
+        break;
     default:
         break;
     }
@@ -6126,8 +6969,12 @@ static void takt__stop_now(takt_sched *s)
 
 static void takt__refuse_accept(takt_sched *s, takt_strand *strand)
 {
-    if (strand->wait == TAKT__ON_OP && strand->slot.op.kind == TAKT_OP_ACCEPT)
+    if (strand->slot.op.kind != TAKT_OP_ACCEPT)
+        return;
+    if (strand->wait == TAKT__ON_OP)
         takt__interrupt_op(s, strand, TAKT_ESTOPPING);
+    else if (strand->wait == TAKT__ON_STREAM)
+        takt__stream_stop(s, strand->who.stream);
 }
 
 void takt_stop(takt_sched *s, takt_ns limit)
@@ -6181,6 +7028,7 @@ void takt__defaults(takt_config *config)
 {
     config->strands = 64;
     config->completions = 256;
+    config->items = 1024;
     config->reap_limit = 1 * TAKT_SEC;
 }
 
@@ -6220,12 +7068,12 @@ static int takt__slab_init(takt_sched *s, uint64_t count)
 static int takt__tables_init(takt_sched *s)
 {
     const uint32_t count = s->slots.count;
-    s->foreign_size = 2;
-    while (s->foreign_size < 2 * count)
-        s->foreign_size *= 2;
-    s->foreign = (takt__foreign_place *)TAKT_CALLOC(s->foreign_size, sizeof *s->foreign);
+    const uint32_t items = s->config.items;
     s->results = (takt_frame **)TAKT_CALLOC(count, sizeof *s->results);
-    return s->foreign && s->results ? 0 : -ENOMEM;
+    s->items = (takt__item *)TAKT_CALLOC(items ? items : 1, sizeof *s->items);
+    if (!s->results || !s->items)
+        return -ENOMEM;
+    return takt_tokens_init(&s->foreign, count);
 }
 
 int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls *calls,
@@ -6279,12 +7127,13 @@ void takt__sched_free(takt_sched *s, takt_completion *completions)
         s->config.pools[i].memory = NULL;
     }
     TAKT_FREE(s->slab);
-    TAKT_FREE(s->foreign);
+    takt_tokens_free(&s->foreign);
     TAKT_FREE(s->results);
+    TAKT_FREE(s->items);
     TAKT_FREE(completions);
     s->slab = NULL;
-    s->foreign = NULL;
     s->results = NULL;
+    s->items = NULL;
     s->config.pool_count = 0;
     if (!s->fatal)
         s->fatal = TAKT_EDISPOSED;
