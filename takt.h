@@ -69,7 +69,7 @@
  *     backends    >>posix
  *     language    >>frame  >>keywords
  *     engine      >>timer  >>sched  >>stream  >>chan  >>loop  >>dump
- *     inside      >>engine  >>macros; and as -impl only: >>try  >>wait  >>stop  >>await
+ *     inside      >>engine  >>macros; and as -impl only: >>many  >>try  >>wait  >>stop  >>await
  *                 >>start  >>join  >>leave
  *
  * Options, to be defined the same way before every include:
@@ -562,8 +562,8 @@ TAKT__MUST_USE static inline takt_op takt_accept_multishot(int listener)
     return op;
 }
 
-/* All that arrives on a connected socket, each piece in a buffer of `pool`, taken when
- * data is there. Items: .data is the buffer, yours until takt_bufs_put(), .value its
+/* All that arrives on a connected stream socket, each piece in a buffer of `pool`, taken
+ * when data is there. Items: .data is the buffer, yours until takt_bufs_put(), .value its
  * bytes. Ends when the peer does. An empty pool is waited for. */
 TAKT__MUST_USE static inline takt_op takt_recv_multishot(int fd, struct takt_bufs *pool)
 {
@@ -573,10 +573,11 @@ TAKT__MUST_USE static inline takt_op takt_recv_multishot(int fd, struct takt_buf
     return op;
 }
 
-/* Every datagram, each in a buffer of `pool`, which needs room for a takt_datagram and
- * the longest payload. Items: .data is the buffer, yours until takt_bufs_put(), and a
- * takt_datagram stands at its start; .value is the payload's length. Errors of single
- * datagrams (ICMP) do not end it. */
+/* Every datagram, each in a buffer of `pool`, which needs room for a takt_datagram (256
+ * bytes) and the longest payload, and a size divisible by 8; else -EINVAL. Items: .data is
+ * the buffer, yours until takt_bufs_put(), and a takt_datagram stands at its start; .value
+ * is the payload's length, 0 for an empty datagram. Errors of single datagrams (ICMP) do
+ * not end it. It ends when the socket is shut down for reading. */
 TAKT__MUST_USE static inline takt_op takt_recvmsg_multishot(int fd, struct takt_bufs *pool)
 {
     takt_op op = takt__op(TAKT_OP_RECVMSG, fd, NULL, 0);
@@ -585,7 +586,9 @@ TAKT__MUST_USE static inline takt_op takt_recvmsg_multishot(int fd, struct takt_
     return op;
 }
 
-/* Each time `fd` becomes ready for one of `events`. Items: .value is what holds. */
+/* Each time `fd` becomes ready for one of `events`. Items: .value is what holds. On poll(2),
+ * and on kernels without multishot requests, where edges cannot be told: once a turn, as
+ * long as it holds. */
 TAKT__MUST_USE static inline takt_op takt_ready_multishot(int fd, int events)
 {
     takt_op op = takt__op(TAKT_OP_READY, fd, NULL, 0);
@@ -653,6 +656,11 @@ typedef struct takt_bufs {
     takt_op *waiting, *waiting_last; /* the backend's: ops that found it empty */
     struct takt_bufs *next_starved;
     bool starved;
+    /* Of a backend that keeps free buffers with the system: */
+    uint32_t kept; /* how many */
+    void *keeper;
+    bool (*give_back)(struct takt_bufs *bufs); /* frees one of them; false: it cannot, now */
+    void (*part)(struct takt_bufs *bufs);      /* frees all; the pool is about to go */
 } takt_bufs;
 
 /* Allocates `count` buffers of `size` bytes, without touching them. 0, -EINVAL
@@ -877,9 +885,9 @@ typedef struct takt_datagram {
     uint32_t len;        /* its bytes in here */
     uint16_t segment;    /* above 0: several datagrams of this size (the last may be
                             shorter) that came together: UDP_GRO */
-    uint8_t ecn;         /* the two bits of RFC 3168, if asked for by socket option */
+    uint8_t ecn;         /* the two bits of RFC 3168, if takt_udp_options() asked for them */
     bool truncated;      /* it was longer than the buffer */
-    takt_addr from;
+    takt_addr from;      /* none, if the sender has no address */
     takt_addr to; /* the address that was hit, without a port; or none, as above */
 } takt_datagram;
 
@@ -909,6 +917,20 @@ typedef struct takt_tcp {
 /* Applies `options` to `fd`; to a Unix socket, those that it knows. 0 or the first
  * error. */
 int takt_tcp_options(takt_frame *frame, int fd, const takt_tcp *options);
+
+/* What a datagram socket is to tell with each datagram, in its takt_datagram. */
+typedef struct takt_udp {
+    bool local_address;      /* .to */
+    bool ecn;                /* .ecn */
+    bool gro;                /* .segment: the system may join what one sender sent in a row,
+                                up to 64 KiB, for which the buffers need room. Linux */
+    int receive_buffer;      /* bytes; 0: the system's default */
+    int send_buffer;         /* bytes; 0: the system's default */
+} takt_udp;
+
+/* Applies `options` to `fd`, a socket of IPv4 or IPv6. 0 or the first error; -ENOTSUP for
+ * what this system does not have. */
+int takt_udp_options(takt_frame *frame, int fd, const takt_udp *options);
 
 /* From here on the close of `fd` sends a reset: the peer learns that what it got is not
  * all. 0 or an error. */
@@ -942,6 +964,10 @@ typedef struct takt_posix {
     uint32_t run_first, run_last;     /* descriptor + 1 */
     takt_op *done_first, *done_last;  /* complete, not yet polled */
     takt_bufs *starved;               /* pools that somebody waits for */
+    takt_op *later;                   /* ops that wait for descriptors or memory */
+    takt_ns later_until;              /* when they are tried again even so */
+    bool later_now;                   /* a descriptor was closed meanwhile */
+    int timer;                        /* announces later_until to others; epoll only */
     struct pollfd *polls;             /* poll(2) only */
     int fd_limit;                     /* descriptors at and above it were never used */
     int epoll;                        /* -1: poll(2) */
@@ -2808,11 +2834,12 @@ static inline int takt__direction(const takt_op *op)
 
 #define TAKT__NO_BUFFER UINT32_MAX
 #define TAKT__LEASED (UINT32_MAX - 1)
+#define TAKT__KEPT (UINT32_MAX - 2) /* with the backend */
 
 int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size)
 {
     memset(bufs, 0, sizeof *bufs);
-    if (count == 0 || size == 0 || count >= TAKT__LEASED || size > SIZE_MAX / count)
+    if (count == 0 || size == 0 || count >= TAKT__KEPT || size > SIZE_MAX / count)
         return -EINVAL;
     bufs->memory = (unsigned char *)TAKT_CALLOC(count, size);
     bufs->next = (uint32_t *)TAKT_CALLOC(count, sizeof *bufs->next);
@@ -2829,6 +2856,8 @@ int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size)
 void takt_bufs_free(takt_bufs *bufs)
 {
     TAKT_ASSERT(bufs->in_use == 0 && bufs->waiting == NULL);
+    if (bufs->part)
+        bufs->part(bufs);
     TAKT_FREE(bufs->memory);
     TAKT_FREE(bufs->next);
     memset(bufs, 0, sizeof *bufs);
@@ -2841,13 +2870,14 @@ static bool takt__bufs_any(const takt_bufs *bufs)
 
 unsigned char *takt_bufs_take(takt_bufs *bufs)
 {
-    uint32_t index = bufs->free;
+    uint32_t index;
+    if (TAKT__UNLIKELY(!takt__bufs_any(bufs)) && (bufs->kept == 0 || !bufs->give_back(bufs)))
+        return NULL;
+    index = bufs->free;
     if (index != TAKT__NO_BUFFER)
         bufs->free = bufs->next[index];
-    else if (bufs->fresh < bufs->count)
-        index = bufs->fresh++;
     else
-        return NULL;
+        index = bufs->fresh++;
     bufs->next[index] = TAKT__LEASED;
     if (++bufs->in_use > bufs->in_use_max)
         bufs->in_use_max = bufs->in_use;
@@ -3121,9 +3151,12 @@ takt_op *takt_fds_leave(takt_fds *fds, takt_op *op)
 #include <sys/signalfd.h>
 #if !defined(TAKT_NO_EPOLL)
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #define TAKT__EPOLL 1
 #endif
 #endif
+
+enum { TAKT__UDP_GRO = 104 }; /* of linux/udp.h */
 
 enum { /* what some systems cannot be told in the call itself; 0 there */
 #if defined(SOCK_CLOEXEC) && defined(SOCK_NONBLOCK)
@@ -3145,6 +3178,10 @@ void takt_bufs_trim(takt_bufs *bufs)
     const uintptr_t last =
         ((uintptr_t)bufs->memory + (size_t)bufs->fresh * bufs->size) & ~(page - 1);
     if (bufs->in_use)
+        return;
+    while (bufs->kept && bufs->give_back(bufs))
+        continue;
+    if (bufs->kept)
         return;
 #if defined(MADV_DONTNEED)
     if (last > first)
@@ -3595,6 +3632,35 @@ int takt_tcp_options(takt_frame *frame, int fd, const takt_tcp *options)
     return rc;
 }
 
+int takt_udp_options(takt_frame *frame, int fd, const takt_udp *options)
+{
+    takt_addr own;
+    int rc = takt_sockname(frame, fd, &own);
+    const bool in6 = takt__family(&own) == AF_INET6;
+    rc = takt__option(frame, rc, fd, SOL_SOCKET, SO_RCVBUF, options->receive_buffer);
+    rc = takt__option(frame, rc, fd, SOL_SOCKET, SO_SNDBUF, options->send_buffer);
+#if defined(IP_PKTINFO) && defined(IPV6_RECVPKTINFO)
+    rc = in6 ? takt__option(frame, rc, fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, options->local_address)
+             : takt__option(frame, rc, fd, IPPROTO_IP, IP_PKTINFO, options->local_address);
+#else
+    rc = rc == 0 && options->local_address ? -ENOTSUP : rc;
+#endif
+#if defined(IP_RECVTOS) && defined(IPV6_RECVTCLASS)
+    if (rc == 0 && in6 && options->ecn) /* for IPv4 on the same socket, where it is served */
+        takt_setsockopt(frame, fd, IPPROTO_IP, IP_RECVTOS, 1);
+    rc = in6 ? takt__option(frame, rc, fd, IPPROTO_IPV6, IPV6_RECVTCLASS, options->ecn)
+             : takt__option(frame, rc, fd, IPPROTO_IP, IP_RECVTOS, options->ecn);
+#else
+    rc = rc == 0 && options->ecn ? -ENOTSUP : rc;
+#endif
+#if defined(__linux__)
+    return takt__option(frame, rc, fd, IPPROTO_UDP, TAKT__UDP_GRO, options->gro);
+#else
+    (void)in6;
+    return rc == 0 && options->gro ? -ENOTSUP : rc;
+#endif
+}
+
 int takt_reset_on_close(takt_frame *frame, int fd)
 {
     struct linger linger = {1, 0};
@@ -3633,10 +3699,17 @@ enum { /* takt_op.state */
     TAKT__IDLE_OP,
     TAKT__WAITING,
     TAKT__NO_BUFFERS, /* in the line of a pool */
-    TAKT__DONE
+    TAKT__DONE,
+    TAKT__ITEM,      /* of those that complete many times: done, but goes on after that; */
+    TAKT__ITEM_LAST, /* or ends after that, with op.extra; */
+    TAKT__EDGE,      /* waits for the next edge, whatever the hints say; */
+    TAKT__LATER      /* waits for descriptors or memory */
 };
 
-enum { TAKT__AT_MOST = 1 << 30 }; /* bytes a system call */
+enum {
+    TAKT__AT_MOST = 1 << 30, /* bytes a system call */
+    TAKT__TIMER = -1         /* stands for the timer among the descriptors of epoll */
+};
 
 const char *takt_posix_name(const takt_posix *posix)
 {
@@ -3648,6 +3721,7 @@ int takt_posix_init(takt_posix *posix, const takt_posix_config *config, const ta
     int rc;
     memset(posix, 0, sizeof *posix);
     posix->epoll = -1;
+    posix->timer = -1;
     rc = takt_fds_init(&posix->fds, config->fds_max, slots);
     if (rc < 0)
         return rc;
@@ -3669,10 +3743,28 @@ int takt_posix_init(takt_posix *posix, const takt_posix_config *config, const ta
     return rc;
 }
 
+/* Items that nobody took: what they carry must not be lost. */
+static void takt__posix_orphans(takt_posix *posix)
+{
+    for (takt_op *op = posix->done_first; op; op = op->next) {
+        if (op->state != TAKT__ITEM && op->state != TAKT__ITEM_LAST)
+            continue;
+        if (op->kind == TAKT_OP_ACCEPT)
+            close((int)op->result);
+        else if (op->kind != TAKT_OP_READY)
+            takt_bufs_put((takt_bufs *)op->arg.ptr, (unsigned char **)&op->buf);
+    }
+    posix->done_first = NULL;
+}
+
 void takt_posix_free(takt_posix *posix)
 {
-    if (posix->epoll >= 0)
+    takt__posix_orphans(posix);
+    if (posix->epoll >= 0) {
         close(posix->epoll);
+        if (posix->timer >= 0)
+            close(posix->timer);
+    }
     posix->epoll = -1;
     TAKT_FREE(posix->polls);
     TAKT_FREE(posix->run_next);
@@ -3691,17 +3783,22 @@ takt_ns takt_posix_now(takt_posix *posix)
 
 /* -- lists ----------------------------------------------------------------- */
 
-static void takt__posix_done(takt_posix *posix, takt_op *op, int64_t result)
+static void takt__posix_append(takt_posix *posix, takt_op *op)
 {
-    takt_fds_leave(&posix->fds, op);
-    op->result = result;
-    op->state = TAKT__DONE;
     op->next = NULL;
     if (posix->done_first)
         posix->done_last->next = op;
     else
         posix->done_first = op;
     posix->done_last = op;
+}
+
+static void takt__posix_done(takt_posix *posix, takt_op *op, int64_t result)
+{
+    takt_fds_leave(&posix->fds, op);
+    op->result = result;
+    op->state = TAKT__DONE;
+    takt__posix_append(posix, op);
 }
 
 static void takt__posix_queue(takt_posix *posix, int fd)
@@ -3733,6 +3830,173 @@ static int64_t takt__posix_opened(takt_posix *posix, int64_t fd)
     }
     posix->fds.at[fd].bits &= TAKT__QUEUED;
     return fd;
+}
+
+/* ==========================================================================
+ * >>many-impl
+ *
+ * What the backends share for ops that complete many times: which of them there are,
+ * which errors they outlive, and how a datagram is laid out in its buffer.
+ * ======================================================================== */
+
+enum {
+    TAKT__HEAD = 256,             /* bytes before the payload of a datagram */
+    TAKT__CONTROLS = 128,         /* of these, for what the kernel says of it */
+    TAKT__LATER_MS = 100,         /* until what lacked descriptors or memory is tried again */
+    TAKT__AT_ONCE = 64            /* tries in a row */
+};
+
+/* What to do after an error. */
+typedef enum takt__verdict { TAKT__ENDS, TAKT__NOW, TAKT__AFTER_A_WHILE } takt__verdict;
+
+/* 0, or why `op` cannot complete many times. */
+static int takt__many_check(const takt_op *op)
+{
+    const takt_bufs *const bufs = (const takt_bufs *)op->arg.ptr;
+    switch (op->kind) {
+    case TAKT_OP_ACCEPT:
+    case TAKT_OP_READY:
+        return 0;
+    case TAKT_OP_LEASE:
+        return bufs ? 0 : -EINVAL;
+    case TAKT_OP_RECVMSG:
+        return bufs && bufs->size > TAKT__HEAD && bufs->size % 8 == 0 ? 0 : -EINVAL;
+    default:
+        return -ENOTSUP;
+    }
+}
+
+/* Errors of a single connection or datagram; and those that pass with time. Anything else
+ * is the end. */
+static takt__verdict takt__many_verdict(const takt_op *op, int64_t error)
+{
+    const bool one_of_many = op->kind == TAKT_OP_ACCEPT || op->kind == TAKT_OP_RECVMSG;
+    switch (-error) {
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        return TAKT__AFTER_A_WHILE;
+    case EPERM: /* a firewall; it may be a filter of system calls too */
+        return one_of_many ? TAKT__AFTER_A_WHILE : TAKT__ENDS;
+    case ECONNABORTED:
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case EACCES:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case EMSGSIZE:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case ENOPROTOOPT:
+    case EPROTO:
+    case ETIMEDOUT:
+        return one_of_many ? TAKT__NOW : TAKT__ENDS;
+    default:
+        return TAKT__ENDS;
+    }
+}
+
+/* True if nothing more will be read from `fd`: an empty datagram looks the same. */
+static bool takt__no_more(int fd)
+{
+#if defined(POLLRDHUP)
+    struct pollfd now;
+    now.fd = fd;
+    now.events = POLLRDHUP;
+    now.revents = 0;
+    return poll(&now, 1, 0) == 1 && now.revents & (POLLRDHUP | POLLHUP | POLLNVAL);
+#else
+    (void)fd;
+    return false;
+#endif
+}
+
+/* The address that a datagram was sent to. */
+static void takt__many_hit(takt_addr *to, const struct cmsghdr *c)
+{
+#if defined(IP_PKTINFO) && defined(IPV6_PKTINFO)
+    if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+        struct in_pktinfo info;
+        struct sockaddr_in in4;
+        memcpy(&info, CMSG_DATA(c), sizeof info);
+        memset(&in4, 0, sizeof in4);
+        in4.sin_family = AF_INET;
+        in4.sin_addr = info.ipi_addr;
+        to->len = sizeof in4;
+        memcpy(&to->sockaddr, &in4, sizeof in4);
+    } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+        struct in6_pktinfo info;
+        struct sockaddr_in6 in6;
+        memcpy(&info, CMSG_DATA(c), sizeof info);
+        memset(&in6, 0, sizeof in6);
+        in6.sin6_family = AF_INET6;
+        in6.sin6_addr = info.ipi6_addr;
+        if (IN6_IS_ADDR_LINKLOCAL(&in6.sin6_addr))
+            in6.sin6_scope_id = (uint32_t)info.ipi6_ifindex;
+        to->len = sizeof in6;
+        memcpy(&to->sockaddr, &in6, sizeof in6);
+    }
+#else
+    (void)to;
+    (void)c;
+#endif
+}
+
+/* What the kernel says of a datagram beside its payload and its sender. */
+static void takt__many_controls(takt_datagram *d, struct msghdr *message)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+        int value = 0;
+        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
+            d->ecn = *CMSG_DATA(c) & 3;
+        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
+            memcpy(&value, CMSG_DATA(c), sizeof value);
+            d->ecn = (uint8_t)(value & 3);
+        } else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == TAKT__UDP_GRO) {
+            memcpy(&value, CMSG_DATA(c), sizeof value);
+            d->segment = value > 0 && value <= UINT16_MAX ? (uint16_t)value : 0;
+        } else {
+            takt__many_hit(&d->to, c);
+        }
+    }
+}
+
+/* Receives one datagram into the buffer at `data`. Its length; or -ENODATA: there will be
+ * no more; or an error. */
+static int64_t takt__many_receive(int fd, unsigned char *data, uint32_t size)
+{
+    takt_datagram *const d = (takt_datagram *)(void *)data;
+    union {
+        struct cmsghdr align;
+        unsigned char bytes[TAKT__CONTROLS];
+    } controls;
+    struct msghdr message;
+    struct iovec piece;
+    int64_t n;
+    memset((void *)d, 0, sizeof *d);
+    memset(&message, 0, sizeof message);
+    piece.iov_base = data + TAKT__HEAD;
+    piece.iov_len = size - TAKT__HEAD;
+    message.msg_name = takt__sockaddr(&d->from);
+    message.msg_namelen = sizeof d->from.sockaddr;
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    message.msg_control = controls.bytes;
+    message.msg_controllen = sizeof controls;
+    n = takt__answer(recvmsg(fd, &message, MSG_DONTWAIT));
+    if (n < 0)
+        return n;
+    if (n == 0 && message.msg_namelen == 0 && takt__no_more(fd))
+        return -ENODATA;
+    d->data = data + TAKT__HEAD;
+    d->len = (uint32_t)n;
+    d->truncated = (message.msg_flags & MSG_TRUNC) != 0;
+    d->from.len = message.msg_namelen < sizeof d->from.sockaddr
+                      ? (uint32_t)message.msg_namelen
+                      : (uint32_t)sizeof d->from.sockaddr;
+    takt__many_controls(d, &message);
+    return n;
 }
 
 /* ==========================================================================
@@ -3877,7 +4141,31 @@ static int64_t takt__try_lease(takt_posix *posix, takt_fd *entry, takt_op *op)
     }
     if ((uint64_t)n < bufs->size && !(entry->bits & TAKT__HUNG_UP))
         entry->bits &= ~(uint32_t)TAKT__MAY_READ;
-    *(unsigned char **)op->buf = data;
+    if (op->flags & TAKT_OP_MULTI)
+        op->buf = data;
+    else
+        *(unsigned char **)op->buf = data;
+    return n;
+}
+
+static int64_t takt__try_recvmsg(takt_posix *posix, const takt_fd *entry, takt_op *op)
+{
+    takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
+    unsigned char *data = takt_bufs_take(bufs);
+    int64_t n;
+    if (!data) {
+        op->state = TAKT__NO_BUFFERS;
+        takt__bufs_wait(bufs, op, &posix->starved);
+        return -EAGAIN;
+    }
+    n = takt__many_receive(op->fd, data, bufs->size);
+    if (n >= 0) {
+        op->buf = data;
+        return n;
+    }
+    takt_bufs_put(bufs, &data);
+    if (n == -EAGAIN && (entry->bits & TAKT__HUNG_UP || posix->epoll < 0) && takt__no_more(op->fd))
+        return -ENODATA;
     return n;
 }
 
@@ -3938,6 +4226,8 @@ static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
         return takt__try_datagram(op, true);
     case TAKT_OP_LEASE:
         return takt__try_lease(posix, entry, op);
+    case TAKT_OP_RECVMSG:
+        return takt__try_recvmsg(posix, entry, op);
     case TAKT_OP_READ:
     case TAKT_OP_WRITE:
         return takt__try_file(op);
@@ -3992,18 +4282,136 @@ static int64_t takt__posix_dialled(takt_posix *posix, takt_op *op, int64_t resul
         return fd;
     posix->fds.at[fd].bits &= TAKT__QUEUED;
     close(fd);
+    posix->later_now = true;
     op->fd = -1;
     return result;
 }
+
+/* -- ops that complete many times --------------------------------------------
+ *
+ * Each keeps its place in the table of descriptors. What it has to hand out stands in the
+ * list of those done, one item at a time, so that nobody starves the others.
+ */
+
+/* `op` lacks descriptors or memory: it is tried again after a close, or after a while. */
+static void takt__posix_later(takt_posix *posix, takt_op *op)
+{
+    op->state = TAKT__LATER;
+    op->next = posix->later;
+    if (!posix->later) {
+        posix->later_until = takt_posix_now(posix) + TAKT__LATER_MS * TAKT_MS;
+        posix->later_now = false;
+#if defined(TAKT__EPOLL)
+        struct itimerspec when;
+        memset(&when, 0, sizeof when);
+        when.it_value.tv_nsec = TAKT__LATER_MS * TAKT_MS;
+        if (posix->timer >= 0)
+            timerfd_settime(posix->timer, 0, &when, NULL);
+#endif
+    }
+    posix->later = op;
+}
+
+/* True if those who wait for descriptors or memory are due. */
+static bool takt__posix_later_due(takt_posix *posix)
+{
+    return posix->later && (posix->later_now || takt_posix_now(posix) >= posix->later_until);
+}
+
+static void takt__posix_run_later(takt_posix *posix)
+{
+    takt_op *op = posix->later;
+    posix->later = NULL;
+    while (op) {
+        takt_op *const next = op->next;
+        op->next = NULL;
+        op->state = TAKT__WAITING;
+        takt__posix_queue(posix, op->fd);
+        op = next;
+    }
+}
+
+static void takt__posix_leave_later(takt_posix *posix, takt_op *op)
+{
+    takt_op **link = &posix->later;
+    while (*link && *link != op)
+        link = &(*link)->next;
+    if (*link)
+        *link = op->next;
+    op->next = NULL;
+}
+
+/* What `op`, of the kind that completes many times, has got: true if it lives on. */
+static bool takt__posix_item(takt_posix *posix, takt_op *op, int64_t result)
+{
+    if (result < 0) {
+        if (takt__many_verdict(op, result) == TAKT__ENDS)
+            return false;
+        takt__posix_later(posix, op);
+        return true;
+    }
+    if (op->kind == TAKT_OP_LEASE && result == 0)
+        return false;
+    op->result = result;
+    op->state = TAKT__ITEM;
+    takt__posix_append(posix, op);
+    return true;
+}
+
+/* The item of `op` was handed out: it goes on. */
+static void takt__posix_go_on(takt_posix *posix, takt_op *op)
+{
+    op->state = op->kind == TAKT_OP_READY && posix->epoll >= 0 ? TAKT__EDGE : TAKT__WAITING;
+    if (op->kind != TAKT_OP_READY)
+        takt__posix_queue(posix, op->fd);
+}
+
+/* Prepares for an op that completes many times. 0 or an error. */
+static int takt__posix_begin(takt_posix *posix, takt_op *op)
+{
+    takt_fd *const entry = &posix->fds.at[op->fd];
+    op->buf = NULL;
+#if defined(TAKT__EPOLL)
+    if (op->kind == TAKT_OP_ACCEPT && posix->epoll >= 0 && posix->timer < 0) {
+        struct epoll_event event;
+        memset(&event, 0, sizeof event);
+        event.events = EPOLLIN | EPOLLET;
+        event.data.fd = TAKT__TIMER;
+        posix->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+        if (posix->timer >= 0)
+            epoll_ctl(posix->epoll, EPOLL_CTL_ADD, posix->timer, &event);
+    }
+#endif
+    if (op->kind == TAKT_OP_READY && !(entry->bits & TAKT__KNOWN)) {
+        const int rc = takt__posix_watch(posix, op->fd, entry); /* reports what holds already */
+        if (rc < 0 || posix->epoll < 0 || entry->bits & TAKT__ALWAYS)
+            return rc;
+        op->state = TAKT__EDGE;
+    }
+    return 0;
+}
+
+/* The hints under which it makes sense to try `op`. */
+static uint32_t takt__posix_hints(const takt_op *op)
+{
+    if (op->kind == TAKT_OP_READY && op->bits & TAKT_READABLE && op->bits & TAKT_WRITABLE)
+        return TAKT__MAY_READ | TAKT__MAY_WRITE;
+    return takt__direction(op) == TAKT__READER ? TAKT__MAY_READ : TAKT__MAY_WRITE;
+}
+
+/* -- trying ----------------------------------------------------------------- */
 
 /* Tries `op`. True if it is over. */
 static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
 {
     takt_fd *const entry = &posix->fds.at[op->fd];
+    const bool many = (op->flags & TAKT_OP_MULTI) != 0;
+    int tries = TAKT__AT_ONCE;
     int64_t result;
     do
         result = takt__try(posix, entry, op);
-    while (result == -EINTR);
+    while (result == -EINTR || (many && result < 0 && --tries > 0 &&
+                                takt__many_verdict(op, result) == TAKT__NOW));
     if ((result == -EAGAIN || result == -EWOULDBLOCK) && !(entry->bits & TAKT__ALWAYS)) {
         int rc;
         if (op->state == TAKT__NO_BUFFERS)
@@ -4016,6 +4424,10 @@ static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
             return false;
         result = rc;
     }
+    if (many && takt__posix_item(posix, op, result))
+        return false;
+    if (many && result == -ENODATA)
+        result = 0;
     takt__posix_done(posix, op, takt__posix_dialled(posix, op, result));
     return true;
 }
@@ -4025,18 +4437,31 @@ static void takt__posix_run(takt_posix *posix, int fd)
 {
     takt_fd *const entry = &posix->fds.at[fd];
     takt_op *op = takt_fds_op(&posix->fds, entry->reader);
-    if (op && op->state != TAKT__NO_BUFFERS &&
-        (!(entry->bits & TAKT__KNOWN) || entry->bits & (TAKT__MAY_READ | TAKT__ALWAYS)))
-        takt__posix_try(posix, op, TAKT__MAY_READ);
-    while ((op = takt_fds_op(&posix->fds, entry->writer)) != NULL &&
+    if (op && op->state == TAKT__WAITING &&
+        (!(entry->bits & TAKT__KNOWN) || entry->bits & (takt__posix_hints(op) | TAKT__ALWAYS)))
+        takt__posix_try(posix, op, takt__posix_hints(op));
+    while ((op = takt_fds_op(&posix->fds, entry->writer)) != NULL && op->state == TAKT__WAITING &&
            (!(entry->bits & TAKT__KNOWN) || entry->bits & (TAKT__MAY_WRITE | TAKT__ALWAYS)))
         if (!takt__posix_try(posix, op, TAKT__MAY_WRITE))
             break;
 }
 
+/* An edge, for an op that waits for each: one that is not yet handed out takes it in. */
+static void takt__posix_edge(takt_op *op)
+{
+    int64_t now;
+    if (op && op->state == TAKT__EDGE)
+        op->state = TAKT__WAITING;
+    else if (op && op->state == TAKT__ITEM && op->kind == TAKT_OP_READY &&
+             (now = takt__try_ready(op)) > 0)
+        op->result |= now;
+}
+
 static void takt__posix_event(takt_posix *posix, int fd, bool in, bool out, bool gone)
 {
     takt_fd *const entry = &posix->fds.at[fd];
+    takt__posix_edge(takt_fds_op(&posix->fds, entry->reader));
+    takt__posix_edge(takt_fds_op(&posix->fds, entry->writer));
     if (in || gone)
         entry->bits |= TAKT__MAY_READ;
     if (out || gone)
@@ -4075,17 +4500,31 @@ static int64_t takt__posix_connect(takt_posix *posix, takt_op *op)
     return rc < 0 ? rc : -EINPROGRESS;
 }
 
+/* Ends `op` early. What it has to hand out goes before. */
+static void takt__posix_end(takt_posix *posix, takt_op *op, int64_t result)
+{
+    if (op->state == TAKT__NO_BUFFERS)
+        takt__bufs_leave((takt_bufs *)op->arg.ptr, op);
+    else if (op->state == TAKT__LATER)
+        takt__posix_leave_later(posix, op);
+    if (op->state == TAKT__ITEM) {
+        takt_fds_leave(&posix->fds, op);
+        op->extra = (uint32_t)result;
+        op->state = TAKT__ITEM_LAST;
+    } else {
+        takt__posix_done(posix, op, takt__posix_dialled(posix, op, result));
+    }
+}
+
 /* Cancels what is in flight on a descriptor and closes it. */
 static void takt__posix_close(takt_posix *posix, takt_op *op)
 {
     takt_fd *const entry = &posix->fds.at[op->fd];
     takt_op *it;
-    while ((it = takt_fds_op(&posix->fds, entry->reader ? entry->reader : entry->writer)) != NULL) {
-        if (it->state == TAKT__NO_BUFFERS)
-            takt__bufs_leave((takt_bufs *)it->arg.ptr, it);
-        takt__posix_done(posix, it, TAKT_ECLOSED);
-    }
+    while ((it = takt_fds_op(&posix->fds, entry->reader ? entry->reader : entry->writer)) != NULL)
+        takt__posix_end(posix, it, TAKT_ECLOSED);
     entry->bits &= TAKT__QUEUED;
+    posix->later_now = true;
     takt__posix_done(posix, op, takt__answer(close(op->fd)));
 }
 
@@ -4110,6 +4549,7 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
         return 0;
     case TAKT_OP_CLOSE:
         if (op->fd < 0 || op->fd >= posix->fds.count) { /* nothing of ours is in flight there */
+            posix->later_now = true;
             takt__posix_done(posix, op, op->fd < 0 ? 0 : takt__answer(close(op->fd)));
             return 0;
         }
@@ -4134,11 +4574,17 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
             return -ENOTSUP;
         break;
     }
-    rc = takt_fds_enter(&posix->fds, op);
+    rc = op->flags & TAKT_OP_MULTI               ? takt__many_check(op)
+         : op->kind == TAKT_OP_RECVMSG ? -ENOTSUP
+                                       : 0;
+    if (rc == 0)
+        rc = takt_fds_enter(&posix->fds, op);
     if (rc < 0)
         return rc;
     if (op->kind == TAKT_OP_CLOSE)
         takt__posix_close(posix, op);
+    else if (op->flags & TAKT_OP_MULTI && (rc = takt__posix_begin(posix, op)) < 0)
+        takt__posix_done(posix, op, rc);
     else
         takt__posix_queue(posix, op->fd);
     return 0;
@@ -4146,11 +4592,15 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
 
 void takt_posix_cancel(takt_posix *posix, takt_op *op)
 {
-    if (op->state != TAKT__WAITING && op->state != TAKT__NO_BUFFERS)
+    switch (op->state) {
+    case TAKT__IDLE_OP:
+    case TAKT__DONE:
+    case TAKT__ITEM_LAST:
         return; /* too late: it reports what it did */
-    if (op->state == TAKT__NO_BUFFERS)
-        takt__bufs_leave((takt_bufs *)op->arg.ptr, op);
-    takt__posix_done(posix, op, takt__posix_dialled(posix, op, -ECANCELED));
+    default:
+        takt__posix_end(posix, op, -ECANCELED);
+        return;
+    }
 }
 
 /* -- poll ----------------------------------------------------------------------- */
@@ -4162,6 +4612,8 @@ static void takt__posix_run_queued(takt_posix *posix)
         op->state = TAKT__WAITING;
         takt__posix_try(posix, op, TAKT__MAY_READ);
     }
+    if (takt__posix_later_due(posix))
+        takt__posix_run_later(posix);
     while (posix->run_first) {
         const int fd = (int)posix->run_first - 1;
         posix->run_first = posix->run_next[fd];
@@ -4202,9 +4654,10 @@ told:
     if (count < 0)
         return errno == EINTR ? 0 : -errno;
     for (int i = 0; i < count; i++)
-        takt__posix_event(posix, events[i].data.fd, events[i].events & EPOLLIN,
-                          events[i].events & EPOLLOUT,
-                          events[i].events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP));
+        if (events[i].data.fd != TAKT__TIMER)
+            takt__posix_event(posix, events[i].data.fd, events[i].events & EPOLLIN,
+                              events[i].events & EPOLLOUT,
+                              events[i].events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP));
     return 0;
 }
 #endif
@@ -4216,11 +4669,12 @@ static int takt__posix_poll(takt_posix *posix, takt_ns wait)
     for (int fd = 0; fd < posix->fd_limit; fd++) {
         const takt_fd *const entry = &posix->fds.at[fd];
         const takt_op *const reader = takt_fds_op(&posix->fds, entry->reader);
+        const takt_op *const writer = takt_fds_op(&posix->fds, entry->writer);
         short events = 0;
-        if (reader && reader->state != TAKT__NO_BUFFERS)
-            events |= POLLIN;
-        if (entry->writer)
-            events |= POLLOUT;
+        if (reader && reader->state == TAKT__WAITING)
+            events = reader->kind == TAKT_OP_READY ? (short)reader->bits : POLLIN;
+        if (writer && writer->state == TAKT__WAITING)
+            events |= writer->kind == TAKT_OP_READY ? (short)writer->bits : POLLOUT;
         if (!events)
             continue;
         posix->polls[count].fd = fd;
@@ -4236,7 +4690,7 @@ static int takt__posix_poll(takt_posix *posix, takt_ns wait)
     for (nfds_t i = 0; i < count && rc > 0; i++) {
         const short events = posix->polls[i].revents;
         if (events)
-            takt__posix_event(posix, posix->polls[i].fd, events & POLLIN, events & POLLOUT,
+            takt__posix_event(posix, posix->polls[i].fd, events & ~POLLOUT, events & POLLOUT,
                               events & (POLLERR | POLLHUP | POLLNVAL));
     }
     return 0;
@@ -4251,29 +4705,51 @@ static int takt__posix_ask(takt_posix *posix, takt_ns wait)
     return takt__posix_poll(posix, wait);
 }
 
+/* Hands out the first of those done. */
+static void takt__posix_hand(takt_posix *posix, takt_completion *completion)
+{
+    takt_op *const op = posix->done_first;
+    const bool item = op->state != TAKT__DONE;
+    const bool opens = op->kind == TAKT_OP_ACCEPT || op->kind == TAKT_OP_DIAL;
+    completion->token = takt_token_of(op);
+    completion->value = op->result;
+    completion->error = op->result < 0 ? (int32_t)op->result : 0;
+    completion->flags = opens && op->result >= 0 ? TAKT_FD : 0;
+    completion->payload = NULL;
+    if (item) {
+        completion->flags |= TAKT_MORE;
+        completion->payload = op->buf;
+        op->buf = NULL;
+    }
+    if (op->state == TAKT__ITEM_LAST) { /* its end comes next */
+        op->result = (int32_t)op->extra;
+        op->state = TAKT__DONE;
+        return;
+    }
+    posix->done_first = op->next;
+    op->next = NULL;
+    op->state = TAKT__IDLE_OP;
+    if (item)
+        takt__posix_go_on(posix, op);
+}
+
 int takt_posix_poll(takt_posix *posix, takt_completion *done, int max, takt_ns wait)
 {
     enum { SKIPS = 4 }; /* with enough to hand out, the system is asked every so often */
     int count = 0;
     takt__posix_run_queued(posix);
+    if (posix->later && wait > 0) {
+        const takt_ns left = posix->later_until - takt_posix_now(posix);
+        wait = left < wait ? (left > 0 ? left : 0) : wait;
+    }
     if (!posix->done_first || ++posix->skipped > SKIPS) {
         const int rc = takt__posix_ask(posix, posix->done_first ? 0 : wait);
         if (rc < 0)
             return rc;
         posix->skipped = 0;
     }
-    while (posix->done_first && count < max) {
-        takt_op *const op = posix->done_first;
-        takt_completion *const completion = &done[count++];
-        posix->done_first = op->next;
-        op->next = NULL;
-        op->state = TAKT__IDLE_OP;
-        completion->token = takt_token_of(op);
-        completion->value = op->result;
-        completion->error = op->result < 0 ? (int32_t)op->result : 0;
-        completion->flags = 0;
-        completion->payload = NULL;
-    }
+    while (posix->done_first && count < max)
+        takt__posix_hand(posix, &done[count++]);
     return count;
 }
 
@@ -4284,7 +4760,8 @@ void takt_posix_flush(takt_posix *posix)
 
 bool takt_posix_busy(takt_posix *posix)
 {
-    return posix->done_first || posix->run_first || takt__bufs_can_serve(posix->starved);
+    return posix->done_first || posix->run_first || takt__bufs_can_serve(posix->starved) ||
+           takt__posix_later_due(posix);
 }
 
 int takt_posix_fd(takt_posix *posix)
@@ -4297,8 +4774,11 @@ int64_t takt_posix_call(takt_posix *posix, takt_op *op)
     const int64_t result = takt__net_call(op);
     if (op->kind == TAKT_OP_SOCKET || op->kind == TAKT_OP_SIGNALS)
         return takt__posix_opened(posix, result);
-    if (op->kind == TAKT_OP_CLOSE && op->fd >= 0 && op->fd < posix->fds.count)
-        posix->fds.at[op->fd].bits &= TAKT__QUEUED;
+    if (op->kind == TAKT_OP_CLOSE) {
+        posix->later_now = true;
+        if (op->fd >= 0 && op->fd < posix->fds.count)
+            posix->fds.at[op->fd].bits &= TAKT__QUEUED;
+    }
     return result;
 }
 

@@ -1,0 +1,1053 @@
+/*
+ * stream_backend.c - ops that complete many times, asked of each backend directly
+ *
+ * Every test runs on each of them: epoll, poll, io_uring, and io_uring without the rungs
+ * that streams stand on. What is not there on this machine is left out, with a line.
+ */
+#define TAKT_IMPLEMENTATION
+#include "../takt_uring.h"
+
+#include "test.h"
+
+#include <dirent.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* -- the driver: slots, a backend, and what came out of it ------------------ */
+
+enum { SLOTS = 600, BATCH = 64, LOG = 4096 };
+
+static const struct mode {
+    const char *name;
+    takt_uring_config config;
+} modes[] = {
+    {"epoll", {{0, false}, TAKT_URING_NEVER, 0, 0, 0}},
+    {"poll", {{0, true}, TAKT_URING_NEVER, 0, 0, 0}},
+    {"uring", {{0, false}, TAKT_URING_ONLY, 0, 0, 0}},
+};
+
+enum { MODES = sizeof modes / sizeof modes[0] };
+
+static const struct mode *mode;
+static takt_uring_config wanted; /* a test may ask for more */
+static takt_uring backend;
+static takt_slot slot_memory[SLOTS];
+static takt_slots slots;
+static takt_completion logged[LOG]; /* those that next() has not handed out */
+static int log_count;
+static int ended[SLOTS]; /* terminal completions, since begin() */
+static takt_bufs pool;
+static int open_before;
+
+static int open_descriptors(void)
+{
+    DIR *const dir = opendir("/proc/self/fd");
+    int count = 0;
+    while (dir && readdir(dir))
+        count++;
+    if (dir)
+        closedir(dir);
+    return count;
+}
+
+static void setup(uint32_t count, uint32_t size)
+{
+    open_before = open_descriptors();
+    memset(slot_memory, 0, sizeof slot_memory);
+    slots.base = (unsigned char *)slot_memory;
+    slots.stride = sizeof slot_memory[0];
+    slots.count = SLOTS;
+    for (uint32_t i = 0; i < SLOTS; i++)
+        slot_memory[i].index = i;
+    log_count = 0;
+    EXPECT_EQ(takt_uring_init(&backend, &wanted, &slots), 0);
+    if (count)
+        EXPECT_EQ(takt_bufs_init(&pool, count, size), 0);
+}
+
+static void finish(void)
+{
+    EXPECT_EQ(log_count, 0);
+    EXPECT_EQ(pool.in_use, 0);
+    EXPECT(pool.waiting == NULL);
+    takt_uring_free(&backend);
+    EXPECT_EQ(pool.kept, 0);
+    if (pool.count)
+        takt_bufs_free(&pool);
+    EXPECT_EQ(open_descriptors(), open_before);
+}
+
+/* Submits `op` in slot `i`. 0 or an error. */
+static int begin(int i, takt_op op)
+{
+    takt_token token;
+    slot_memory[i].generation++;
+    slot_memory[i].op = op;
+    ended[i] = 0;
+    token = takt_token_of(&slot_memory[i].op);
+    return takt_uring_submit(&backend, &slot_memory[i].op, &token);
+}
+
+static void cancel(int i)
+{
+    takt_uring_cancel(&backend, &slot_memory[i].op);
+}
+
+/* One poll. How many came, or an error. */
+static int pump(takt_ns wait)
+{
+    takt_completion done[BATCH];
+    const int count = takt_uring_poll(&backend, done, BATCH, wait);
+    EXPECT(count >= 0);
+    for (int i = 0; i < count && log_count < LOG; i++) {
+        const uint32_t index = (uint32_t)done[i].token;
+        if (index < SLOTS && takt_slot_find(&slots, done[i].token)) {
+            EXPECT_EQ(ended[index], 0); /* nothing comes after the end */
+            ended[index] += !(done[i].flags & TAKT_MORE);
+        }
+        EXPECT(!(done[i].flags & ~(uint32_t)(TAKT_MORE | TAKT_FD)));
+        logged[log_count++] = done[i];
+    }
+    return count;
+}
+
+/* The next completion of slot `i`, within `limit`. False if there was none. */
+static bool next_within(int i, takt_completion *out, takt_ns limit)
+{
+    const takt_ns until = takt_uring_now(&backend) + limit;
+    for (;;) {
+        takt_ns left;
+        for (int at = 0; at < log_count; at++) {
+            if ((int)(uint32_t)logged[at].token != i)
+                continue;
+            *out = logged[at];
+            log_count--;
+            memmove(&logged[at], &logged[at + 1], (size_t)(log_count - at) * sizeof *out);
+            return true;
+        }
+        left = until - takt_uring_now(&backend);
+        if (left <= 0)
+            return false;
+        pump(left);
+    }
+}
+
+static takt_completion next(int i)
+{
+    takt_completion done;
+    memset(&done, 0, sizeof done);
+    if (!next_within(i, &done, 5 * TAKT_SEC)) {
+        done.error = -ETIME;
+        EXPECT(false && "a completion comes");
+    }
+    return done;
+}
+
+/* The end of slot `i`: its value or error; items before it are not expected. */
+static int64_t end_of(int i)
+{
+    const takt_completion done = next(i);
+    EXPECT(!(done.flags & TAKT_MORE));
+    EXPECT(done.payload == NULL);
+    return done.error ? done.error : done.value;
+}
+
+/* Nothing comes for a while, and nobody is busy with that. */
+static void expect_silence(takt_ns ns)
+{
+    const takt_ns until = takt_uring_now(&backend) + ns;
+    const int count = log_count;
+    int polls = 0;
+    takt_ns left;
+    while ((left = until - takt_uring_now(&backend)) > 0 && polls++ < 1000)
+        pump(left);
+    EXPECT_EQ(log_count, count);
+    EXPECT(polls < 40); /* a storm would be thousands */
+}
+
+static void put(takt_completion *done)
+{
+    unsigned char *data = (unsigned char *)done->payload;
+    EXPECT_EQ(takt_bufs_put(&pool, &data), 0);
+}
+
+/* An item with `text`, whose buffer is given back. */
+static void expect_text(int i, const char *text)
+{
+    takt_completion done = next(i);
+    EXPECT_EQ(done.flags, TAKT_MORE);
+    EXPECT_EQ(done.error, 0);
+    EXPECT_EQ(done.value, strlen(text));
+    EXPECT(done.payload && memcmp(done.payload, text, strlen(text)) == 0);
+    put(&done);
+}
+
+static void pair_of(int type, int *pair)
+{
+    EXPECT_EQ(socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+}
+
+static void say(int fd, const char *text)
+{
+    EXPECT_EQ(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+static void close_pair(const int *pair)
+{
+    close(pair[0]);
+    close(pair[1]);
+}
+
+/* Closes `fd` through the backend. */
+static void close_by_backend(int fd)
+{
+    takt_op op = takt__op(TAKT_OP_CLOSE, fd, NULL, 0);
+    EXPECT_EQ(takt_uring_call(&backend, &op), 0);
+}
+
+/* -- bytes -------------------------------------------------------------------- */
+
+static void every_piece_is_an_item_and_the_end_is_the_last(void)
+{
+    int pair[2];
+    setup(16, 64);
+    pair_of(SOCK_STREAM, pair);
+    EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &pool)), 0);
+    expect_silence(5 * TAKT_MS);
+    EXPECT_EQ(pool.in_use, 0); /* an idle connection holds no buffer */
+    for (int i = 0; i < 100; i++) {
+        say(pair[1], i % 2 ? "ping" : "a longer one");
+        expect_text(0, i % 2 ? "ping" : "a longer one");
+    }
+    say(pair[1], "last");
+    shutdown(pair[1], SHUT_WR);
+    expect_text(0, "last");
+    EXPECT_EQ(end_of(0), 0);
+    expect_silence(TAKT_MS);
+    EXPECT_EQ(pool.in_use_max, 1);
+    close_pair(pair);
+    finish();
+}
+
+static void more_than_a_buffer_comes_in_pieces(void)
+{
+    char sent[1000], got[1000];
+    size_t count = 0;
+    int pair[2];
+    setup(16, 64);
+    pair_of(SOCK_STREAM, pair);
+    for (size_t i = 0; i < sizeof sent; i++)
+        sent[i] = (char)(i * 7);
+    EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &pool)), 0);
+    EXPECT_EQ(send(pair[1], sent, sizeof sent, 0), sizeof sent);
+    shutdown(pair[1], SHUT_WR);
+    for (;;) {
+        takt_completion done = next(0);
+        if (!(done.flags & TAKT_MORE)) {
+            EXPECT_EQ(done.value, 0);
+            EXPECT_EQ(done.error, 0);
+            break;
+        }
+        EXPECT(done.value > 0 && done.value <= 64 && count + (size_t)done.value <= sizeof got);
+        memcpy(got + count, done.payload, (size_t)done.value);
+        count += (size_t)done.value;
+        put(&done);
+    }
+    EXPECT_EQ(count, sizeof sent);
+    EXPECT(memcmp(sent, got, sizeof sent) == 0);
+    close_pair(pair);
+    finish();
+}
+
+/* E1, E2: what found no buffer goes on when one comes back, loses nothing, and does not spin */
+static void an_empty_pool_is_waited_for(void)
+{
+    enum { COUNT = 4 };
+    takt_completion held[COUNT];
+    int pair[2];
+    setup(COUNT, 8);
+    pair_of(SOCK_STREAM, pair);
+    EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &pool)), 0);
+    say(pair[1], "aaaaaaaabbbbbbbbccccccccddddddddeeeeeeeeffffffff");
+    for (int i = 0; i < COUNT; i++) {
+        held[i] = next(0);
+        EXPECT_EQ(held[i].flags, TAKT_MORE);
+        EXPECT_EQ(held[i].value, 8);
+        EXPECT(held[i].payload && *(char *)held[i].payload == 'a' + i);
+    }
+    EXPECT_EQ(pool.in_use, COUNT);
+    expect_silence(20 * TAKT_MS);
+    put(&held[1]);
+    held[1] = next(0);
+    EXPECT(held[1].payload && *(char *)held[1].payload == 'e');
+    expect_silence(5 * TAKT_MS);
+    put(&held[0]);
+    held[0] = next(0);
+    EXPECT(held[0].payload && *(char *)held[0].payload == 'f');
+    for (int i = 0; i < COUNT; i++)
+        put(&held[i]);
+    expect_silence(5 * TAKT_MS);
+    say(pair[1], "again");
+    expect_text(0, "again");
+    close(pair[1]);
+    EXPECT_EQ(end_of(0), 0);
+    close(pair[0]);
+    finish();
+}
+
+/* One floods, one has little to say, nobody gives back more than a buffer at a time. */
+static void a_flood_leaves_buffers_for_the_others(void)
+{
+    static char flood[4096];
+    int loud[2], quiet[2];
+    takt_completion held[2];
+    int until_quiet = -1;
+    setup(4, 64);
+    pair_of(SOCK_STREAM, loud);
+    pair_of(SOCK_STREAM, quiet);
+    EXPECT_EQ(begin(0, takt_recv_multishot(loud[0], &pool)), 0);
+    EXPECT_EQ(begin(1, takt_recv_multishot(quiet[0], &pool)), 0);
+    EXPECT_EQ(send(loud[1], flood, sizeof flood, 0), sizeof flood);
+    for (int i = 0; i < 2; i++)
+        held[i] = next(0);
+    pump(0);
+    say(quiet[1], "me too");
+    for (int i = 0; i < 50 && until_quiet < 0; i++) {
+        takt_completion done;
+        put(&held[i % 2]);
+        held[i % 2].payload = NULL;
+        if (next_within(0, &done, TAKT_SEC))
+            held[i % 2] = done;
+        for (int at = 0; at < log_count; at++)
+            if ((uint32_t)logged[at].token == 1)
+                until_quiet = i;
+    }
+    EXPECT(until_quiet >= 0 && until_quiet < 10);
+    expect_text(1, "me too");
+    put(&held[0]);
+    put(&held[1]);
+    cancel(0);
+    cancel(1);
+    for (;;) {
+        takt_completion done = next(0);
+        if (!(done.flags & TAKT_MORE)) {
+            EXPECT_EQ(done.error, -ECANCELED);
+            break;
+        }
+        put(&done);
+    }
+    EXPECT_EQ(end_of(1), -ECANCELED);
+    close_pair(loud);
+    close_pair(quiet);
+    finish();
+}
+
+/* D1, D2: one end, whenever it is asked for, however often */
+static void a_cancel_ends_it_once(void)
+{
+    int pair[2];
+    setup(16, 64);
+    pair_of(SOCK_STREAM, pair);
+    for (int when = 0; when < 3; when++) {
+        EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &pool)), 0);
+        if (when > 0)
+            pump(0);
+        if (when > 1) {
+            say(pair[1], "x");
+            expect_text(0, "x");
+        }
+        cancel(0);
+        cancel(0);
+        EXPECT_EQ(end_of(0), -ECANCELED);
+        cancel(0);
+        expect_silence(TAKT_MS);
+    }
+    close_pair(pair);
+    finish();
+}
+
+/* D4: what had arrived is an item before the end, or still in the socket */
+static void a_cancel_loses_no_byte(void)
+{
+    int pair[2];
+    setup(16, 8);
+    pair_of(SOCK_STREAM, pair);
+    for (int round = 0; round < 100; round++) {
+        char rest[64];
+        int64_t got = 0;
+        ssize_t left;
+        EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &pool)), 0);
+        if (round % 4)
+            pump(0);
+        say(pair[1], "0123456789abcdefghij");
+        if (round % 3 == 1)
+            pump(0);
+        cancel(0);
+        for (;;) {
+            takt_completion done = next(0);
+            if (!(done.flags & TAKT_MORE)) {
+                EXPECT_EQ(done.error, -ECANCELED);
+                break;
+            }
+            got += done.value;
+            put(&done);
+        }
+        left = recv(pair[0], rest, sizeof rest, MSG_DONTWAIT);
+        EXPECT_EQ(got + (left > 0 ? left : 0), 20);
+    }
+    close_pair(pair);
+    finish();
+}
+
+/* F1: close ends it, and comes after it */
+static void a_close_ends_it(void)
+{
+    static char byte;
+    int pair[2];
+    takt_completion done;
+    setup(16, 64);
+    pair_of(SOCK_STREAM, pair);
+    EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &pool)), 0);
+    EXPECT_EQ(begin(2, takt_recv(pair[0], &byte, 1)), -EBUSY);
+    pump(0);
+    EXPECT_EQ(begin(1, takt_close(pair[0])), 0);
+    EXPECT_EQ(end_of(0), TAKT_ECLOSED);
+    done = next(1);
+    EXPECT_EQ(done.error, 0);
+    close(pair[1]);
+    finish();
+}
+
+/* E7: however many connections are silent, they hold nothing */
+static void idle_connections_hold_no_buffer(void)
+{
+    enum { MANY = 100 };
+    int pairs[MANY][2];
+    setup(4, 64);
+    for (int i = 0; i < MANY; i++) {
+        pair_of(SOCK_STREAM, pairs[i]);
+        EXPECT_EQ(begin(i, takt_recv_multishot(pairs[i][0], &pool)), 0);
+    }
+    expect_silence(2 * TAKT_MS);
+    EXPECT_EQ(pool.in_use, 0);
+    for (int i = MANY - 1; i >= 0; i--) {
+        say(pairs[i][1], "here");
+        expect_text(i, "here");
+    }
+    for (int i = 0; i < MANY; i++)
+        say(pairs[i][1], "all at once"); /* G6: far more than there are buffers */
+    for (int i = 0; i < MANY; i++)
+        expect_text(i, "all at once");
+    for (int i = 0; i < MANY; i++)
+        cancel(i);
+    for (int i = 0; i < MANY; i++)
+        EXPECT_EQ(end_of(i), -ECANCELED);
+    for (int i = 0; i < MANY; i++)
+        close_pair(pairs[i]);
+    finish();
+}
+
+/* C15: in one poll a flooding connection gets what its socket holds, at most, and the others
+ * are served in the same or the next */
+static void a_flood_does_not_keep_others_waiting(void)
+{
+    int loud[2], quiet[2];
+    takt_completion done;
+    int loud_first = 0;
+    setup(512, 64);
+    pair_of(SOCK_DGRAM, loud);
+    pair_of(SOCK_STREAM, quiet);
+    EXPECT_EQ(begin(0, takt_recv_multishot(loud[0], &pool)), 0);
+    EXPECT_EQ(begin(1, takt_recv_multishot(quiet[0], &pool)), 0);
+    pump(0);
+    while (send(loud[1], "loud", 4, MSG_DONTWAIT) == 4)
+        continue;
+    say(quiet[1], "quiet");
+    while (!(log_count && (uint32_t)logged[log_count - 1].token == 1) && loud_first < 400) {
+        if (pump(TAKT_SEC) == 0)
+            break;
+        for (loud_first = 0; loud_first < log_count; loud_first++)
+            if ((uint32_t)logged[loud_first].token == 1)
+                break;
+        if (loud_first < log_count)
+            break;
+    }
+    EXPECT(loud_first < 300);
+    expect_text(1, "quiet");
+    cancel(0);
+    cancel(1);
+    EXPECT_EQ(end_of(1), -ECANCELED);
+    for (done = next(0); done.flags & TAKT_MORE; done = next(0))
+        put(&done);
+    EXPECT_EQ(done.error, -ECANCELED);
+    close_pair(loud);
+    close_pair(quiet);
+    finish();
+}
+
+/* -- connections ------------------------------------------------------------- */
+
+static int listener_at(struct sockaddr_in *addr)
+{
+    socklen_t len = sizeof *addr;
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    memset(addr, 0, sizeof *addr);
+    addr->sin_family = AF_INET;
+    addr->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(bind(fd, (struct sockaddr *)addr, sizeof *addr), 0);
+    EXPECT_EQ(listen(fd, 128), 0);
+    EXPECT_EQ(getsockname(fd, (struct sockaddr *)addr, &len), 0);
+    return fd;
+}
+
+static int connected(const struct sockaddr_in *addr)
+{
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(connect(fd, (const struct sockaddr *)addr, sizeof *addr), 0);
+    return fd;
+}
+
+/* The descriptor of an item, not yet closed. */
+static int accepted(int i)
+{
+    const takt_completion done = next(i);
+    EXPECT_EQ(done.flags, TAKT_MORE | TAKT_FD);
+    EXPECT_EQ(done.error, 0);
+    EXPECT(done.payload == NULL);
+    EXPECT_EQ(fcntl((int)done.value, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+    EXPECT(fcntl((int)done.value, F_GETFL) & O_NONBLOCK);
+    return (int)done.value;
+}
+
+static void every_connection_is_an_item(void)
+{
+    enum { MANY = 20 };
+    struct sockaddr_in addr;
+    int clients[MANY];
+    int listener;
+    setup(0, 0);
+    listener = listener_at(&addr);
+    EXPECT_EQ(begin(0, takt_accept_multishot(listener)), 0);
+    pump(0);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < MANY; i++)
+            clients[i] = connected(&addr);
+        for (int i = 0; i < MANY; i++) {
+            close_by_backend(accepted(0));
+            close(clients[i]);
+        }
+    }
+    expect_silence(2 * TAKT_MS);
+    cancel(0);
+    EXPECT_EQ(end_of(0), -ECANCELED);
+    clients[0] = connected(&addr); /* nobody accepts it any more */
+    expect_silence(5 * TAKT_MS);
+    close(clients[0]);
+    close(listener);
+    finish();
+}
+
+/* F8: what is no error of one connection is the end */
+static void a_listener_that_is_shut_down_ends_it(void)
+{
+    struct sockaddr_in addr;
+    int listener;
+    setup(0, 0);
+    listener = listener_at(&addr);
+    EXPECT_EQ(begin(0, takt_accept_multishot(listener)), 0);
+    pump(0);
+    shutdown(listener, SHUT_RDWR);
+    EXPECT_EQ(end_of(0), -EINVAL);
+    expect_silence(TAKT_MS);
+    close(listener);
+    finish();
+}
+
+/* Leaves room for `count` descriptors more. The limit before. */
+static struct rlimit leave_room(int count)
+{
+    struct rlimit before, now;
+    const int lowest = dup(0);
+    close(lowest);
+    EXPECT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    now = before;
+    now.rlim_cur = (rlim_t)(lowest + count);
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &now), 0);
+    return before;
+}
+
+/* F9: no descriptor is free. It waits, without a storm and without going deaf. */
+static void without_descriptors_it_waits_for_one(void)
+{
+    enum { MANY = 4 };
+    struct sockaddr_in addr;
+    struct rlimit before;
+    takt_completion done;
+    struct pollfd foreign;
+    int clients[MANY], got[MANY];
+    int listener, spare, other;
+    uint64_t submitted;
+    setup(0, 0);
+    listener = listener_at(&addr);
+    for (int i = 0; i < MANY; i++)
+        clients[i] = connected(&addr);
+    spare = dup(0);
+    EXPECT_EQ(begin(0, takt_accept_multishot(listener)), 0);
+    before = leave_room(0);
+    submitted = backend.submitted;
+    expect_silence(250 * TAKT_MS);
+    EXPECT(backend.submitted - submitted < 20);
+    close_by_backend(spare);
+    EXPECT(next_within(0, &done, 50 * TAKT_MS)); /* at once, not after a while */
+    got[0] = (int)done.value;
+    EXPECT_EQ(got[0], spare);
+    expect_silence(20 * TAKT_MS);
+
+    EXPECT_EQ(begin(1, takt_close(got[0])), 0); /* the other way to close */
+    EXPECT_EQ(end_of(1), 0);
+    EXPECT(next_within(0, &done, 50 * TAKT_MS));
+    got[1] = (int)done.value;
+    expect_silence(20 * TAKT_MS);
+
+    close(got[1]); /* behind its back: noticed after a while, also by who sleeps on the */
+    foreign.fd = takt_uring_fd(&backend); /* backend's descriptor */
+    foreign.events = POLLIN;
+    if (foreign.fd >= 0 && !takt_uring_busy(&backend))
+        EXPECT_EQ(poll(&foreign, 1, 2000), 1);
+    EXPECT(next_within(0, &done, 2 * TAKT_SEC));
+    got[2] = (int)done.value;
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT(next_within(0, &done, 2 * TAKT_SEC));
+    got[3] = (int)done.value;
+
+    other = connected(&addr); /* and it is in order again */
+    EXPECT(next_within(0, &done, 2 * TAKT_SEC));
+    close_by_backend((int)done.value);
+    close(other);
+    close_by_backend(got[2]);
+    close_by_backend(got[3]);
+    cancel(0);
+    EXPECT_EQ(end_of(0), -ECANCELED);
+    for (int i = 0; i < MANY; i++)
+        close(clients[i]);
+    close(listener);
+    finish();
+}
+
+static void a_cancel_while_it_waits_for_descriptors(void)
+{
+    struct sockaddr_in addr;
+    struct rlimit before;
+    int client, listener;
+    setup(0, 0);
+    listener = listener_at(&addr);
+    client = connected(&addr);
+    EXPECT_EQ(begin(0, takt_accept_multishot(listener)), 0);
+    before = leave_room(0);
+    pump(0);
+    pump(TAKT_MS);
+    cancel(0);
+    EXPECT_EQ(end_of(0), -ECANCELED);
+    expect_silence(TAKT_MS);
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    expect_silence(150 * TAKT_MS);
+    close(client);
+    close(listener);
+    finish();
+}
+
+/* D12: what nobody took is closed with the backend, or by who takes the completion */
+static void connections_that_nobody_takes_are_closed(void)
+{
+    struct sockaddr_in addr;
+    int clients[8];
+    int listener;
+    setup(0, 0);
+    listener = listener_at(&addr);
+    EXPECT_EQ(begin(0, takt_accept_multishot(listener)), 0);
+    for (int i = 0; i < 8; i++)
+        clients[i] = connected(&addr);
+    takt_uring_flush(&backend);
+    takt_uring_free(&backend); /* finish() counts descriptors */
+    for (int i = 0; i < 8; i++)
+        close(clients[i]);
+    close(listener);
+    EXPECT_EQ(open_descriptors(), open_before);
+}
+
+/* -- datagrams ---------------------------------------------------------------- */
+
+static int udp_at(int af, struct sockaddr_storage *addr, socklen_t *len)
+{
+    const int fd = socket(af, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct sockaddr_in in4;
+    struct sockaddr_in6 in6;
+    memset(&in4, 0, sizeof in4);
+    memset(&in6, 0, sizeof in6);
+    in4.sin_family = AF_INET;
+    in4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    in6.sin6_family = AF_INET6;
+    in6.sin6_addr = in6addr_loopback;
+    if (af == AF_INET)
+        EXPECT_EQ(bind(fd, (struct sockaddr *)&in4, sizeof in4), 0);
+    else if (bind(fd, (struct sockaddr *)&in6, sizeof in6) < 0) {
+        close(fd);
+        return -1; /* no IPv6 here */
+    }
+    *len = sizeof *addr;
+    EXPECT_EQ(getsockname(fd, (struct sockaddr *)addr, len), 0);
+    return fd;
+}
+
+static void set(int fd, int level, int name, int value)
+{
+    EXPECT_EQ(setsockopt(fd, level, name, &value, sizeof value), 0);
+}
+
+static const takt_datagram *datagram(const takt_completion *done)
+{
+    const takt_datagram *const d = (const takt_datagram *)done->payload;
+    EXPECT_EQ(done->flags, TAKT_MORE);
+    EXPECT_EQ(done->error, 0);
+    EXPECT(d != NULL);
+    if (!d)
+        exit(1);
+    EXPECT(d->data == (unsigned char *)done->payload + 256);
+    EXPECT_EQ(done->value, d->len);
+    return d;
+}
+
+static void datagrams_of(int af)
+{
+    struct sockaddr_storage there, here;
+    takt_completion done;
+    const takt_datagram *d;
+    takt_addr expected;
+    socklen_t len;
+    int server, client;
+    setup(16, 512);
+    server = udp_at(af, &there, &len);
+    client = server >= 0 ? udp_at(af, &here, &len) : -1;
+    if (client < 0) {
+        finish();
+        return;
+    }
+    if (af == AF_INET) {
+        set(server, IPPROTO_IP, IP_PKTINFO, 1);
+        set(server, IPPROTO_IP, IP_RECVTOS, 1);
+        set(client, IPPROTO_IP, IP_TOS, 2);
+    } else {
+        set(server, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+        set(server, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+        set(client, IPPROTO_IPV6, IPV6_TCLASS, 2);
+    }
+    memset(&expected, 0, sizeof expected);
+    expected.len = len;
+    memcpy(&expected.sockaddr, &here, len);
+    EXPECT_EQ(begin(0, takt_recvmsg_multishot(server, &pool)), 0);
+    for (int i = 0; i < 40; i++) {
+        EXPECT_EQ(sendto(client, "hello", 5, 0, (struct sockaddr *)&there, len), 5);
+        done = next(0);
+        d = datagram(&done);
+        EXPECT_EQ(d->len, 5);
+        EXPECT(memcmp(d->data, "hello", 5) == 0);
+        EXPECT(!d->truncated);
+        EXPECT_EQ(d->segment, 0);
+        EXPECT_EQ(d->ecn, 2);
+        EXPECT_EQ(d->from.len, len);
+        EXPECT(takt_addr_equal(&d->from, &expected));
+        EXPECT_EQ(d->to.len, len);
+        EXPECT_EQ(takt_addr_port(&d->to), 0);
+        EXPECT(memcmp((const char *)&d->to.sockaddr + (af == AF_INET ? 4 : 8),
+                      (const char *)&there + (af == AF_INET ? 4 : 8), af == AF_INET ? 4 : 16) ==
+               0);
+        put(&done);
+    }
+    EXPECT_EQ(pool.in_use, 0);
+    cancel(0);
+    EXPECT_EQ(end_of(0), -ECANCELED);
+    close(server);
+    close(client);
+    finish();
+}
+
+static void datagrams_tell_where_from_and_where_to(void)
+{
+    datagrams_of(AF_INET);
+    datagrams_of(AF_INET6);
+}
+
+/* G1, G3: too long, and empty; nothing was asked for, so nothing is told */
+static void long_and_empty_datagrams_are_items(void)
+{
+    static const char text[400] = "long";
+    struct sockaddr_storage there, here;
+    takt_completion done;
+    const takt_datagram *d;
+    socklen_t len;
+    int server, client;
+    setup(8, 256 + 256);
+    server = udp_at(AF_INET, &there, &len);
+    client = udp_at(AF_INET, &here, &len);
+    EXPECT_EQ(begin(0, takt_recvmsg_multishot(server, &pool)), 0);
+    for (int i = 0; i < 20; i++) {
+        const size_t size = i % 4 == 0 ? 0 : i % 4 == 1 ? 256 : i % 4 == 2 ? 257 : 400;
+        EXPECT_EQ(sendto(client, text, size, 0, (struct sockaddr *)&there, len), size);
+        done = next(0);
+        d = datagram(&done);
+        EXPECT_EQ(d->len, size < 256 ? size : 256);
+        EXPECT_EQ(d->truncated, size > 256);
+        EXPECT_EQ(d->from.len, len);
+        EXPECT_EQ(d->to.len, 0);
+        EXPECT_EQ(d->ecn, 0);
+        put(&done);
+    }
+    for (int i = 0; i < 8; i++)
+        EXPECT_EQ(sendto(client, "", 0, 0, (struct sockaddr *)&there, len), 0);
+    for (int i = 0; i < 8; i++) {
+        done = next(0);
+        EXPECT_EQ(datagram(&done)->len, 0);
+        put(&done);
+    }
+    shutdown(server, SHUT_RD); /* says -1, and does it */
+    EXPECT_EQ(end_of(0), 0);
+    close(server);
+    close(client);
+    finish();
+}
+
+/* G2: an error of one datagram is none of the stream */
+static void icmp_errors_do_not_end_it(void)
+{
+    struct sockaddr_storage there, here;
+    takt_completion done;
+    socklen_t len;
+    int server, client;
+    setup(8, 512);
+    server = udp_at(AF_INET, &there, &len);
+    client = udp_at(AF_INET, &here, &len);
+    EXPECT_EQ(connect(client, (struct sockaddr *)&there, len), 0);
+    EXPECT_EQ(begin(0, takt_recvmsg_multishot(client, &pool)), 0);
+    pump(0);
+    close(server); /* nobody is there any more */
+    for (int i = 0; i < 5; i++) {
+        (void)!send(client, "anybody?", 8, 0);
+        pump(0);
+    }
+    expect_silence(20 * TAKT_MS);
+    server = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(bind(server, (struct sockaddr *)&there, len), 0);
+    EXPECT_EQ(sendto(server, "back", 4, 0, (struct sockaddr *)&here, len), 4);
+    done = next(0);
+    EXPECT_EQ(datagram(&done)->len, 4);
+    put(&done);
+    cancel(0);
+    EXPECT_EQ(end_of(0), -ECANCELED);
+    close(server);
+    close(client);
+    finish();
+}
+
+/* G10: what came together is told apart */
+static void joined_datagrams_have_a_segment_size(void)
+{
+    static char text[4000];
+    struct sockaddr_storage there, here;
+    const int segment = 1000;
+    takt_completion done;
+    const takt_datagram *d;
+    socklen_t len;
+    size_t count = 0;
+    int server, client;
+    setup(8, 256 + 65536);
+    server = udp_at(AF_INET, &there, &len);
+    client = udp_at(AF_INET, &here, &len);
+    set(server, IPPROTO_UDP, UDP_GRO, 1);
+    set(client, IPPROTO_UDP, UDP_SEGMENT, segment);
+    EXPECT_EQ(begin(0, takt_recvmsg_multishot(server, &pool)), 0);
+    EXPECT_EQ(sendto(client, text, sizeof text, 0, (struct sockaddr *)&there, len), sizeof text);
+    while (count < sizeof text) {
+        done = next(0);
+        d = datagram(&done);
+        EXPECT(d->len == 1000 || d->segment == 1000);
+        count += d->len;
+        if (d->len == 0)
+            break;
+        put(&done);
+    }
+    EXPECT_EQ(count, sizeof text);
+    cancel(0);
+    EXPECT_EQ(end_of(0), -ECANCELED);
+    close(server);
+    close(client);
+    finish();
+}
+
+/* E16: and what else cannot be a stream */
+static void what_cannot_be_a_stream_is_refused(void)
+{
+    static const uint32_t sizes[] = {8, 256, 260};
+    struct sockaddr_storage there;
+    socklen_t len;
+    takt_op op;
+    int server;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        setup(4, sizes[i]);
+        server = udp_at(AF_INET, &there, &len);
+        EXPECT_EQ(begin(0, takt_recvmsg_multishot(server, &pool)), -EINVAL);
+        op = takt_recvfrom(server, &there, 8, NULL);
+        op.flags |= TAKT_OP_MULTI;
+        EXPECT_EQ(begin(0, op), -ENOTSUP);
+        op = takt_recvmsg_multishot(server, &pool);
+        op.flags = 0;
+        EXPECT_EQ(begin(0, op), -ENOTSUP);
+        EXPECT_EQ(begin(0, takt_recv_multishot(-1, &pool)), -EBADF);
+        EXPECT_EQ(begin(0, takt_recv_multishot(server, NULL)), -EINVAL);
+        close(server);
+        finish();
+    }
+}
+
+/* -- readiness ----------------------------------------------------------------- */
+
+static void each_edge_is_an_item(void)
+{
+    takt_completion done;
+    char byte;
+    int pair[2];
+    setup(0, 0);
+    pair_of(SOCK_STREAM, pair);
+    EXPECT_EQ(begin(0, takt_ready_multishot(pair[0], TAKT_READABLE)), 0);
+    expect_silence(5 * TAKT_MS);
+    for (int i = 0; i < 20; i++) {
+        say(pair[1], "x");
+        do {
+            done = next(0);
+            EXPECT_EQ(done.flags, TAKT_MORE);
+            EXPECT(done.value & POLLIN);
+        } while (recv(pair[0], &byte, 1, MSG_DONTWAIT) != 1);
+    }
+    close(pair[1]);
+    done = next(0);
+    EXPECT_EQ(done.flags, TAKT_MORE);
+    EXPECT(done.value & (POLLIN | POLLHUP));
+    cancel(0);
+    for (done = next(0); done.flags & TAKT_MORE; done = next(0))
+        continue;
+    EXPECT_EQ(done.error, -ECANCELED);
+    close(pair[0]);
+    finish();
+}
+
+/* And what it has not seen, those see who come after it. */
+static void readiness_hides_nothing_from_those_who_come_after(void)
+{
+    static char text[8];
+    takt_completion done;
+    int pair[2];
+    setup(0, 0);
+    pair_of(SOCK_STREAM, pair);
+    EXPECT_EQ(begin(0, takt_ready_multishot(pair[0], TAKT_READABLE)), 0);
+    pump(0);
+    say(pair[1], "data");
+    done = next(0);
+    EXPECT(done.value & POLLIN);
+    cancel(0);
+    for (done = next(0); done.flags & TAKT_MORE; done = next(0))
+        continue;
+    EXPECT_EQ(done.error, -ECANCELED);
+    EXPECT_EQ(begin(1, takt_recv(pair[0], text, sizeof text)), 0);
+    EXPECT_EQ(end_of(1), 4);
+    close_pair(pair);
+    finish();
+}
+
+/* Both directions in one op: either is enough. */
+static void either_direction_is_enough(void)
+{
+    static char block[1 << 16];
+    takt_completion done;
+    int pair[2];
+    for (int many = 0; many < 2; many++) {
+        setup(0, 0);
+        pair_of(SOCK_STREAM, pair);
+        while (send(pair[0], block, sizeof block, MSG_DONTWAIT) > 0)
+            continue;
+        EXPECT_EQ(begin(0, many ? takt_ready_multishot(pair[0], TAKT_READABLE | TAKT_WRITABLE)
+                                : takt_ready(pair[0], TAKT_READABLE | TAKT_WRITABLE)),
+                  0);
+        expect_silence(5 * TAKT_MS);
+        while (recv(pair[1], block, sizeof block, MSG_DONTWAIT) > 0)
+            continue;
+        done = next(0);
+        EXPECT(done.value & POLLOUT);
+        if (many) {
+            cancel(0);
+            for (done = next(0); done.flags & TAKT_MORE; done = next(0))
+                continue;
+        }
+        close_pair(pair);
+        finish();
+    }
+}
+
+/* -- all of it, on every backend ------------------------------------------------- */
+
+static const test tests[] = {
+    TEST(every_piece_is_an_item_and_the_end_is_the_last),
+    TEST(more_than_a_buffer_comes_in_pieces),
+    TEST(an_empty_pool_is_waited_for),
+    TEST(a_flood_leaves_buffers_for_the_others),
+    TEST(a_cancel_ends_it_once),
+    TEST(a_cancel_loses_no_byte),
+    TEST(a_close_ends_it),
+    TEST(idle_connections_hold_no_buffer),
+    TEST(a_flood_does_not_keep_others_waiting),
+    TEST(every_connection_is_an_item),
+    TEST(a_listener_that_is_shut_down_ends_it),
+    TEST(without_descriptors_it_waits_for_one),
+    TEST(a_cancel_while_it_waits_for_descriptors),
+    TEST(connections_that_nobody_takes_are_closed),
+    TEST(datagrams_tell_where_from_and_where_to),
+    TEST(long_and_empty_datagrams_are_items),
+    TEST(icmp_errors_do_not_end_it),
+    TEST(joined_datagrams_have_a_segment_size),
+    TEST(what_cannot_be_a_stream_is_refused),
+    TEST(each_edge_is_an_item),
+    TEST(readiness_hides_nothing_from_those_who_come_after),
+    TEST(either_direction_is_enough),
+};
+
+/* stream_backend [MODE] [NAME...] */
+int main(int argc, char **argv)
+{
+    const size_t count = sizeof tests / sizeof tests[0];
+    int passed = 0, failed = 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (mode = modes; mode < modes + MODES; mode++) {
+        int skip = 0;
+        for (int i = 1; i < argc && i < 2; i++)
+            for (int m = 0; m < MODES; m++)
+                skip |= strcmp(argv[i], modes[m].name) == 0 && &modes[m] != mode;
+        for (size_t i = 0; i < count && !skip; i++) {
+            const int named = argc > 1 && strcmp(argv[1], mode->name) == 0;
+            if (argc > 1 + named && !test_wanted(tests[i].name, argc, argv))
+                continue;
+            wanted = mode->config;
+            test_failures = 0;
+            memset(&pool, 0, sizeof pool);
+            tests[i].run();
+            if (test_failures)
+                printf("FAIL %s on %s\n", tests[i].name, mode->name);
+            failed += test_failures > 0;
+            passed += test_failures == 0;
+        }
+    }
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0;
+}
