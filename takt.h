@@ -578,7 +578,7 @@ TAKT__MUST_USE static inline takt_op takt_by(takt_ns deadline, takt_op op)
 const char *takt_op_name(int kind);
 
 /* ==========================================================================
- * >>memory - a pool of buffers to receive into, shared by all connections
+ * >>memory - buffers to receive into, shared by all connections; completion memory
  *
  * A buffer is taken when data is there and given back once; the newest comes
  * first, so that it is still in the cache. When the pool is empty, whoever wants
@@ -620,6 +620,71 @@ int takt_bufs_put(takt_bufs *bufs, unsigned char **data);
 /* If no buffer is in use, gives their pages back to the system. */
 void takt_bufs_trim(takt_bufs *bufs);
 #endif
+
+/* -- completion memory ------------------------------------------------------
+ *
+ * A loop takes what completed from its backend into one slab. It asks a provider for it
+ * once, in its init, and gives it back once, when it has been drained: config.memory.
+ * NULL is the heap. Providers are for those who start and end many loops, or who know
+ * better where memory is. None of takt's is thread-safe: one provider, one thread.
+ */
+
+enum {
+    TAKT_SLAB_DEFAULT = 8192, /* bytes of a slab, unless told otherwise: it stays in the cache */
+    TAKT_SLABS_DEFAULT = 8    /* slabs of a bounded provider, unless told otherwise */
+};
+
+/* A provider; your own, or a part of takt's below. It outlives its loops. */
+typedef struct takt_memory {
+    /* At least `size` bytes (0: its default), aligned as by malloc(3); sets `*capacity` to
+     * how many there are. NULL if there are none. They need not be zero. */
+    void *(*acquire)(void *user, size_t size, size_t *capacity);
+    /* The whole slab back, with the capacity that acquire told. 0, or an error if it is
+     * not one that is out: then nothing has happened. */
+    int (*release)(void *user, void *slab, size_t capacity);
+    void *user;
+} takt_memory;
+
+/* Takes slabs from the heap, of exactly the size asked for. It keeps one of the default
+ * size for the next who asks, zeroed. */
+typedef struct takt_heap_memory {
+    takt_memory memory; /* for config.memory */
+    uint64_t acquired, released;
+    void *kept;
+} takt_heap_memory;
+
+/* Makes it ready; allocates nothing. */
+void takt_heap_init(takt_heap_memory *heap);
+/* Frees what it keeps. Slabs that are out are not its concern. */
+void takt_heap_free(takt_heap_memory *heap);
+
+/* Holds a bounded number of slabs in one block; whichever has rested longest is used next,
+ * zeroed. */
+typedef struct takt_bounded_memory {
+    takt_memory memory; /* for config.memory */
+    bool grow;          /* in: what the block cannot serve comes from the heap */
+    uint32_t count;     /* slabs */
+    size_t slab;        /* bytes each */
+    uint32_t in_use;    /* of the block */
+    uint32_t in_use_max;
+    uint32_t grown;   /* slabs from the heap that are out */
+    uint64_t refused; /* how often there was none to give */
+    uint64_t strange; /* releases of what was not out: twice, or never ours */
+    /* The provider's: */
+    unsigned char *block;
+    uint32_t *line; /* free slabs, in order; first and last count on for ever */
+    uint32_t first, last;
+    bool *out;
+    struct takt__grown *more;
+} takt_bounded_memory;
+
+/* Allocates `count` slabs, rounded up to a power of two, of `slab` bytes, rounded up to a
+ * cache line. 0, -EINVAL if either is 0 or they are beyond all measure, or -ENOMEM. With
+ * .grow unset, which it is, acquire answers NULL when all are out or `size` is above
+ * `slab`. */
+int takt_bounded_init(takt_bounded_memory *bounded, uint32_t count, size_t slab);
+/* Frees the block. -EBUSY, and nothing happens, if a slab is out. */
+int takt_bounded_free(takt_bounded_memory *bounded);
 
 /* ==========================================================================
  * >>backend - what a loop asks of the thing that performs operations
@@ -1201,12 +1266,16 @@ typedef struct takt_pool {
     unsigned char *memory;
 } takt_pool;
 
+/* Completions that a loop takes from its backend at a time, unless told otherwise. */
+#define TAKT_DEFAULT_COMPLETIONS ((uint32_t)(TAKT_SLAB_DEFAULT / sizeof(takt_completion)))
+
 /* What a loop is told at its init. Begin with name_defaults(). */
 typedef struct takt_config {
     takt_pool pools[TAKT_POOLS_MAX]; /* by TAKT_POOL() */
     uint32_t pool_count;
     uint32_t strands;     /* beside those of the pools: for TAKT_START_ON, batches */
-    uint32_t completions; /* taken from the backend at a time */
+    uint32_t completions; /* taken from the backend at a time; 1 to 2^20 */
+    const takt_memory *memory; /* where they are put; NULL: the heap. See >>memory */
     takt_ns reap_limit;   /* how long drain waits for the kernel */
     /* Told of every task that ends with an error nobody caught, if set; else a line
      * goes to TAKT_LOG. */
@@ -1251,6 +1320,7 @@ typedef struct takt_sched {
     takt_frame *spawning; /* its arguments are being set */
     takt_group *spawning_in;
     takt_timer stop_timer;
+    size_t completions_size; /* bytes, as their provider told */
     takt_wheel wheel;
     takt_config config;
 } takt_sched;
@@ -1483,7 +1553,8 @@ takt_pool *takt__pool_add(takt_config *config, takt_body *body, const char *name
 int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls *calls,
                      void *backend, takt_completion **completions);
 void takt__sched_begin(takt_sched *s);
-void takt__sched_free(takt_sched *s, takt_completion *completions);
+void takt__sched_free(takt_sched *s, takt_completion **completions);
+void takt__give_completions(takt_sched *s, takt_completion **completions);
 void takt__defaults(takt_config *config);
 takt_strand *takt__next_ready(takt_sched *s);
 void takt__turn_begins(takt_sched *s);
@@ -1915,7 +1986,7 @@ takt__unwind: {                                                                 
             return rc;                                                                       \
         rc = backend_##_init(&loop->backend, &config->backend, &loop->sched.slots);          \
         if (rc < 0) {                                                                        \
-            takt__sched_free(&loop->sched, loop->completions);                               \
+            takt__sched_free(&loop->sched, &loop->completions);                              \
             return rc;                                                                       \
         }                                                                                    \
         takt__sched_begin(&loop->sched);                                                     \
@@ -2087,6 +2158,8 @@ takt__unwind: {                                                                 
         while (sched->strands_used && !broken &&                                             \
                backend_##_now(&loop->backend) < deadline)                                    \
             name##__turn(loop, 10 * TAKT_MS, 0);                                             \
+        if (broken || !sched->strands_used) /* there will be no further turn */              \
+            takt__give_completions(sched, &loop->completions);                               \
         return discarded;                                                                    \
     }                                                                                        \
                                                                                              \
@@ -2096,7 +2169,7 @@ takt__unwind: {                                                                 
         if (loop->sched.strands_used)                                                        \
             return -EBUSY;                                                                   \
         backend_##_free(&loop->backend);                                                     \
-        takt__sched_free(&loop->sched, loop->completions);                                   \
+        takt__sched_free(&loop->sched, &loop->completions);                                  \
         return 0;                                                                            \
     }                                                                                        \
     struct name
@@ -2263,7 +2336,7 @@ static inline int takt__direction(const takt_op *op)
         TAKT_OPS(TAKT__X)
 #undef TAKT__X
     };
-    const int direction = directions[op->kind];
+    const int direction = op->kind < TAKT_OP_COUNT ? (int)directions[op->kind] : (int)TAKT__NEITHER;
     if (direction != TAKT__EITHER)
         return direction;
     return op->bits & TAKT_READABLE ? TAKT__READER : TAKT__WRITER;
@@ -2410,6 +2483,192 @@ TAKT__UNUSED static bool takt__bufs_can_serve(const takt_bufs *starved)
         if (starved->waiting && takt__bufs_any(starved))
             return true;
     return false;
+}
+
+/* -- completion memory: the heap -------------------------------------------- */
+
+static void *takt__heap_acquire(void *user, size_t size, size_t *capacity)
+{
+    takt_heap_memory *const heap = (takt_heap_memory *)user;
+    void *slab;
+    *capacity = size ? size : (size_t)TAKT_SLAB_DEFAULT;
+    if (*capacity == TAKT_SLAB_DEFAULT && heap->kept) {
+        slab = heap->kept;
+        heap->kept = NULL;
+        memset(slab, 0, TAKT_SLAB_DEFAULT);
+    } else {
+        slab = TAKT_CALLOC(1, *capacity);
+    }
+    heap->acquired += slab != NULL;
+    return slab;
+}
+
+static int takt__heap_release(void *user, void *slab, size_t capacity)
+{
+    takt_heap_memory *const heap = (takt_heap_memory *)user;
+    if (!slab)
+        return 0;
+    if (slab == heap->kept)
+        return TAKT_EBUFFER;
+    heap->released++;
+    if (capacity == TAKT_SLAB_DEFAULT && !heap->kept)
+        heap->kept = slab;
+    else
+        TAKT_FREE(slab);
+    return 0;
+}
+
+void takt_heap_init(takt_heap_memory *heap)
+{
+    memset(heap, 0, sizeof *heap);
+    heap->memory.acquire = takt__heap_acquire;
+    heap->memory.release = takt__heap_release;
+    heap->memory.user = heap;
+}
+
+void takt_heap_free(takt_heap_memory *heap)
+{
+    TAKT_FREE(heap->kept);
+    heap->kept = NULL;
+}
+
+/* -- completion memory: bounded ---------------------------------------------- */
+
+#define TAKT__LINE_BYTES 64
+
+/* Stands before a slab that came from the heap. */
+typedef struct takt__grown {
+    struct takt__grown *next;
+    size_t capacity;
+} takt__grown;
+
+enum { TAKT__GROWN_HEAD = TAKT__LINE_BYTES }; /* so the slab is aligned as the head is */
+
+TAKT__STATIC_ASSERT(sizeof(takt__grown) <= TAKT__GROWN_HEAD, "the head has room");
+
+static void *takt__bounded_grow(takt_bounded_memory *bounded, size_t size, size_t *capacity)
+{
+    takt__grown *more = NULL;
+    if (bounded->grow && size <= SIZE_MAX - TAKT__GROWN_HEAD)
+        more = (takt__grown *)TAKT_CALLOC(1, TAKT__GROWN_HEAD + size);
+    if (!more) {
+        bounded->refused++;
+        return NULL;
+    }
+    more->next = bounded->more;
+    more->capacity = size;
+    bounded->more = more;
+    bounded->grown++;
+    *capacity = size;
+    return (unsigned char *)more + TAKT__GROWN_HEAD;
+}
+
+static void *takt__bounded_acquire(void *user, size_t size, size_t *capacity)
+{
+    takt_bounded_memory *const bounded = (takt_bounded_memory *)user;
+    unsigned char *slab;
+    uint32_t index;
+    if (size > bounded->slab)
+        return takt__bounded_grow(bounded, size, capacity);
+    if (bounded->in_use == bounded->count)
+        return takt__bounded_grow(bounded, bounded->slab, capacity);
+    index = bounded->line[bounded->first++ & (bounded->count - 1)];
+    if (++bounded->in_use > bounded->in_use_max)
+        bounded->in_use_max = bounded->in_use;
+    bounded->out[index] = true;
+    slab = bounded->block + (size_t)index * bounded->slab;
+    memset(slab, 0, bounded->slab);
+    *capacity = bounded->slab;
+    return slab;
+}
+
+/* A slab that came from the heap goes back there. False: it did not. */
+static bool takt__bounded_shrink(takt_bounded_memory *bounded, const void *slab, size_t capacity)
+{
+    for (takt__grown **link = &bounded->more; *link; link = &(*link)->next) {
+        takt__grown *const it = *link;
+        if ((unsigned char *)it + TAKT__GROWN_HEAD != slab)
+            continue;
+        if (it->capacity != capacity)
+            return false;
+        *link = it->next;
+        bounded->grown--;
+        TAKT_FREE(it);
+        return true;
+    }
+    return false;
+}
+
+static int takt__bounded_release(void *user, void *slab, size_t capacity)
+{
+    takt_bounded_memory *const bounded = (takt_bounded_memory *)user;
+    const uintptr_t offset = (uintptr_t)slab - (uintptr_t)bounded->block;
+    uint32_t index;
+    if (!slab)
+        return 0;
+    if (bounded->slab && capacity == bounded->slab && offset % bounded->slab == 0 &&
+        offset / bounded->slab < bounded->count) {
+        index = (uint32_t)(offset / bounded->slab);
+        if (bounded->out[index]) {
+            bounded->out[index] = false;
+            bounded->line[bounded->last++ & (bounded->count - 1)] = index;
+            bounded->in_use--;
+            return 0;
+        }
+    } else if (takt__bounded_shrink(bounded, slab, capacity)) {
+        return 0;
+    }
+    bounded->strange++;
+    return TAKT_EBUFFER;
+}
+
+static void takt__bounded_clear(takt_bounded_memory *bounded)
+{
+    TAKT_FREE(bounded->block);
+    TAKT_FREE(bounded->line);
+    TAKT_FREE(bounded->out);
+    bounded->block = NULL;
+    bounded->line = NULL;
+    bounded->out = NULL;
+    bounded->count = 0;
+    bounded->slab = 0;
+}
+
+int takt_bounded_init(takt_bounded_memory *bounded, uint32_t count, size_t slab)
+{
+    uint32_t slabs = 1;
+    memset(bounded, 0, sizeof *bounded);
+    bounded->memory.acquire = takt__bounded_acquire;
+    bounded->memory.release = takt__bounded_release;
+    bounded->memory.user = bounded;
+    if (count == 0 || slab == 0 || count > 1u << 24 || slab > SIZE_MAX / 2)
+        return -EINVAL;
+    while (slabs < count)
+        slabs *= 2;
+    slab = (slab + TAKT__LINE_BYTES - 1) & ~(size_t)(TAKT__LINE_BYTES - 1);
+    if (slab > SIZE_MAX / 2 / slabs)
+        return -EINVAL;
+    bounded->block = (unsigned char *)TAKT_CALLOC(slabs, slab);
+    bounded->line = (uint32_t *)TAKT_CALLOC(slabs, sizeof *bounded->line);
+    bounded->out = (bool *)TAKT_CALLOC(slabs, sizeof *bounded->out);
+    if (!bounded->block || !bounded->line || !bounded->out) {
+        takt__bounded_clear(bounded);
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < slabs; i++)
+        bounded->line[i] = i;
+    bounded->last = slabs;
+    bounded->count = slabs;
+    bounded->slab = slab;
+    return 0;
+}
+
+int takt_bounded_free(takt_bounded_memory *bounded)
+{
+    if (bounded->in_use || bounded->grown)
+        return -EBUSY;
+    takt__bounded_clear(bounded);
+    return 0;
 }
 
 /* ==========================================================================
@@ -5352,7 +5611,7 @@ void takt__fail_loop(takt_sched *s, int error)
 void takt__defaults(takt_config *config)
 {
     config->strands = 64;
-    config->completions = 256;
+    config->completions = TAKT_DEFAULT_COMPLETIONS;
     config->reap_limit = 1 * TAKT_SEC;
 }
 
@@ -5389,6 +5648,41 @@ static int takt__slab_init(takt_sched *s, uint64_t count)
     return 0;
 }
 
+/* Asks the provider, once. What it gives beyond that is not used. */
+static int takt__take_completions(takt_sched *s, takt_completion **completions)
+{
+    const takt_memory *const memory = s->config.memory;
+    const size_t size = s->config.completions * sizeof(takt_completion);
+    void *slab;
+    if (!memory) {
+        *completions = (takt_completion *)TAKT_CALLOC(1, size);
+        return *completions ? 0 : -ENOMEM;
+    }
+    slab = memory->acquire(memory->user, size, &s->completions_size);
+    if (!slab)
+        return -ENOMEM;
+    *completions = (takt_completion *)slab;
+    if (s->completions_size >= size && (uintptr_t)slab % sizeof(uint64_t) == 0)
+        return 0;
+    TAKT_LOG("takt: config.memory gave a slab that is too short for config.completions, or "
+             "not aligned");
+    return -EINVAL;
+}
+
+/* Gives them back, if that has not happened yet. */
+void takt__give_completions(takt_sched *s, takt_completion **completions)
+{
+    const takt_memory *const memory = s->config.memory;
+    void *const slab = *completions;
+    *completions = NULL;
+    if (!slab)
+        return;
+    if (!memory)
+        TAKT_FREE(slab);
+    else if (memory->release(memory->user, slab, s->completions_size) < 0)
+        TAKT_LOG("takt: config.memory does not know the slab that it gave");
+}
+
 int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls *calls,
                      void *backend, takt_completion **completions)
 {
@@ -5410,10 +5704,8 @@ int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls
         strands += (uint64_t)pool->count * pool->strands;
     }
     rc = takt__slab_init(s, strands);
-    *completions =
-        (takt_completion *)TAKT_CALLOC(config->completions, sizeof(takt_completion));
-    if (rc == 0 && !*completions)
-        rc = -ENOMEM;
+    if (rc == 0)
+        rc = takt__take_completions(s, completions);
     for (uint32_t i = 0; rc == 0 && i < config->pool_count; i++) {
         takt_pool *const pool = &s->config.pools[i];
         pool->memory = (unsigned char *)TAKT_CALLOC(pool->count ? pool->count : 1,
@@ -5422,7 +5714,7 @@ int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls
             rc = -ENOMEM;
     }
     if (rc < 0)
-        takt__sched_free(s, *completions);
+        takt__sched_free(s, completions);
     return rc;
 }
 
@@ -5431,14 +5723,14 @@ void takt__sched_begin(takt_sched *s)
     takt_wheel_init(&s->wheel, takt__now(s));
 }
 
-void takt__sched_free(takt_sched *s, takt_completion *completions)
+void takt__sched_free(takt_sched *s, takt_completion **completions)
 {
     for (uint32_t i = 0; i < s->config.pool_count && i < TAKT_POOLS_MAX; i++) {
         TAKT_FREE(s->config.pools[i].memory);
         s->config.pools[i].memory = NULL;
     }
     TAKT_FREE(s->slab);
-    TAKT_FREE(completions);
+    takt__give_completions(s, completions);
     s->slab = NULL;
     s->config.pool_count = 0;
     if (!s->fatal)
