@@ -4330,7 +4330,8 @@ static inline uint32_t takt__place(const takt_strand *strand)
 /* A pointer to the scheduler stands in the place before the first strand. */
 static inline takt_sched *takt__sched_of_strand(const takt_strand *strand)
 {
-    return *(takt_sched *const *)(const void *)(strand - strand->slot.index - 1);
+    const uintptr_t places = (uintptr_t)strand->slot.index + 1;
+    return *(takt_sched *const *)((uintptr_t)strand - places * sizeof *strand);
 }
 
 static inline takt_strand *takt__strand_of(takt_op *op)
