@@ -68,7 +68,7 @@
  *     values      >>config  >>time  >>outcome  >>op  >>memory  >>backend  >>net
  *     backends    >>posix
  *     language    >>frame  >>keywords
- *     engine      >>timer  >>sched  >>stream  >>chan  >>loop  >>dump
+ *     engine      >>timer  >>sched  >>drive  >>stream  >>chan  >>loop  >>dump
  *     inside      >>engine  >>macros; and as -impl only: >>many  >>try  >>wait  >>stop  >>await
  *                 >>start  >>join  >>leave
  *
@@ -635,7 +635,7 @@ TAKT__MUST_USE static inline takt_op takt_by(takt_ns deadline, takt_op op)
 const char *takt_op_name(int kind);
 
 /* ==========================================================================
- * >>memory - a pool of buffers to receive into, shared by all connections
+ * >>memory - buffers to receive into, shared by all connections; completion memory
  *
  * A buffer is taken when data is there and given back once; the newest comes
  * first, so that it is still in the cache. When the pool is empty, whoever wants
@@ -682,6 +682,71 @@ int takt_bufs_put(takt_bufs *bufs, unsigned char **data);
 /* If no buffer is in use, gives their pages back to the system. */
 void takt_bufs_trim(takt_bufs *bufs);
 #endif
+
+/* -- completion memory ------------------------------------------------------
+ *
+ * A loop takes what completed from its backend into one slab. It asks a provider for it
+ * once, in its init, and gives it back once, when it has been drained: config.memory.
+ * NULL is the heap. Providers are for those who start and end many loops, or who know
+ * better where memory is. None of takt's is thread-safe: one provider, one thread.
+ */
+
+enum {
+    TAKT_SLAB_DEFAULT = 8192, /* bytes of a slab, unless told otherwise: it stays in the cache */
+    TAKT_SLABS_DEFAULT = 8    /* slabs of a bounded provider, unless told otherwise */
+};
+
+/* A provider; your own, or a part of takt's below. It outlives its loops. */
+typedef struct takt_memory {
+    /* At least `size` bytes (0: its default), aligned as by malloc(3); sets `*capacity` to
+     * how many there are. NULL if there are none. They need not be zero. */
+    void *(*acquire)(void *user, size_t size, size_t *capacity);
+    /* The whole slab back, with the capacity that acquire told. 0, or an error if it is
+     * not one that is out: then nothing has happened. */
+    int (*release)(void *user, void *slab, size_t capacity);
+    void *user;
+} takt_memory;
+
+/* Takes slabs from the heap, of exactly the size asked for. It keeps one of the default
+ * size for the next who asks, zeroed. */
+typedef struct takt_heap_memory {
+    takt_memory memory; /* for config.memory */
+    uint64_t acquired, released;
+    void *kept;
+} takt_heap_memory;
+
+/* Makes it ready; allocates nothing. */
+void takt_heap_init(takt_heap_memory *heap);
+/* Frees what it keeps. Slabs that are out are not its concern. */
+void takt_heap_free(takt_heap_memory *heap);
+
+/* Holds a bounded number of slabs in one block; whichever has rested longest is used next,
+ * zeroed. */
+typedef struct takt_bounded_memory {
+    takt_memory memory; /* for config.memory */
+    bool grow;          /* in: what the block cannot serve comes from the heap */
+    uint32_t count;     /* slabs */
+    size_t slab;        /* bytes each */
+    uint32_t in_use;    /* of the block */
+    uint32_t in_use_max;
+    uint32_t grown;   /* slabs from the heap that are out */
+    uint64_t refused; /* how often there was none to give */
+    uint64_t strange; /* releases of what was not out: twice, or never ours */
+    /* The provider's: */
+    unsigned char *block;
+    uint32_t *line; /* free slabs, in order; first and last count on for ever */
+    uint32_t first, last;
+    bool *out;
+    struct takt__grown *more;
+} takt_bounded_memory;
+
+/* Allocates `count` slabs, rounded up to a power of two, of `slab` bytes, rounded up to a
+ * cache line. 0, -EINVAL if either is 0 or they are beyond all measure, or -ENOMEM. With
+ * .grow unset, which it is, acquire answers NULL when all are out or `size` is above
+ * `slab`. */
+int takt_bounded_init(takt_bounded_memory *bounded, uint32_t count, size_t slab);
+/* Frees the block. -EBUSY, and nothing happens, if a slab is out. */
+int takt_bounded_free(takt_bounded_memory *bounded);
 
 /* ==========================================================================
  * >>backend - what a loop asks of the thing that performs operations
@@ -1343,13 +1408,17 @@ typedef struct takt_pool {
     unsigned char *memory;
 } takt_pool;
 
+/* Completions that a loop takes from its backend at a time, unless told otherwise. */
+#define TAKT_DEFAULT_COMPLETIONS ((uint32_t)(TAKT_SLAB_DEFAULT / sizeof(takt_completion)))
+
 /* What a loop is told at its init. Begin with name_defaults(). */
 typedef struct takt_config {
     takt_pool pools[TAKT_POOLS_MAX]; /* by TAKT_POOL() */
     uint32_t pool_count;
     uint32_t strands;     /* beside those of the pools: for TAKT_START_ON, batches */
-    uint32_t completions; /* taken from the backend at a time */
+    uint32_t completions; /* taken from the backend at a time; 1 to 2^20 */
     uint32_t items;       /* of all streams, not yet taken; beyond, they are dropped */
+    const takt_memory *memory; /* where completions are put; NULL: the heap. See >>memory */
     takt_ns reap_limit;   /* how long drain waits for the kernel */
     /* Told of every task that ends with an error nobody caught, if set; else a line
      * goes to TAKT_LOG. */
@@ -1387,6 +1456,7 @@ typedef struct takt_sched {
     uintptr_t stack_base; /* of the turn that is running */
     takt_ns now;
     bool now_known, in_turn, stopping, discarding;
+    bool alone; /* a drive's: this strand, and no other */
     int fatal;
     int first_error; /* of a task, uncaught */
     uint32_t ready_first, ready_last;
@@ -1403,6 +1473,7 @@ typedef struct takt_sched {
     takt_frame *spawning; /* its arguments are being set */
     takt_group *spawning_in;
     takt_timer stop_timer;
+    size_t completions_size; /* bytes, as their provider told */
     takt_wheel wheel;
     takt_config config;
 } takt_sched;
@@ -1422,6 +1493,190 @@ void takt_stop(takt_sched *sched, takt_ns limit);
 
 /* True once the loop was told to stop. */
 bool takt_stopping(const takt_frame *frame);
+
+/* ==========================================================================
+ * >>drive - without a loop: step, advance, exec over a dispatcher; bodies by hand
+ *
+ * One coroutine at a time, driven by you: it runs to its first op; a dispatcher, or you
+ * yourself, performs that; it runs on with the result. For tests, tools, foreign loops.
+ *
+ *     static int answer(void *user, takt_op *op, int64_t *value)
+ *     {
+ *         *value = op->kind == TAKT_OP_RECV ? fill(op->buf, op->len) : 0;
+ *         return 0;
+ *     }
+ *
+ *     takt_dispatcher dispatcher = {0};
+ *     dispatcher.dispatch = answer;
+ *     rc = TAKT_EXEC(&dispatcher, reader, read_header, .fd = 3);
+ *
+ * TAKT_CALL, TAKT_CATCH, TAKT_DEFER and TAKT_YIELD work. There are no further strands, no
+ * timers and no pools: TAKT_START, TAKT_CALL_WITHIN and TAKT_AWAIT_ALL throw -ENOTSUP;
+ * TAKT_SPAWN and TAKT_GO are false, and they and takt_idle_start() throw -ENOTSUP at the
+ * next await; a line in TAKT_LOG names the word. Every op, a sleep too, is the
+ * dispatcher's, with its limit (op->when).
+ * ======================================================================== */
+
+/* Performs `op`. 0: it is done, and `*value` is its result; a negative one is an error,
+ * which is thrown in the coroutine. TAKT_EMORE: likewise, but takt_advance() tells.
+ * TAKT_EWOULDBLOCK: not yet, ask again. Anything else negative: the dispatcher itself has
+ * failed; the coroutine hears nothing of it. `*value` counts with 0 and TAKT_EMORE only. */
+typedef int takt_dispatch(void *user, takt_op *op, int64_t *value);
+
+/* How long to wait before one asks again: block n is n sleeps of n times `base` each, at
+ * most `max`, give or take an eighth. All zero is ready to use. */
+typedef struct takt_backoff {
+    takt_ns base;  /* in: 0 or less: 500 us */
+    takt_ns max;   /* in: 0 or less: 100 ms */
+    uint64_t seed; /* in: of the give or take; 0: takt's own */
+    void (*sleep)(void *user, takt_ns ns); /* in: NULL: the system's; none without POSIX */
+    void *user;                            /* in: for `sleep` */
+    uint32_t block, slept;                 /* blocks that are over, sleeps of the present one */
+} takt_backoff;
+
+/* How long each sleep of the present block is, before the give or take. */
+takt_ns takt_backoff_duration(const takt_backoff *backoff);
+/* How long to sleep now, and counts that as slept. */
+takt_ns takt_backoff_next(takt_backoff *backoff);
+/* Sleeps so long. */
+void takt_backoff_wait(takt_backoff *backoff);
+/* Begins anew with block 1; nothing else changes. */
+void takt_backoff_reset(takt_backoff *backoff);
+
+/* Who performs the ops of a coroutine that has no loop. Zero it, then set `dispatch`. */
+typedef struct takt_dispatcher {
+    takt_dispatch *dispatch; /* in: also asked by takt_socket() and the like */
+    void *user;              /* in: for both functions */
+    takt_ns (*now)(void *user); /* in: takt_now(); NULL: the system's; 0 without POSIX */
+    takt_backoff backoff;       /* in: a pattern; takt_exec() works on a copy */
+} takt_dispatcher;
+
+/* Kinds of your own, for dispatchers and backends of your own, begin here; at most 255.
+ * takt's backends answer them with -ENOTSUP. */
+enum { TAKT_OP_USER = 128 };
+
+/* An op of your own: `ptr` is op->buf, `number` is op->arg.offset. */
+TAKT__MUST_USE static inline takt_op takt_op_user(int kind, void *ptr, int64_t number)
+{
+    takt_op op = takt__op(TAKT_OP_NONE, -1, ptr, 0);
+    op.kind = (uint8_t)kind;
+    op.arg.offset = number;
+    return op;
+}
+
+/* One strand, for one coroutine after the other. It must not move, and the dispatcher must
+ * stay, while a coroutine is suspended on it. Some 14 KiB: a scheduler of its own. */
+typedef struct takt_drive {
+    takt_frame *frame; /* what it drives; NULL once that has finished */
+    uint64_t epoch;    /* of the suspension: rises at every resume, and never falls */
+    uint64_t dispatches;
+    uint64_t discarded;
+    const takt_dispatcher *dispatcher;
+    /* The drive's: */
+    takt_sched sched;
+    union {
+        takt_sched *sched;
+        takt_strand strand;
+    } places[2]; /* as in a slab: the scheduler, and the one strand */
+} takt_drive;
+
+/* Makes it ready. Without a `dispatcher` (NULL) you are the one who resumes. */
+void takt_drive_init(takt_drive *drive, const takt_dispatcher *dispatcher);
+
+/* Starts a frame of yours, whose arguments are set, and runs it to its first op. 1 if it
+ * has finished, 0 if it is suspended, or TAKT_ERUNNING if the frame is alive or the drive
+ * has another one. */
+int takt_step(takt_drive *drive, takt_frame *frame, takt_body *body);
+
+/* What it is suspended at; NULL if it is not. Yours to read, and to perform. */
+takt_op *takt_drive_op(takt_drive *drive);
+
+/* Asks the dispatcher once. 0 or TAKT_EMORE: the coroutine has run on, to its next op or
+ * its end. TAKT_EWOULDBLOCK or a failure of the dispatcher: nothing has changed, it is for
+ * you to ask again or to discard. If the coroutine is being cancelled, it is told so
+ * instead, and the dispatcher is not asked. With nothing suspended: as takt_resume(). */
+int takt_advance(takt_drive *drive);
+
+/* Lets the suspension `epoch` run on: `value` is the result of its op. 1 if it has
+ * finished, 0 if it is suspended again. If that suspension is over, it asserts, and
+ * answers TAKT_ERESUME where assertions are off. */
+int takt_resume(takt_drive *drive, uint64_t epoch, int64_t value);
+
+/* The same, but to be late is no mistake: TAKT_ERESUME, and nothing else. */
+int takt_try_resume(takt_drive *drive, uint64_t epoch, int64_t value);
+
+/* Gives up what is suspended: its defers run, and every await in them fails, save that a
+ * close is handed to the dispatcher, once. False if nothing was suspended. */
+bool takt_discard(takt_drive *drive);
+
+/* Runs a frame to its end, and sleeps while the dispatcher would block: 0, or the error it
+ * ended with. When the dispatcher fails the coroutine is discarded, and that is the result:
+ * takt_error(frame) is TAKT_ECANCELED then. */
+int takt_exec(const takt_dispatcher *dispatcher, takt_frame *frame, takt_body *body);
+
+/* TAKT_EXEC(&dispatcher, object, name, .arg = value, ...): takt_exec() of a struct of yours,
+ * which it clears. `object` is evaluated several times. */
+#define TAKT_EXEC(dispatcher, object, ...)                                                   \
+    TAKT__EXEC(dispatcher, object, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
+
+/* -- bodies by hand ---------------------------------------------------------
+ *
+ * A body without the words: a state machine, and a body like any other. Named by TAKT_CORO,
+ * it can be called, started, spawned and submitted by all words above. What it must do:
+ *
+ *     struct twice {
+ *         takt_frame frame;
+ *         int fd;             // in: closed here
+ *         char buf[2][64];
+ *     };
+ *
+ *     static TAKT_CORO(twice)
+ *     {
+ *         static const takt_coro coro = {twice_coro, "twice", __FILE__, __LINE__,
+ *                                        sizeof(struct twice)};
+ *         struct twice *my = (struct twice *)(void *)takt_self;
+ *         int64_t got = takt_result(takt_self);
+ *         switch (takt_enter(takt_self, &coro)) {
+ *         case 0:
+ *             return takt_yield(takt_self, takt_recv(my->fd, my->buf[0], 64), 1);
+ *         case 1:
+ *             if (got <= 0)
+ *                 break;
+ *             return takt_yield(takt_self, takt_recv(my->fd, my->buf[1], 64), 2);
+ *         case 2:
+ *             break;
+ *         default: // on its way out: 3, or takt's
+ *             return takt_finish(takt_self, 0);
+ *         }
+ *         takt_unwind(takt_self, got < 0 ? (int)got : 0);
+ *         return takt_yield(takt_self, takt_close(my->fd), 3);
+ *     }
+ *
+ * A body that is cancelled sees TAKT_ECANCELED as the result of its await, and of every
+ * further one: it must finish. */
+
+/* First of all: the state that was given with the await it comes back from; 0 at the
+ * beginning. A state that is not yours (default:) asks for takt_finish(). `coro` says who
+ * you are, always the same. */
+uint32_t takt_enter(takt_frame *frame, const takt_coro *coro);
+
+/* Awaits `op`: return it. `state`, 1 to 0xffffff: where to come back to; dumps show it as
+ * the line. */
+takt_status takt_yield(takt_frame *frame, takt_op op, uint32_t state);
+
+/* Calls another body in a struct of yours, whose arguments are set: return it. Its result is
+ * 0, or the error it ended with. */
+takt_status takt_call(takt_frame *frame, takt_frame *child, takt_body *body, uint32_t state);
+
+/* What the last await yielded: at least 0, or an error. 0 at the beginning. */
+int64_t takt_result(takt_frame *frame);
+
+/* From here on it is on its way out, with `error` (0: none), as in a TAKT_DEFER: awaits
+ * work, also when it was cancelled. */
+void takt_unwind(takt_frame *frame, int error);
+
+/* Ends it with `error`, or with 0: return it. After takt_unwind(), that one's stands. */
+takt_status takt_finish(takt_frame *frame, int error);
 
 /* ==========================================================================
  * >>stream - one request, many completions
@@ -1748,7 +2003,8 @@ takt_pool *takt__pool_add(takt_config *config, takt_body *body, const char *name
 int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls *calls,
                      void *backend, takt_completion **completions);
 void takt__sched_begin(takt_sched *s);
-void takt__sched_free(takt_sched *s, takt_completion *completions);
+void takt__sched_free(takt_sched *s, takt_completion **completions);
+void takt__give_completions(takt_sched *s, takt_completion **completions);
 void takt__defaults(takt_config *config);
 takt_strand *takt__next_ready(takt_sched *s);
 void takt__turn_begins(takt_sched *s);
@@ -2115,6 +2371,12 @@ takt__unwind:                                                                   
                    takt__start_on_begin((s), &(object).frame, fn##_coro, sizeof(struct fn))) && \
                   (TAKT__SET((object), __VA_ARGS__) takt__spawn_end(s)))
 
+#define TAKT__EXEC(...) TAKT__EXEC_(__VA_ARGS__)
+#define TAKT__EXEC_(dispatcher, object, fn, ...)                                             \
+    ((void)sizeof((object) = *(struct fn *)(void *)&(object)),                               \
+     (void)memset((void *)&(object), 0, sizeof(struct fn)),                                  \
+     TAKT__SET((object), __VA_ARGS__) takt_exec((dispatcher), &(object).frame, fn##_coro))
+
 #define TAKT__POOL(config, coro, ...)                                                        \
     do {                                                                                     \
         takt_pool *const takt__pool =                                                        \
@@ -2377,7 +2639,7 @@ takt__unwind:                                                                   
             return rc;                                                                       \
         rc = backend_##_init(&loop->backend, &config->backend, &loop->sched.slots);          \
         if (rc < 0) {                                                                        \
-            takt__sched_free(&loop->sched, loop->completions);                               \
+            takt__sched_free(&loop->sched, &loop->completions);                              \
             return rc;                                                                       \
         }                                                                                    \
         takt__sched_begin(&loop->sched);                                                     \
@@ -2583,6 +2845,8 @@ takt__unwind:                                                                   
         while (sched->strands_used && !broken &&                                             \
                backend_##_now(&loop->backend) < deadline)                                    \
             name##__turn(loop, 10 * TAKT_MS, 0);                                             \
+        if (broken || !sched->strands_used) /* there will be no further turn */              \
+            takt__give_completions(sched, &loop->completions);                               \
         return discarded;                                                                    \
     }                                                                                        \
                                                                                              \
@@ -2593,7 +2857,7 @@ takt__unwind:                                                                   
         if (loop->sched.strands_used)                                                        \
             return -EBUSY;                                                                   \
         backend_##_free(&loop->backend);                                                     \
-        takt__sched_free(&loop->sched, loop->completions);                                   \
+        takt__sched_free(&loop->sched, &loop->completions);                                  \
         return 0;                                                                            \
     }
 
@@ -2822,7 +3086,7 @@ static inline int takt__direction(const takt_op *op)
         TAKT_OPS(TAKT__X)
 #undef TAKT__X
     };
-    const int direction = directions[op->kind];
+    const int direction = op->kind < TAKT_OP_COUNT ? (int)directions[op->kind] : (int)TAKT__NEITHER;
     if (direction != TAKT__EITHER)
         return direction;
     return op->bits & TAKT_READABLE ? TAKT__READER : TAKT__WRITER;
@@ -2973,6 +3237,192 @@ TAKT__UNUSED static bool takt__bufs_can_serve(const takt_bufs *starved)
         if (starved->waiting && takt__bufs_any(starved))
             return true;
     return false;
+}
+
+/* -- completion memory: the heap -------------------------------------------- */
+
+static void *takt__heap_acquire(void *user, size_t size, size_t *capacity)
+{
+    takt_heap_memory *const heap = (takt_heap_memory *)user;
+    void *slab;
+    *capacity = size ? size : (size_t)TAKT_SLAB_DEFAULT;
+    if (*capacity == TAKT_SLAB_DEFAULT && heap->kept) {
+        slab = heap->kept;
+        heap->kept = NULL;
+        memset(slab, 0, TAKT_SLAB_DEFAULT);
+    } else {
+        slab = TAKT_CALLOC(1, *capacity);
+    }
+    heap->acquired += slab != NULL;
+    return slab;
+}
+
+static int takt__heap_release(void *user, void *slab, size_t capacity)
+{
+    takt_heap_memory *const heap = (takt_heap_memory *)user;
+    if (!slab)
+        return 0;
+    if (slab == heap->kept)
+        return TAKT_EBUFFER;
+    heap->released++;
+    if (capacity == TAKT_SLAB_DEFAULT && !heap->kept)
+        heap->kept = slab;
+    else
+        TAKT_FREE(slab);
+    return 0;
+}
+
+void takt_heap_init(takt_heap_memory *heap)
+{
+    memset(heap, 0, sizeof *heap);
+    heap->memory.acquire = takt__heap_acquire;
+    heap->memory.release = takt__heap_release;
+    heap->memory.user = heap;
+}
+
+void takt_heap_free(takt_heap_memory *heap)
+{
+    TAKT_FREE(heap->kept);
+    heap->kept = NULL;
+}
+
+/* -- completion memory: bounded ---------------------------------------------- */
+
+#define TAKT__LINE_BYTES 64
+
+/* Stands before a slab that came from the heap. */
+typedef struct takt__grown {
+    struct takt__grown *next;
+    size_t capacity;
+} takt__grown;
+
+enum { TAKT__GROWN_HEAD = TAKT__LINE_BYTES }; /* so the slab is aligned as the head is */
+
+TAKT__STATIC_ASSERT(sizeof(takt__grown) <= TAKT__GROWN_HEAD, "the head has room");
+
+static void *takt__bounded_grow(takt_bounded_memory *bounded, size_t size, size_t *capacity)
+{
+    takt__grown *more = NULL;
+    if (bounded->grow && size <= SIZE_MAX - TAKT__GROWN_HEAD)
+        more = (takt__grown *)TAKT_CALLOC(1, TAKT__GROWN_HEAD + size);
+    if (!more) {
+        bounded->refused++;
+        return NULL;
+    }
+    more->next = bounded->more;
+    more->capacity = size;
+    bounded->more = more;
+    bounded->grown++;
+    *capacity = size;
+    return (unsigned char *)more + TAKT__GROWN_HEAD;
+}
+
+static void *takt__bounded_acquire(void *user, size_t size, size_t *capacity)
+{
+    takt_bounded_memory *const bounded = (takt_bounded_memory *)user;
+    unsigned char *slab;
+    uint32_t index;
+    if (size > bounded->slab)
+        return takt__bounded_grow(bounded, size, capacity);
+    if (bounded->in_use == bounded->count)
+        return takt__bounded_grow(bounded, bounded->slab, capacity);
+    index = bounded->line[bounded->first++ & (bounded->count - 1)];
+    if (++bounded->in_use > bounded->in_use_max)
+        bounded->in_use_max = bounded->in_use;
+    bounded->out[index] = true;
+    slab = bounded->block + (size_t)index * bounded->slab;
+    memset(slab, 0, bounded->slab);
+    *capacity = bounded->slab;
+    return slab;
+}
+
+/* A slab that came from the heap goes back there. False: it did not. */
+static bool takt__bounded_shrink(takt_bounded_memory *bounded, const void *slab, size_t capacity)
+{
+    for (takt__grown **link = &bounded->more; *link; link = &(*link)->next) {
+        takt__grown *const it = *link;
+        if ((unsigned char *)it + TAKT__GROWN_HEAD != slab)
+            continue;
+        if (it->capacity != capacity)
+            return false;
+        *link = it->next;
+        bounded->grown--;
+        TAKT_FREE(it);
+        return true;
+    }
+    return false;
+}
+
+static int takt__bounded_release(void *user, void *slab, size_t capacity)
+{
+    takt_bounded_memory *const bounded = (takt_bounded_memory *)user;
+    const uintptr_t offset = (uintptr_t)slab - (uintptr_t)bounded->block;
+    uint32_t index;
+    if (!slab)
+        return 0;
+    if (bounded->slab && capacity == bounded->slab && offset % bounded->slab == 0 &&
+        offset / bounded->slab < bounded->count) {
+        index = (uint32_t)(offset / bounded->slab);
+        if (bounded->out[index]) {
+            bounded->out[index] = false;
+            bounded->line[bounded->last++ & (bounded->count - 1)] = index;
+            bounded->in_use--;
+            return 0;
+        }
+    } else if (takt__bounded_shrink(bounded, slab, capacity)) {
+        return 0;
+    }
+    bounded->strange++;
+    return TAKT_EBUFFER;
+}
+
+static void takt__bounded_clear(takt_bounded_memory *bounded)
+{
+    TAKT_FREE(bounded->block);
+    TAKT_FREE(bounded->line);
+    TAKT_FREE(bounded->out);
+    bounded->block = NULL;
+    bounded->line = NULL;
+    bounded->out = NULL;
+    bounded->count = 0;
+    bounded->slab = 0;
+}
+
+int takt_bounded_init(takt_bounded_memory *bounded, uint32_t count, size_t slab)
+{
+    uint32_t slabs = 1;
+    memset(bounded, 0, sizeof *bounded);
+    bounded->memory.acquire = takt__bounded_acquire;
+    bounded->memory.release = takt__bounded_release;
+    bounded->memory.user = bounded;
+    if (count == 0 || slab == 0 || count > 1u << 24 || slab > SIZE_MAX / 2)
+        return -EINVAL;
+    while (slabs < count)
+        slabs *= 2;
+    slab = (slab + TAKT__LINE_BYTES - 1) & ~(size_t)(TAKT__LINE_BYTES - 1);
+    if (slab > SIZE_MAX / 2 / slabs)
+        return -EINVAL;
+    bounded->block = (unsigned char *)TAKT_CALLOC(slabs, slab);
+    bounded->line = (uint32_t *)TAKT_CALLOC(slabs, sizeof *bounded->line);
+    bounded->out = (bool *)TAKT_CALLOC(slabs, sizeof *bounded->out);
+    if (!bounded->block || !bounded->line || !bounded->out) {
+        takt__bounded_clear(bounded);
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < slabs; i++)
+        bounded->line[i] = i;
+    bounded->last = slabs;
+    bounded->count = slabs;
+    bounded->slab = slab;
+    return 0;
+}
+
+int takt_bounded_free(takt_bounded_memory *bounded)
+{
+    if (bounded->in_use || bounded->grown)
+        return -EBUSY;
+    takt__bounded_clear(bounded);
+    return 0;
 }
 
 /* ==========================================================================
@@ -4955,7 +5405,8 @@ static inline uint32_t takt__place(const takt_strand *strand)
 /* A pointer to the scheduler stands in the place before the first strand. */
 static inline takt_sched *takt__sched_of_strand(const takt_strand *strand)
 {
-    return *(takt_sched *const *)(const void *)(strand - strand->slot.index - 1);
+    const uintptr_t places = (uintptr_t)strand->slot.index + 1;
+    return *(takt_sched *const *)((uintptr_t)strand - places * sizeof *strand);
 }
 
 static inline takt_strand *takt__strand_of(takt_op *op)
@@ -5030,6 +5481,16 @@ static void takt__complain(const takt_frame *f, const char *words)
     }
     takt__put(&text, words);
     TAKT_LOG(line);
+}
+
+/* On a drive: says which word needs a loop. */
+static void takt__needs_loop(const takt_frame *f, const char *word)
+{
+    char line[64];
+    takt__text text = {line, sizeof line, 0};
+    takt__put(&text, word);
+    takt__put(&text, " needs a loop");
+    takt__complain(f, line);
 }
 
 /* -- the slab of strands --------------------------------------------------- */
@@ -5623,6 +6084,12 @@ void takt__await_all(takt_frame *f, takt_op *ops, size_t count, uint32_t line)
     if (owner->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON)
         account->result = TAKT_ECANCELED;
     owner->wait = TAKT__ON_BATCH;
+    if (takt__sched_of_strand(owner)->alone && count) {
+        takt__needs_loop(f, "TAKT_AWAIT_ALL");
+        account->result = -ENOTSUP;
+        takt__ready(takt__sched_of_strand(owner), owner);
+        return;
+    }
     takt__pump(takt__sched_of_strand(owner), owner);
 }
 
@@ -5671,15 +6138,23 @@ bool takt__prepare(takt_frame *f, takt_frame *child, const takt_frame *in, size_
     return true;
 }
 
+/* No strand is free; on a drive, none ever is. */
+static bool takt__no_strand(takt_frame *f, takt_frame *child, const char *word, uint32_t line)
+{
+    const bool alone = takt__sched_of_strand(f->strand)->alone;
+    memset((void *)child, 0, sizeof *child);
+    takt__throw(f, alone ? -ENOTSUP : TAKT_ESTRANDS, line);
+    if (alone)
+        takt__needs_loop(f, word);
+    return false;
+}
+
 bool takt__start(takt_frame *f, takt_frame *child, uint32_t line)
 {
     takt_sched *const s = takt__sched_of_strand(f->strand);
     takt_strand *const strand = takt__strand_take(s);
-    if (!strand) {
-        memset((void *)child, 0, sizeof *child);
-        takt__throw(f, TAKT_ESTRANDS, line);
-        return false;
-    }
+    if (!strand)
+        return takt__no_strand(f, child, "TAKT_START", line);
     child->strand = strand;
     child->bits = TAKT__ROOT;
     strand->who.leaf = child;
@@ -5693,6 +6168,8 @@ bool takt__start_within(takt_frame *f, takt_frame *child, takt_ns ns, uint32_t l
 {
     takt_strand *const strand = f->strand;
     takt_sched *const s = takt__sched_of_strand(strand);
+    if (s->alone)
+        return takt__no_strand(f, child, "TAKT_CALL_WITHIN", line);
     if (!takt__start(f, child, line))
         return false;
     child->strand->flags |= TAKT__AWAITED;
@@ -5745,12 +6222,26 @@ static takt_frame *takt__refuse_spawn(takt_sched *s)
     return NULL;
 }
 
+/* On a drive: what cannot throw on the spot throws at the next await. */
+static void takt__needs_loop_soon(takt_sched *s, const char *word)
+{
+    takt_frame *const f = takt__strand_at(s, 1)->who.leaf;
+    if (s->pending == 0) /* from outside, and nobody is there to throw it at */
+        return;
+    takt__needs_loop(f, word);
+    takt__interrupt_frame(f, -ENOTSUP);
+}
+
 takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owner,
                               takt_body *body, size_t size)
 {
     takt_pool *const pool = takt__pool_of(s, body);
     takt_strand *strand;
     takt_frame *frame;
+    if (s->alone) {
+        takt__needs_loop_soon(s, group ? "TAKT_GO" : "TAKT_SPAWN");
+        return takt__refuse_spawn(s);
+    }
     if (!pool || pool->size < size) {
         TAKT_LOG("takt: a task was spawned that no TAKT_POOL() of the loop's config lists");
         return takt__refuse_spawn(s);
@@ -6072,6 +6563,8 @@ void takt_idle_start(takt_frame *frame, takt_idle *idle, takt_ns limit)
         idle->link.next = frame->strand->on.attached;
         frame->strand->on.attached = &idle->link;
     }
+    if (s->alone)
+        takt__needs_loop_soon(s, "takt_idle_start");
     idle->link.limit_ms = ms < 1 ? 1 : ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
     takt_idle_touch(idle);
     takt__arm(s, &idle->timer, idle->due);
@@ -6314,6 +6807,389 @@ TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
 }
 
 /* ==========================================================================
+ * >>drive-impl
+ *
+ * A drive is a slab of one strand under a scheduler that has nothing else. The op at which
+ * the strand waits is never in anybody's hands: an order to stop is noted, and takes the
+ * place of the next dispatch.
+ * ======================================================================== */
+
+/* -- back-off ---------------------------------------------------------------- */
+
+takt_ns takt_backoff_duration(const takt_backoff *backoff)
+{
+    const takt_ns base = backoff->base > 0 ? backoff->base : 500 * TAKT_US;
+    const takt_ns max = backoff->max > 0 ? backoff->max : 100 * TAKT_MS;
+    const takt_ns n = (takt_ns)backoff->block + 1;
+    return base > max / n ? max : n * base;
+}
+
+takt_ns takt_backoff_next(takt_backoff *backoff)
+{
+    const takt_ns nominal = takt_backoff_duration(backoff);
+    uint64_t x = backoff->seed ? backoff->seed : 0x9e3779b97f4a7c15;
+    takt_ns off;
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    backoff->seed = x;
+    if (++backoff->slept > backoff->block) {
+        backoff->slept = 0;
+        backoff->block += backoff->block < UINT32_MAX;
+    }
+    off = (takt_ns)(x & 255) - 128;
+    if (nominal > TAKT_FOREVER / 256)
+        return nominal;
+    return nominal + nominal * off / 1024;
+}
+
+static void takt__system_sleep(takt_ns ns)
+{
+#ifndef TAKT_NO_POSIX
+    struct timespec left;
+    left.tv_sec = (time_t)(ns / TAKT_SEC);
+    left.tv_nsec = (long)(ns % TAKT_SEC);
+    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+        ;
+#else
+    (void)ns;
+#endif
+}
+
+void takt_backoff_wait(takt_backoff *backoff)
+{
+    const takt_ns ns = takt_backoff_next(backoff);
+    if (backoff->sleep)
+        backoff->sleep(backoff->user, ns);
+    else
+        takt__system_sleep(ns);
+}
+
+void takt_backoff_reset(takt_backoff *backoff)
+{
+    backoff->block = 0;
+    backoff->slept = 0;
+}
+
+/* -- what the scheduler asks of a drive ---------------------------------------- */
+
+static int takt__drive_ask(takt_drive *drive, takt_op *op, int64_t *value)
+{
+    const takt_dispatcher *const how = drive->dispatcher;
+    *value = 0;
+    if (!how || !how->dispatch)
+        return -ENOTSUP;
+    drive->dispatches++;
+    return how->dispatch(how->user, op, value);
+}
+
+static int takt__drive_submit(void *drive, takt_op *op, takt_token *token)
+{
+    (void)drive;
+    (void)op;
+    (void)token;
+    return -ENOTSUP; /* batches only: refused before they get here */
+}
+
+static void takt__drive_cancel(void *drive, takt_op *op)
+{
+    (void)drive;
+    (void)op; /* TAKT__ASKED is set: the next advance looks there */
+}
+
+/* One op that does not wait: the code and the value in one. */
+static int64_t takt__drive_call(void *drive, takt_op *op)
+{
+    int64_t value;
+    const int rc = takt__drive_ask((takt_drive *)drive, op, &value);
+    return takt_is_progress(rc) ? value : rc;
+}
+
+static takt_ns takt__drive_now(void *drive)
+{
+    const takt_dispatcher *const how = ((takt_drive *)drive)->dispatcher;
+    if (how && how->now)
+        return how->now(how->user);
+#ifndef TAKT_NO_POSIX
+    return takt_posix_now(NULL);
+#else
+    return 0;
+#endif
+}
+
+/* Whoever drives gets the error: there is nobody else to tell. */
+static void takt__drive_failure(void *user, const char *name, int error, const char *file,
+                                int line)
+{
+    (void)user;
+    (void)name;
+    (void)error;
+    (void)file;
+    (void)line;
+}
+
+void takt_drive_init(takt_drive *drive, const takt_dispatcher *dispatcher)
+{
+    static const takt__calls calls = {takt__drive_submit, takt__drive_cancel, takt__drive_call,
+                                      takt__drive_now};
+    takt_sched *const s = &drive->sched;
+    memset((void *)drive, 0, sizeof *drive);
+    drive->dispatcher = dispatcher;
+    drive->places[0].sched = s;
+    s->alone = true;
+    s->calls = &calls;
+    s->backend = drive;
+    s->slots.base = (unsigned char *)&drive->places[1];
+    s->slots.stride = (uint32_t)sizeof(takt_strand);
+    s->slots.count = 1;
+    s->fresh = 1; /* none is left to take */
+    s->config.on_failure = takt__drive_failure;
+    takt_wheel_init(&s->wheel, 0);
+}
+
+/* -- running -------------------------------------------------------------------- */
+
+static bool takt__drive_suspended(const takt_drive *drive)
+{
+    return drive->frame && drive->places[1].strand.wait == TAKT__ON_OP;
+}
+
+/* The body has yielded an op. True: it waits. */
+static bool takt__drive_waits(takt_drive *drive)
+{
+    takt_sched *const s = &drive->sched;
+    takt_strand *const strand = &drive->places[1].strand;
+    takt_op *const op = &strand->slot.op;
+    if (s->stack_base - (uintptr_t)op->buf < TAKT__BODY_STACK ||
+        s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK) {
+        takt__complain(strand->who.leaf, takt_strerror(TAKT_ESTACK));
+        op->result = TAKT_ESTACK;
+        return false;
+    }
+    if (s->discarding) { /* only a close comes so far */
+        op->result = takt__drive_call(drive, op);
+        return false;
+    }
+    if (s->stopping && op->kind == TAKT_OP_ACCEPT) {
+        op->result = TAKT_ESTOPPING;
+        return false;
+    }
+    strand->slot.generation++;
+    strand->wait = TAKT__ON_OP;
+    return true;
+}
+
+/* It waits for something that is not an op. It has yielded, or waits for what only a loop
+ * has: then that wait is over. */
+static takt_body *takt__drive_go_on(takt_drive *drive)
+{
+    takt_sched *const s = &drive->sched;
+    takt_strand *const strand = &drive->places[1].strand;
+    takt__turn_begins(s);
+    if (!takt__next_ready(s)) {
+        takt__needs_loop(strand->who.leaf, "this wait");
+        takt__interrupt(s, strand);
+        while (takt__next_ready(s))
+            ;
+        strand->slot.op.result = -ENOTSUP;
+    }
+    strand->wait = TAKT__READY;
+    return strand->who.leaf->of.coro->body;
+}
+
+/* Runs it until it waits for an op, or to its end. 1 if it has finished. */
+static int takt__drive_run(takt_drive *drive, takt_body *body)
+{
+    takt_sched *const s = &drive->sched;
+    takt_strand *const strand = &drive->places[1].strand;
+    s->in_turn = true;
+    s->now_known = false;
+    s->stack_base = TAKT__STACK_POINTER();
+    while (body) {
+        const int go = body(strand->who.leaf).go;
+        s->stats.resumed++;
+        if (go == TAKT__OP)
+            body = takt__drive_waits(drive) ? NULL : strand->who.leaf->of.coro->body;
+        else if (go == TAKT__SUSPEND)
+            body = takt__drive_go_on(drive);
+        else
+            body = takt__step(s, strand, go);
+    }
+    s->in_turn = false;
+    s->now_known = false;
+    if (strand->wait != TAKT__FREE)
+        return 0;
+    drive->frame = NULL;
+    s->free = 0; /* none to take, as before */
+    return 1;
+}
+
+int takt_step(takt_drive *drive, takt_frame *frame, takt_body *body)
+{
+    takt_sched *const s = &drive->sched;
+    takt_strand *const strand = &drive->places[1].strand;
+    if (drive->frame || takt_alive(frame))
+        return TAKT_ERUNNING;
+    s->strands_used = 1;
+    s->stopping = false;
+    strand->sibling_next = strand->sibling_prev = 0;
+    strand->on.attached = NULL;
+    strand->flags = 0;
+    strand->wait = TAKT__READY;
+    strand->who.leaf = frame;
+    memset((void *)frame, 0, sizeof *frame);
+    takt__frame_begin(frame, NULL, strand, body, TAKT__ROOT);
+    takt__link(s, &s->tasks, strand);
+    s->pending = 1;
+    drive->frame = frame;
+    strand->slot.op = takt__op(TAKT_OP_NONE, -1, NULL, 0);
+    return takt__drive_run(drive, body);
+}
+
+static int takt__drive_resume(takt_drive *drive, int64_t value)
+{
+    takt_strand *const strand = &drive->places[1].strand;
+    drive->epoch++;
+    strand->slot.op.result = takt__asked_result(&drive->sched, strand, value);
+    takt__settle(&drive->sched, strand);
+    return takt__drive_run(drive, strand->who.leaf->of.coro->body);
+}
+
+takt_op *takt_drive_op(takt_drive *drive)
+{
+    return takt__drive_suspended(drive) ? &drive->places[1].strand.slot.op : NULL;
+}
+
+int takt_advance(takt_drive *drive)
+{
+    takt_strand *const strand = &drive->places[1].strand;
+    const uint64_t epoch = drive->epoch;
+    int64_t value;
+    int rc;
+    if (!takt__drive_suspended(drive)) {
+        TAKT_ASSERT(false && "takt_advance: nothing is suspended");
+        return TAKT_ERESUME;
+    }
+    if (strand->flags & TAKT__ASKED) { /* it was cancelled before anybody began */
+        takt__drive_resume(drive, TAKT_ECANCELED);
+        return 0;
+    }
+    rc = takt__drive_ask(drive, &strand->slot.op, &value);
+    rc = rc > 0 ? 0 : rc;
+    if (takt_is_progress(rc) && epoch == drive->epoch) /* else the dispatcher went first */
+        takt__drive_resume(drive, value);
+    return rc;
+}
+
+int takt_try_resume(takt_drive *drive, uint64_t epoch, int64_t value)
+{
+    if (epoch != drive->epoch || !takt__drive_suspended(drive))
+        return TAKT_ERESUME;
+    return takt__drive_resume(drive, value);
+}
+
+int takt_resume(takt_drive *drive, uint64_t epoch, int64_t value)
+{
+    const int rc = takt_try_resume(drive, epoch, value);
+    TAKT_ASSERT(rc >= 0 && "takt_resume: this suspension is over");
+    return rc;
+}
+
+bool takt_discard(takt_drive *drive)
+{
+    takt_sched *const s = &drive->sched;
+    takt_strand *const strand = &drive->places[1].strand;
+    takt_op *const op = &strand->slot.op;
+    if (!takt__drive_suspended(drive))
+        return false;
+    drive->discarded++;
+    s->stats.discarded++;
+    s->discarding = true;
+    strand->flags |= TAKT__STOP | TAKT__CANCELLED;
+    takt__drive_resume(drive, op->kind == TAKT_OP_CLOSE ? takt__drive_call(drive, op)
+                                                        : TAKT_ECANCELED);
+    s->discarding = false;
+    return true;
+}
+
+int takt_exec(const takt_dispatcher *dispatcher, takt_frame *frame, takt_body *body)
+{
+    takt_drive drive;
+    takt_backoff backoff = dispatcher->backoff;
+    int rc;
+    takt_drive_init(&drive, dispatcher);
+    rc = takt_step(&drive, frame, body);
+    takt_backoff_reset(&backoff);
+    while (rc >= 0 && drive.frame) {
+        const int answer = takt_advance(&drive);
+        if (takt_is_progress(answer)) {
+            takt_backoff_reset(&backoff);
+        } else if (answer == TAKT_EWOULDBLOCK) {
+            takt_backoff_wait(&backoff);
+        } else {
+            takt_discard(&drive);
+            return answer;
+        }
+    }
+    return rc < 0 ? rc : takt_error(frame);
+}
+
+/* -- bodies by hand ---------------------------------------------------------- */
+
+uint32_t takt_enter(takt_frame *frame, const takt_coro *coro)
+{
+    frame->of.coro = coro;
+    return frame->line;
+}
+
+takt_status takt_yield(takt_frame *frame, takt_op op, uint32_t state)
+{
+    TAKT_ASSERT(state > 0 && state <= TAKT__LINES && "takt_yield: no such state");
+    *takt__op_of(frame) = op;
+    return takt__leave(takt__await(frame, state));
+}
+
+takt_status takt_call(takt_frame *frame, takt_frame *child, takt_body *body, uint32_t state)
+{
+    TAKT_ASSERT(state > 0 && state <= TAKT__LINES && "takt_call: no such state");
+    memset((void *)child, 0, sizeof *child);
+    takt__frame_begin(child, frame, frame->strand, body, 0);
+    frame->strand->who.leaf = child;
+    return takt__leave(takt__call(frame, state));
+}
+
+/* An order to stop is seen here: what failed with TAKT_ECANCELED was interrupted, perhaps,
+ * by something with a name of its own. */
+int64_t takt_result(takt_frame *frame)
+{
+    takt_op *const op = takt__op_of(frame);
+    if (frame->line == 0)
+        return 0;
+    if (op->result < 0 && frame->strand->flags & TAKT__STOP &&
+        takt__told(frame) == TAKT__THROW_IT) {
+        op->result = frame->error;
+        frame->bits &= (uint8_t)~TAKT__INTERRUPTED;
+    }
+    return op->result;
+}
+
+void takt_unwind(takt_frame *frame, int error)
+{
+    if (error)
+        takt__fail(frame, error < 0 ? error : TAKT_ERANGE);
+    else
+        takt__return(frame);
+    frame->state = TAKT__UNWINDING;
+}
+
+takt_status takt_finish(takt_frame *frame, int error)
+{
+    if (frame->line != TAKT__UNWIND) /* else it comes back from waiting for what it began */
+        takt_unwind(frame, error);
+    return takt__leave(takt__unwind_step(frame));
+}
+
+/* ==========================================================================
  * >>stream-impl
  *
  * A stream's request has a strand of its own, which no frame runs on: it is in flight, or
@@ -6511,7 +7387,10 @@ bool takt__open(takt_frame *f, takt_stream *stream, takt_op op, uint32_t line)
     const uint32_t limit = stream->limit;
     takt_strand *strand = NULL;
     int64_t rc = TAKT_ESTRANDS;
-    if (stream->strand)
+    if (s->alone) {
+        takt__needs_loop(f, "TAKT_OPEN");
+        rc = -ENOTSUP;
+    } else if (stream->strand)
         rc = TAKT_ERUNNING;
     else if (!(op.flags & TAKT_OP_MULTI))
         rc = -EINVAL;
@@ -7029,7 +7908,7 @@ void takt__fail_loop(takt_sched *s, int error)
 void takt__defaults(takt_config *config)
 {
     config->strands = 64;
-    config->completions = 256;
+    config->completions = TAKT_DEFAULT_COMPLETIONS;
     config->items = 1024;
     config->reap_limit = 1 * TAKT_SEC;
 }
@@ -7078,6 +7957,41 @@ static int takt__tables_init(takt_sched *s)
     return takt_tokens_init(&s->foreign, count);
 }
 
+/* Asks the provider, once. What it gives beyond that is not used. */
+static int takt__take_completions(takt_sched *s, takt_completion **completions)
+{
+    const takt_memory *const memory = s->config.memory;
+    const size_t size = s->config.completions * sizeof(takt_completion);
+    void *slab;
+    if (!memory) {
+        *completions = (takt_completion *)TAKT_CALLOC(1, size);
+        return *completions ? 0 : -ENOMEM;
+    }
+    slab = memory->acquire(memory->user, size, &s->completions_size);
+    if (!slab)
+        return -ENOMEM;
+    *completions = (takt_completion *)slab;
+    if (s->completions_size >= size && (uintptr_t)slab % sizeof(uint64_t) == 0)
+        return 0;
+    TAKT_LOG("takt: config.memory gave a slab that is too short for config.completions, or "
+             "not aligned");
+    return -EINVAL;
+}
+
+/* Gives them back, if that has not happened yet. */
+void takt__give_completions(takt_sched *s, takt_completion **completions)
+{
+    const takt_memory *const memory = s->config.memory;
+    void *const slab = *completions;
+    *completions = NULL;
+    if (!slab)
+        return;
+    if (!memory)
+        TAKT_FREE(slab);
+    else if (memory->release(memory->user, slab, s->completions_size) < 0)
+        TAKT_LOG("takt: config.memory does not know the slab that it gave");
+}
+
 int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls *calls,
                      void *backend, takt_completion **completions)
 {
@@ -7101,10 +8015,8 @@ int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls
     rc = takt__slab_init(s, strands);
     if (rc == 0)
         rc = takt__tables_init(s);
-    *completions =
-        (takt_completion *)TAKT_CALLOC(config->completions, sizeof(takt_completion));
-    if (rc == 0 && !*completions)
-        rc = -ENOMEM;
+    if (rc == 0)
+        rc = takt__take_completions(s, completions);
     for (uint32_t i = 0; rc == 0 && i < config->pool_count; i++) {
         takt_pool *const pool = &s->config.pools[i];
         pool->memory = (unsigned char *)TAKT_CALLOC(pool->count ? pool->count : 1,
@@ -7113,7 +8025,7 @@ int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls
             rc = -ENOMEM;
     }
     if (rc < 0)
-        takt__sched_free(s, *completions);
+        takt__sched_free(s, completions);
     return rc;
 }
 
@@ -7122,7 +8034,7 @@ void takt__sched_begin(takt_sched *s)
     takt_wheel_init(&s->wheel, takt__now(s));
 }
 
-void takt__sched_free(takt_sched *s, takt_completion *completions)
+void takt__sched_free(takt_sched *s, takt_completion **completions)
 {
     for (uint32_t i = 0; i < s->config.pool_count && i < TAKT_POOLS_MAX; i++) {
         TAKT_FREE(s->config.pools[i].memory);
@@ -7132,7 +8044,7 @@ void takt__sched_free(takt_sched *s, takt_completion *completions)
     takt_tokens_free(&s->foreign);
     TAKT_FREE(s->results);
     TAKT_FREE(s->items);
-    TAKT_FREE(completions);
+    takt__give_completions(s, completions);
     s->slab = NULL;
     s->results = NULL;
     s->items = NULL;
