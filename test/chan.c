@@ -291,7 +291,7 @@ static void finish_channel(void)
     EXPECT(channel.putters.first == NULL && channel.putters.last == NULL);
 }
 
-static struct parcel parcel(const char *name)
+static struct parcel packed(const char *name)
 {
     struct parcel item;
     memset(&item, 0, sizeof item);
@@ -302,16 +302,16 @@ static struct parcel parcel(const char *name)
 
 static int try_put(const char *name)
 {
-    const struct parcel item = parcel(name);
+    const struct parcel item = packed(name);
     return takt_try_put(&channel, &item);
 }
 
 /* Notes the name of what it got, or what it was told. */
 static int try_get(void)
 {
-    struct parcel item = parcel("?");
+    struct parcel item = packed("?");
     const int rc = takt_try_get(&channel, &item);
-    const struct parcel whole = parcel(item.name);
+    const struct parcel whole = packed(item.name);
     EXPECT(memcmp(&item, &whole, sizeof item) == 0);
     note(item.name);
     return rc;
@@ -334,7 +334,7 @@ static TAKT_CORO(courier)
     if (!my->limit)
         my->limit = 600 * TAKT_SEC;
     for (; my->name && *my->name; my->name++) {
-        my->item = parcel(my->name);
+        my->item = packed(my->name);
         TAKT_AWAIT(my->n, takt_within(my->limit, takt_put(&channel, &my->item)));
         memset(&my->item, '#', sizeof my->item); /* it was copied */
         my->done++;
@@ -564,7 +564,7 @@ static TAKT_CORO(packer)
 {
     TAKT_BEGIN(packer, my);
     for (int i = 0; i < 3; i++) {
-        my->in[i] = parcel(i == 0 ? "a" : i == 1 ? "b" : "c");
+        my->in[i] = packed(i == 0 ? "a" : i == 1 ? "b" : "c");
         my->ops[i] = takt_get(&channel, &my->out[i]);
         my->ops[i + 3] = takt_put(&channel, &my->in[i]);
     }
