@@ -6640,15 +6640,15 @@ int takt_channel_init(takt_channel *channel, void *ring, size_t size, uint32_t c
 }
 
 /* The place of the item that is `index` behind the oldest. */
-static unsigned char *takt__item(const takt_channel *channel, uint32_t index)
+static unsigned char *takt__cell(const takt_channel *channel, uint32_t index)
 {
     const uint64_t at = (uint64_t)channel->first + index;
     return channel->ring + channel->size * (size_t)(at % channel->capacity);
 }
 
-static void takt__item_in(takt_channel *channel, const void *item)
+static void takt__cell_fill(takt_channel *channel, const void *item)
 {
-    memcpy(takt__item(channel, channel->count), item, channel->size);
+    memcpy(takt__cell(channel, channel->count), item, channel->size);
     channel->count++;
 }
 
@@ -6663,7 +6663,7 @@ int takt_try_put(takt_channel *channel, const void *item)
         memcpy(getter->buf, item, channel->size);
         takt__line_next(&channel->getters, 1);
     } else if (channel->count < channel->capacity) {
-        takt__item_in(channel, item);
+        takt__cell_fill(channel, item);
     } else {
         return TAKT_EWOULDBLOCK;
     }
@@ -6676,11 +6676,11 @@ int takt_try_get(takt_channel *channel, void *item)
     if (channel->size == 0)
         return -EINVAL;
     if (channel->count) {
-        memcpy(item, takt__item(channel, 0), channel->size);
+        memcpy(item, takt__cell(channel, 0), channel->size);
         channel->first = (channel->first + 1) % channel->capacity;
         channel->count--;
         if (putter)
-            takt__item_in(channel, putter->buf);
+            takt__cell_fill(channel, putter->buf);
     } else if (putter) {
         memcpy(item, putter->buf, channel->size);
     } else {
