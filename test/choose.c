@@ -85,6 +85,8 @@ static int script_submit(script *s, takt_op *op, takt_token *token)
 static void script_cancel(script *s, takt_op *op)
 {
     s->cancels++;
+    if (op->fd < 0) /* it is complete */
+        return;
     s->asked[op->fd] = true;
     if (!s->slow[op->fd] && s->at[op->fd]) {
         s->at[op->fd] = NULL;
@@ -1035,6 +1037,190 @@ static void a_join_is_cancelled_unless_all_succeed(void)
     EXPECT_TRACE("ddwd");
 }
 
+/* -- a storm: whatever happens, nothing is lost and nothing is there twice --------------- */
+
+enum { ACTORS = 8, ITEMS = 1 << 14, UNTOUCHED = 12345 };
+
+static uint32_t random_state;
+static unsigned char put_in[ITEMS], got_out[ITEMS]; /* by item: how often */
+static int next_item, held, most_ops;
+
+static uint32_t below(uint32_t limit)
+{
+    random_state = random_state * 1664525u + 1013904223u;
+    return (random_state >> 8) % limit;
+}
+
+struct actor {
+    takt_frame frame;
+    takt_op ops[4];
+    int in[4], out[4];
+    int count; /* of ops that are not accounted for */
+    int how, winner;
+    int64_t n;
+};
+
+static struct actor actors[ACTORS];
+
+static takt_op any_op(struct actor *my, int i)
+{
+    takt_op op;
+    my->in[i] = next_item;
+    switch (below(7)) {
+    case 0:
+    case 1:
+        next_item = next_item < ITEMS - 1 ? next_item + 1 : next_item;
+        op = takt_put(&channel, &my->in[i]);
+        break;
+    case 2:
+    case 3:
+        op = takt_get(&channel, &my->out[i]);
+        break;
+    case 4:
+        op = takt_acquire(&semaphore);
+        break;
+    case 5:
+        op = takt_event_wait(&event);
+        break;
+    default:
+        op = below(2) ? takt_nop() : takt_sleep(below(5) * TAKT_MS);
+        break;
+    }
+    if (below(4) == 0)
+        op = below(2) ? takt_within(1 + below(5) * TAKT_MS, op)
+                      : takt_by(loop.backend.now + below(5) * TAKT_MS, op);
+    op.result = UNTOUCHED;
+    return op;
+}
+
+/* Every result is defined, and tells what has happened. */
+static void account(struct actor *my)
+{
+    for (int i = 0; i < my->count; i++) {
+        const takt_op *const op = &my->ops[i];
+        EXPECT(op->result == 0 || op->result == 1 || op->result == TAKT_ECANCELED ||
+               op->result == -ETIMEDOUT);
+        if (op->kind == TAKT_OP_PUT && op->result == 0)
+            put_in[my->in[i]]++;
+        if (op->kind == TAKT_OP_GET && op->result == 1)
+            got_out[my->out[i]]++;
+        if (op->kind == TAKT_OP_ACQUIRE && op->result == 0)
+            held++;
+    }
+    my->count = 0;
+}
+
+static TAKT_CORO(actor)
+{
+    TAKT_BEGIN(actor, my);
+    TAKT_DEFER
+    {
+        if (my->how == 0)
+            my->ops[0].result = my->n;
+        account(my);
+    }
+    for (;;) {
+        my->how = (int)below(3);
+        my->count = my->how == 0 ? 1 : (int)below((uint32_t)most_ops) + 1;
+        my->n = UNTOUCHED;
+        for (int i = 0; i < my->count; i++)
+            my->ops[i] = any_op(my, i);
+        if (my->how == 0) {
+            TAKT_TRY_AWAIT(my->n, my->ops[0]);
+            my->ops[0].result = my->n;
+        } else if (my->how == 1) {
+            TAKT_AWAIT_ALL(my->ops, (size_t)my->count);
+        } else {
+            TAKT_AWAIT_ANY(my->winner, my->ops, (size_t)my->count);
+            EXPECT(my->winner >= 0 && my->winner < my->count);
+            EXPECT(my->ops[my->winner].result != TAKT_ECANCELED);
+        }
+        account(my);
+        if (held && below(2)) {
+            held--;
+            takt_release(&semaphore, 1);
+        }
+        TAKT_YIELD;
+    }
+    TAKT_END;
+}
+
+static void perturb(void)
+{
+    struct actor *const who = &actors[below(ACTORS)];
+    int item = next_item;
+    switch (below(8)) {
+    case 0:
+        takt_event_set(&event);
+        break;
+    case 1:
+        takt_event_reset(&event);
+        break;
+    case 2:
+        takt_cancel(&who->frame);
+        break;
+    case 3:
+        if (takt_try_get(&channel, &item) == 1)
+            got_out[item]++;
+        break;
+    case 4:
+        next_item = next_item < ITEMS - 1 ? next_item + 1 : next_item;
+        if (takt_try_put(&channel, &item) == 0)
+            put_in[item]++;
+        break;
+    default:
+        if (!takt_alive(&who->frame))
+            EXPECT(TAKT_START_ON(&loop, *who, actor) || loop.sched.starved_first ||
+                   loop.sched.strands_used == loop.sched.slots.count);
+        break;
+    }
+    EXPECT(!channel.putters.first || channel.count == channel.capacity);
+    EXPECT(!channel.getters.first || (channel.count == 0 && !channel.putters.first));
+    EXPECT(semaphore.permits == 0 || !semaphore.line.first);
+    EXPECT_EQ(world_turn(&loop, below(4) * TAKT_MS, 0) >= 0, true);
+}
+
+static void storm(uint32_t seed)
+{
+    static int places[3];
+    int item;
+    random_state = seed;
+    memset(put_in, 0, sizeof put_in);
+    memset(got_out, 0, sizeof got_out);
+    memset(actors, 0, sizeof actors);
+    next_item = held = 0;
+    setup_with(ACTORS + below(8));
+    most_ops = 1 + (int)below(4);
+    EXPECT_EQ(takt_channel_init(&channel, places, sizeof places[0], below(4)), 0);
+    semaphore.permits = 3;
+    for (int i = 0; i < 500; i++)
+        perturb();
+    for (int i = 0; i < ACTORS; i++)
+        takt_cancel(&actors[i].frame);
+    if (seed % 2)
+        takt_channel_close(&channel);
+    EXPECT_EQ(world_run(&loop), 0);
+    while (takt_try_get(&channel, &item) == 1)
+        got_out[item]++;
+    EXPECT(next_item < ITEMS - 1);
+    for (int i = 0; i < next_item; i++)
+        EXPECT(put_in[i] == got_out[i] && put_in[i] <= 1);
+    EXPECT_EQ(semaphore.permits + held, 3);
+    finish();
+}
+
+static void nothing_is_lost_or_doubled_in_a_storm(void)
+{
+    const char *const seed = getenv("TAKT_SEED");
+    const uint32_t first = seed ? (uint32_t)strtoul(seed, NULL, 0) : 1;
+    const uint32_t last = seed ? first : 400;
+    for (uint32_t i = first; i <= last && test_failures == 0; i++) {
+        storm(i);
+        if (test_failures)
+            printf("TAKT_SEED=%u\n", (unsigned)i);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const test tests[] = {
@@ -1065,6 +1251,7 @@ int main(int argc, char **argv)
         TEST(the_winner_of_a_race_waits_for_the_losers),
         TEST(an_order_that_comes_after_the_winner_takes_the_next_await),
         TEST(a_join_is_cancelled_unless_all_succeed),
+        TEST(nothing_is_lost_or_doubled_in_a_storm),
     };
     return RUN_TESTS(argc, argv, tests);
 }
