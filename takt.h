@@ -195,7 +195,7 @@ static inline takt_ns takt_after(takt_ns when, takt_ns ns)
       "an operation points into the C stack; keep its memory in the coroutine's struct")     \
     X(TAKT_EBREAK, -20009, "a break left the coroutine's body; use TAKT_RETURN")             \
     X(TAKT_ERESUME, -20010, "no such suspension; is there a TAKT_ word inside a switch?")    \
-    X(TAKT_ECLOSED, -20011, "the descriptor was closed while the operation was in flight")   \
+    X(TAKT_ECLOSED, -20011, "the descriptor or the channel was closed under the operation")  \
     X(TAKT_ETRUNCATED, -20012, "the peer ended the stream before all bytes had arrived")     \
     X(TAKT_ESTOPPING, -20013, "the loop is stopping; no new work")                           \
     X(TAKT_EBUFFER, -20014, "a leased buffer was returned twice, or to the wrong pool")      \
@@ -277,6 +277,8 @@ const char *takt_strerror(int error);
     X(SLEEP, "sleep", NEITHER)       \
     X(EVENT, "event", NEITHER)       \
     X(ACQUIRE, "semaphore", NEITHER) \
+    X(PUT, "put", NEITHER)           \
+    X(GET, "get", NEITHER)           \
     X(ACCEPT, "accept", READER)      \
     X(CLOSE, "close", BOTH)          \
     X(NOP, "nop", NEITHER)           \
@@ -316,7 +318,8 @@ enum {                   /* takt_op.flags */
     TAKT_OP_ALL = 1,     /* complete only when all bytes are done */
     TAKT_OP_VECTOR = 2,  /* buf is an array of struct iovec, len its count */
     TAKT_OP_DEADLINE = 4, /* `when` is a point in time, not a duration */
-    TAKT_OP_MULTI = 8    /* one request, many completions: for TAKT_OPEN */
+    TAKT_OP_MULTI = 8,   /* one request, many completions: for TAKT_OPEN */
+    TAKT_OP_UNTIL = 16   /* a sleep's arg.sleep is a point in time, not a duration */
 };
 
 struct iovec;
@@ -371,7 +374,7 @@ TAKT__MUST_USE static inline takt_op takt_sleep_until(takt_ns when)
 {
     takt_op op = takt__op(TAKT_OP_SLEEP, -1, NULL, 0);
     op.arg.sleep = when > 0 ? when : 1;
-    op.flags = TAKT_OP_DEADLINE;
+    op.flags = TAKT_OP_UNTIL;
     return op;
 }
 
@@ -616,14 +619,13 @@ TAKT__MUST_USE static inline takt_op takt_signal(int fd)
 /* The same op, but it fails with -ETIMEDOUT after `ns` nanoseconds. */
 TAKT__MUST_USE static inline takt_op takt_within(takt_ns ns, takt_op op)
 {
-    if (op.kind != TAKT_OP_SLEEP)
-        op.flags &= (uint8_t)~TAKT_OP_DEADLINE;
+    op.flags &= (uint8_t)~TAKT_OP_DEADLINE;
     op.when = ns > 0 ? ns : 1;
     return op;
 }
 
 /* The same op, but it fails with -ETIMEDOUT once the loop's clock reaches
- * `deadline`. Not for takt_sleep(). */
+ * `deadline`: one deadline may stand over several awaits. */
 TAKT__MUST_USE static inline takt_op takt_by(takt_ns deadline, takt_op op)
 {
     op.flags |= TAKT_OP_DEADLINE;
@@ -1168,6 +1170,15 @@ void takt_cancel(takt_frame *frame);
  * does not fit waits in order. */
 #define TAKT_AWAIT_ALL(ops, count) TAKT__AWAIT_ALL(ops, count, __LINE__)
 
+/* Submits `count` ops together, and when the first has completed, with success or not,
+ * cancels the others and waits until they are over too. `winner`: the index of the first,
+ * -1 if `count` is 0. Their failures are not thrown: each carries its own .result, which
+ * is TAKT_ECANCELED for those that were cut short or never begun; a loser that completed
+ * all the same keeps what it got, so look at all of them where a descriptor or an item
+ * could be lost. Of several that need not wait the foremost wins. takt_sleep() among
+ * them is a limit; limits count from here, also of those that wait for a strand. */
+#define TAKT_AWAIT_ANY(winner, ops, count) TAKT__AWAIT_ANY(winner, ops, count, __LINE__)
+
 /* Lets everything else that is ready run first. */
 #define TAKT_YIELD TAKT__YIELD(__LINE__)
 
@@ -1214,16 +1225,17 @@ void takt_cancel(takt_frame *frame);
     TAKT__SPAWN(&(loop)->sched, NULL, NULL, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
 /* TAKT_GO(my->group, name, ...): as TAKT_SPAWN, but it belongs to a takt_group of this
- * frame: it is cancelled and awaited before the frame ends. */
+ * frame: it is cancelled and awaited before the frame ends. Its error is counted in the
+ * group; with .fail_fast it is thrown here, as a child's. */
 #define TAKT_GO(group, ...)                                                                  \
     TAKT__SPAWN(takt_sched_of(takt_self), &(group), takt_self,                               \
                 TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
-/* The same from outside: the group stands in memory of yours. */
+/* The same without an owner, from inside or outside: the group stands in memory of yours. */
 #define TAKT_GO_ON(loop, group, ...)                                                         \
     TAKT__SPAWN(&(loop)->sched, &(group), NULL, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
-/* Suspends until the group is empty. */
+/* Suspends until the group is empty. Any coroutine of its loop may join it. */
 #define TAKT_JOIN_GROUP(group) TAKT__JOIN_GROUP(group, __LINE__)
 
 /* TAKT_START_ON(&loop, object, name, .arg = value, ...): starts a coroutine in a struct
@@ -1365,19 +1377,22 @@ typedef struct takt_strand {
 TAKT__STATIC_ASSERT(sizeof(void *) != 8 || sizeof(takt_strand) == 128,
                     "a strand is two cache lines");
 
-/* Tasks with one owner: a frame, or a struct of yours. All zero is an empty group. */
+/* Tasks that belong together. All zero is an empty group. It is owned by the frame that
+ * puts the first member in by TAKT_GO, until that frame ends; by none if that was
+ * TAKT_GO_ON: then it must outlive its members. It must not move while it has any. The
+ * counts go on when it is used again; set them to zero if you like. */
 typedef struct takt_group {
     takt_attached link;
     struct takt_sched *sched;
     uint32_t members;
+    uint32_t joiners;    /* strands that wait for its end */
     uint32_t count;      /* members alive */
-    uint32_t failed;     /* members that ended with an error */
+    uint32_t failed;     /* members that ended with an error of their own */
     int32_t first_error; /* of them, 0 if none */
-    bool fail_fast;      /* in: the first error cancels all, and is thrown in the owner */
-    bool waited_for;
+    bool fail_fast;      /* in: an error cancels all members, and is thrown in the owner */
 } takt_group;
 
-/* Cancels every member; returns at once. */
+/* Cancels every member; returns at once. What they then end with is not a failure. */
 void takt_group_cancel(takt_group *group);
 
 /* Fails the frame with -ETIMEDOUT when it is not touched for a while. */
@@ -1465,6 +1480,7 @@ typedef struct takt_sched {
     uint32_t pending;
     uint32_t free, fresh, strands_used, strands_max;
     uint32_t starved_first, starved_last; /* batches that wait for a free strand */
+    bool feeding; /* them; or they hold still */
     takt_tokens foreign; /* those that the backend chose itself */
     struct takt__item *items;
     uint32_t items_free, items_fresh;
@@ -1766,7 +1782,9 @@ typedef struct takt_routes {
 /* ==========================================================================
  * >>chan - waiting for each other, without a system call
  *
- * Objects of one loop. All zero is a valid start. They must outlive their waiters.
+ * Objects of one loop. All zero is a valid start, but a channel has an init. They must
+ * not move while somebody waits, and must outlive their waiters. The functions may be
+ * called from anywhere on the loop's thread; nobody is resumed from inside them.
  * ======================================================================== */
 
 /* Waiters in line. */
@@ -1808,6 +1826,55 @@ TAKT__MUST_USE static inline takt_op takt_acquire(takt_semaphore *semaphore)
 }
 /* Gives `permits` back. */
 void takt_release(takt_semaphore *semaphore, int64_t permits);
+
+/* Items of one size, in the order in which they were put. They are copied in and out. */
+typedef struct takt_channel {
+    uint32_t capacity; /* items that it holds; 0: each is handed from one to the other */
+    uint32_t count;    /* of items in it */
+    bool closed;
+    /* The channel's: */
+    uint32_t first; /* the oldest */
+    size_t size;    /* bytes an item */
+    unsigned char *ring;
+    takt_line getters, putters; /* never both */
+} takt_channel;
+
+/* An empty channel. `ring`: an array of yours of `capacity` items of `size` bytes each; it
+ * must live as long as the channel, and may be NULL if `capacity` is 0. Nobody may be
+ * waiting. 0, or -EINVAL if `size` is 0 or the ring is missing:
+ *
+ *     takt_channel_init(&my->jobs, my->ring, sizeof my->ring[0], 16) */
+int takt_channel_init(takt_channel *channel, void *ring, size_t size, uint32_t capacity);
+
+/* Puts a copy of `*item` in, or suspends until there is room: first come, first served.
+ * With capacity 0 it completes when somebody has got the item. Result: 0. Fails with
+ * TAKT_ECLOSED, -EINVAL without an init. The item went in exactly if it did not fail. */
+TAKT__MUST_USE static inline takt_op takt_put(takt_channel *channel, const void *item)
+{
+    takt_op op = takt__op(TAKT_OP_PUT, -1, item, 0);
+    op.arg.ptr = channel;
+    return op;
+}
+
+/* Gets the oldest item, or suspends until there is one: first come, first served. `item`:
+ * where to put it; it is written exactly when the result is 1. Result: 1, or 0 when the
+ * channel is closed and empty. What was got is delivered even to one that is being
+ * cancelled. -EINVAL without an init. */
+TAKT__MUST_USE static inline takt_op takt_get(takt_channel *channel, void *item)
+{
+    takt_op op = takt__op(TAKT_OP_GET, -1, item, 0);
+    op.arg.ptr = channel;
+    return op;
+}
+
+/* The same without suspending, where there is nothing to wait for; else TAKT_EWOULDBLOCK.
+ * Here items may lie on the stack. */
+TAKT__MUST_USE int takt_try_put(takt_channel *channel, const void *item);
+TAKT__MUST_USE int takt_try_get(takt_channel *channel, void *item);
+
+/* Takes no more items: whoever waits to put fails with TAKT_ECLOSED. Those that are in it
+ * can still be got; who waits for more gets the end. Nothing if it is closed already. */
+void takt_channel_close(takt_channel *channel);
 
 /* ==========================================================================
  * >>loop - TAKT_LOOP(name, backend): a loop type bound to its backend
@@ -1970,7 +2037,7 @@ static inline takt_op *takt__op_of(takt_frame *f)
 }
 
 int takt__await_told(takt_frame *f);
-void takt__await_all(takt_frame *f, takt_op *ops, size_t count, uint32_t line);
+int takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line);
 int takt__yield(takt_frame *f, uint32_t line);
 bool takt__prepare(takt_frame *f, takt_frame *child, const takt_frame *in, size_t size,
                    takt_body *body, uint32_t line);
@@ -2272,8 +2339,16 @@ takt__unwind:                                                                   
 
 #define TAKT__AWAIT_ALL(ops, count, line)                                                    \
     do {                                                                                     \
-        takt__await_all(takt_self, (ops), (count), line);                                    \
-        TAKT__LEAVE_AND_RETURN_AT(line, TAKT__SUSPEND)                                       \
+        TAKT__LEAVE_AND_RETURN_AT(                                                           \
+            line, takt__await_batch(takt_self, (ops), (count), false, line))                 \
+        TAKT__THROW_IF_FAILED;                                                               \
+    } while (0)
+
+#define TAKT__AWAIT_ANY(who, ops, count, line)                                               \
+    do {                                                                                     \
+        TAKT__LEAVE_AND_RETURN_AT(                                                           \
+            line, takt__await_batch(takt_self, (ops), (count), true, line))                  \
+        (who) = takt__op_of(takt_self)->fd;                                                  \
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
@@ -5495,7 +5570,7 @@ static void takt__needs_loop(const takt_frame *f, const char *word)
 
 /* -- the slab of strands --------------------------------------------------- */
 
-static void takt__pump(takt_sched *s, takt_strand *owner);
+static void takt__feed(takt_sched *s);
 
 static takt_strand *takt__strand_take(takt_sched *s)
 {
@@ -5528,14 +5603,8 @@ static void takt__strand_give(takt_sched *s, takt_strand *strand)
     strand->next = s->free;
     s->free = takt__place(strand);
     s->strands_used--;
-    if (s->starved_first) { /* a batch was waiting for this */
-        takt_strand *const owner = takt__strand_at(s, s->starved_first);
-        s->starved_first = owner->next;
-        if (!s->starved_first)
-            s->starved_last = 0;
-        owner->flags &= (uint16_t)~TAKT__STARVED;
-        takt__pump(s, owner);
-    }
+    if (s->starved_first) /* a batch was waiting for this */
+        takt__feed(s);
 }
 
 /* -- lists ----------------------------------------------------------------- */
@@ -5663,6 +5732,8 @@ static void takt__unstarve(takt_sched *s, takt_strand *strand)
 
 static void takt__line_leave(takt_op *op);
 static void takt__op_over(takt_sched *s, takt_strand *strand, int64_t result);
+static void takt__batch_cancel(takt_sched *s, takt_strand *owner);
+static void takt__joiner_leave(takt_sched *s, takt_strand *joiner);
 
 /* Ends early what one op waits for. */
 static void takt__interrupt_op(takt_sched *s, takt_strand *strand, int64_t result)
@@ -5690,7 +5761,6 @@ static void takt__interrupt_op(takt_sched *s, takt_strand *strand, int64_t resul
 static void takt__interrupt(takt_sched *s, takt_strand *strand)
 {
     takt_op *const op = &strand->slot.op;
-    takt_strand *next;
     switch (strand->wait) {
     case TAKT__ON_OP:
     case TAKT__ON_EVENT:
@@ -5698,15 +5768,7 @@ static void takt__interrupt(takt_sched *s, takt_strand *strand)
         takt__interrupt_op(s, strand, TAKT_ECANCELED);
         return;
     case TAKT__ON_BATCH:
-        op->result = TAKT_ECANCELED;
-        for (takt_strand *it = takt__strand_at(s, op->bits); it; it = next) {
-            next = takt__strand_at(s, it->sibling_next);
-            takt__interrupt_op(s, it, TAKT_ECANCELED);
-        }
-        if (strand->wait == TAKT__ON_BATCH) {
-            takt__unstarve(s, strand);
-            takt__pump(s, strand);
-        }
+        takt__batch_cancel(s, strand);
         return;
     case TAKT__ON_JOIN:
     case TAKT__ON_RACE:
@@ -5715,6 +5777,10 @@ static void takt__interrupt(takt_sched *s, takt_strand *strand)
         takt__cancel_list(s, strand->who.leaf->children, true);
         return;
     case TAKT__ON_GROUP:
+        takt__joiner_leave(s, strand);
+        op->result = TAKT_ECANCELED;
+        takt__ready(s, strand);
+        return;
     case TAKT__ON_NEXT:
         op->result = TAKT_ECANCELED;
         takt__ready(s, strand);
@@ -5777,6 +5843,7 @@ TAKT__NOINLINE int takt__await_told(takt_frame *f)
 }
 
 static void takt__request_over(takt_sched *s, takt_strand *request);
+static bool takt__batch_ends(const takt_strand *owner);
 static takt_strand *takt__foreign_find(takt_sched *s, takt_strand *strand,
                                        const takt_completion *done);
 static void takt__stream_item(takt_sched *s, takt_strand *strand, const takt_completion *done);
@@ -5820,22 +5887,30 @@ void takt__arm_limit(takt_sched *s, takt_strand *strand)
 static void takt__sleep(takt_sched *s, takt_strand *strand)
 {
     const takt_op *const op = &strand->slot.op;
-    takt_ns until = op->flags & TAKT_OP_DEADLINE ? op->arg.sleep
-                                                 : takt_after(takt__now(s), op->arg.sleep);
-    if (op->when && takt_after(takt__now(s), op->when) < until) {
-        until = takt_after(takt__now(s), op->when);
+    const takt_ns limit =
+        op->flags & TAKT_OP_DEADLINE ? op->when : takt_after(takt__now(s), op->when);
+    takt_ns until =
+        op->flags & TAKT_OP_UNTIL ? op->arg.sleep : takt_after(takt__now(s), op->arg.sleep);
+    if (op->when && limit < until) {
+        until = limit;
         strand->flags |= TAKT__EXPIRED; /* its limit will come first */
     }
     strand->wait = TAKT__ON_SLEEP;
     takt__arm(s, &strand->timer, until);
 }
 
-static bool takt__wait_in_line(takt_sched *s, takt_strand *strand);
+static int64_t takt__wait_in_line(takt_strand *strand);
 
 /* The backend has failed for good, and what it does not hold is being discarded. */
 static bool takt__broken(const takt_sched *s)
 {
     return s->discarding && s->fatal != TAKT_EDISPOSED;
+}
+
+/* The frame that awaits what the strand, or a request, is for. */
+static takt_frame *takt__leaf_of(const takt_strand *strand)
+{
+    return strand->flags & TAKT__REQUEST ? strand->who.owner->who.leaf : strand->who.leaf;
 }
 
 /* An op that does not go to the backend as it is. False: it may go after all. True: it
@@ -5848,15 +5923,15 @@ TAKT__NOINLINE bool takt__refuse(takt_sched *s, takt_strand *strand)
     if (op->kind == TAKT_OP_SLEEP || op->kind == TAKT_OP_NONE)
         return true;
     if (buf < TAKT__BODY_STACK || arg < TAKT__BODY_STACK) {
-        if (!(strand->flags & TAKT__REQUEST))
-            takt__complain(strand->who.leaf, takt_strerror(TAKT_ESTACK));
+        takt__complain(takt__leaf_of(strand), takt_strerror(TAKT_ESTACK));
         return true;
     }
     return op->kind < TAKT_OP_FIRST_OF_BACKEND || takt__broken(s) ||
            (s->stopping && op->kind == TAKT_OP_ACCEPT);
 }
 
-/* Begins an op that takt__refuse() kept from the backend. Zero: it waits. */
+/* Begins an op that takt__refuse() kept from the backend. Zero: it waits. Above: it is
+ * over, with one less. Below: it has failed. */
 static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
 {
     takt_op *const op = &strand->slot.op;
@@ -5867,13 +5942,15 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
         return 0;
     case TAKT_OP_EVENT:
     case TAKT_OP_ACQUIRE:
-        if (s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK)
+    case TAKT_OP_PUT:
+    case TAKT_OP_GET:
+        if (s->stack_base - (uintptr_t)op->buf < TAKT__BODY_STACK ||
+            s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK)
             return TAKT_ESTACK;
-        if (!takt__wait_in_line(s, strand))
-            return 1;
-        if (op->when)
+        rc = takt__wait_in_line(strand);
+        if (rc == 0 && op->when)
             takt__arm_limit(s, strand);
-        return 0;
+        return rc;
     case TAKT_OP_NONE:
         return -EINVAL;
     case TAKT_OP_ACCEPT:
@@ -5906,7 +5983,7 @@ static void takt__begin(takt_sched *s, takt_strand *strand)
     if (takt__refuse_inline(s, strand)) {
         rc = takt__begin_here(s, strand);
         if (rc)
-            takt__op_over(s, strand, rc < 0 ? rc : 0);
+            takt__op_over(s, strand, rc < 0 ? rc : rc - 1);
         return;
     }
     strand->wait = TAKT__ON_OP;
@@ -5937,11 +6014,13 @@ void takt__orphan(takt_sched *s, const takt_completion *done)
 static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand, int64_t result)
 {
     const uint16_t flags = strand->flags;
+    const bool ordered = flags & TAKT__REQUEST ? takt__batch_ends(strand->who.owner)
+                                               : (flags & TAKT__STOP) != 0;
     if (result != TAKT_ECANCELED || !(flags & TAKT__ASKED))
         return result;
     if (flags & TAKT__EXPIRED)
         return -ETIMEDOUT;
-    if (s->stopping && strand->slot.op.kind == TAKT_OP_ACCEPT && !(flags & TAKT__STOP))
+    if (s->stopping && strand->slot.op.kind == TAKT_OP_ACCEPT && !ordered)
         return TAKT_ESTOPPING;
     return result;
 }
@@ -6024,73 +6103,184 @@ int takt__yield(takt_frame *f, uint32_t line)
 /* -- batches ----------------------------------------------------------------
  *
  * The owner's op keeps the account: buf and len are the user's ops, extra the next of
- * them to submit, bits the list of those in flight, result 0 or the order to stop.
+ * them to submit, bits the list of those in flight, fd the winner or -1, result 0 or the
+ * order to stop. While there are ops to submit and no strand for them, the owner stands
+ * in the line of the starved.
  */
+
+enum { /* state of an account */
+    TAKT__ANY = 1,  /* the first to complete ends it */
+    TAKT__CUT = 2,  /* an order to stop has cost it something */
+    TAKT__LATE = 4  /* it had to wait: arg.sleep is when it began */
+};
+
+/* Nothing more is begun: it was told to stop, or has a winner. */
+static bool takt__batch_ends(const takt_strand *owner)
+{
+    return owner->slot.op.result < 0 || owner->slot.op.fd >= 0;
+}
+
+/* An op that had to wait for a strand: its times count from when it was awaited. */
+static void takt__since(takt_op *op, takt_ns began)
+{
+    if (op->kind == TAKT_OP_SLEEP && !(op->flags & TAKT_OP_UNTIL)) {
+        op->arg.sleep = takt_after(began, op->arg.sleep);
+        op->flags |= TAKT_OP_UNTIL;
+    }
+    if (op->when && !(op->flags & TAKT_OP_DEADLINE)) {
+        op->when = takt_after(began, op->when);
+        op->flags |= TAKT_OP_DEADLINE;
+    }
+}
+
+/* Submits one op of a batch. False if there is no strand for it. */
+static bool takt__request(takt_sched *s, takt_strand *owner, takt_op *op)
+{
+    takt_op *const account = &owner->slot.op;
+    takt_strand *const request = takt__strand_take(s);
+    if (!request)
+        return false;
+    account->extra++;
+    request->flags = TAKT__REQUEST;
+    request->who.owner = owner;
+    request->on.user_op = op;
+    request->slot.op = *op;
+    if (account->state & TAKT__LATE)
+        takt__since(&request->slot.op, account->arg.sleep);
+    takt__link(s, &account->bits, request);
+    takt__begin(s, request);
+    return true;
+}
 
 /* Submits what there are free strands for; the owner goes on when all are over. */
 static void takt__pump(takt_sched *s, takt_strand *owner)
 {
     takt_op *const account = &owner->slot.op;
     takt_op *const ops = (takt_op *)account->buf;
-    if (owner->flags & TAKT__PUMPING) /* already in here, further up */
-        return;
+    if (owner->wait != TAKT__ON_BATCH || owner->flags & (TAKT__PUMPING | TAKT__STARVED))
+        return; /* already over; in here, further up; or in line for a strand */
     owner->flags |= TAKT__PUMPING;
     while (account->extra < account->len) {
         takt_op *const op = &ops[account->extra];
-        takt_strand *request;
-        if (account->result < 0 && op->kind != TAKT_OP_CLOSE) {
+        if (!takt__batch_ends(owner) || op->kind == TAKT_OP_CLOSE) {
+            if (!takt__request(s, owner, op))
+                break;
+        } else {
             op->result = TAKT_ECANCELED;
+            account->state |= account->result < 0 ? TAKT__CUT : 0;
             account->extra++;
-            continue;
         }
-        request = takt__strand_take(s);
-        if (!request)
-            break;
-        account->extra++;
-        request->flags = TAKT__REQUEST;
-        request->who.owner = owner;
-        request->on.user_op = op;
-        request->slot.op = *op;
-        takt__link(s, &account->bits, request);
-        takt__begin(s, request);
     }
     owner->flags &= (uint16_t)~TAKT__PUMPING;
-    if (account->extra == account->len && !account->bits) {
-        takt__ready(s, owner);
-    } else if (account->extra < account->len && !account->bits) {
-        owner->flags |= TAKT__STARVED; /* none of its own will come back to free one */
+    if (account->extra < account->len) {
+        if (!(account->state & TAKT__LATE))
+            account->arg.sleep = takt__now(s);
+        account->state |= TAKT__LATE;
+        owner->flags |= TAKT__STARVED;
         takt__append(s, owner, &s->starved_first, &s->starved_last);
+    } else if (!account->bits) {
+        if (account->state & TAKT__ANY ? account->fd >= 0 : !(account->state & TAKT__CUT))
+            account->result = 0; /* what is done is done: an order takes the next await */
+        takt__ready(s, owner);
     }
+}
+
+/* Gives free strands to the batches that wait for them, in order. Never from in here
+ * again, so that completions at once use constant stack. */
+static void takt__feed(takt_sched *s)
+{
+    if (s->feeding)
+        return;
+    s->feeding = true;
+    while (s->starved_first && (s->free || s->fresh < s->slots.count)) {
+        takt_strand *const owner = takt__strand_at(s, s->starved_first);
+        takt__unstarve(s, owner);
+        takt__pump(s, owner);
+    }
+    s->feeding = false;
+}
+
+/* Ends early what is in flight. Nothing is begun meanwhile, here or in another batch, so
+ * that the list holds still. */
+static void takt__batch_end(takt_sched *s, takt_strand *owner)
+{
+    const uint16_t pumping = owner->flags & TAKT__PUMPING;
+    const bool feeding = s->feeding;
+    takt_strand *next;
+    owner->flags |= TAKT__PUMPING;
+    s->feeding = true;
+    for (takt_strand *it = takt__strand_at(s, owner->slot.op.bits); it; it = next) {
+        next = takt__strand_at(s, it->sibling_next);
+        takt__interrupt_op(s, it, TAKT_ECANCELED);
+    }
+    s->feeding = feeding;
+    if (!pumping)
+        owner->flags &= (uint16_t)~TAKT__PUMPING;
+    takt__unstarve(s, owner);
+    takt__pump(s, owner);
+    takt__feed(s);
+}
+
+/* The order to stop. What has its winner has completed: it takes the next await. */
+static void takt__batch_cancel(takt_sched *s, takt_strand *owner)
+{
+    if (takt__batch_ends(owner))
+        return;
+    owner->slot.op.result = TAKT_ECANCELED;
+    takt__batch_end(s, owner);
 }
 
 static void takt__request_over(takt_sched *s, takt_strand *request)
 {
     takt_strand *const owner = request->who.owner;
+    takt_op *const account = &owner->slot.op;
     takt_op *const op = request->on.user_op;
+    const bool told = account->result < 0;
+    bool won = false;
     op->result = request->slot.op.result;
-    op->arg = request->slot.op.arg;
     op->fd = request->slot.op.fd;
-    takt__unlink(s, &owner->slot.op.bits, request);
+    if (op->kind != TAKT_OP_SLEEP)
+        op->arg = request->slot.op.arg;
+    if (told && op->result == TAKT_ECANCELED) {
+        account->state |= TAKT__CUT;
+    } else if (account->state & TAKT__ANY && account->fd < 0) {
+        account->fd = (int32_t)(op - (takt_op *)account->buf);
+        won = true;
+    }
+    takt__unlink(s, &account->bits, request);
     takt__strand_give(s, request);
-    takt__pump(s, owner);
+    if (won && !told)
+        takt__batch_end(s, owner);
+    else
+        takt__pump(s, owner);
 }
 
-void takt__await_all(takt_frame *f, takt_op *ops, size_t count, uint32_t line)
+/* Begins a batch. Where the body goes next. */
+int takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line)
 {
     takt_strand *const owner = f->strand;
+    takt_sched *const s = takt__sched_of_strand(owner);
     takt_op *const account = &owner->slot.op;
     f->line = line;
     *account = takt__op(TAKT_OP_NONE, -1, ops, count);
-    if (owner->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON)
-        account->result = TAKT_ECANCELED;
-    owner->wait = TAKT__ON_BATCH;
-    if (takt__sched_of_strand(owner)->alone && count) {
-        takt__needs_loop(f, "TAKT_AWAIT_ALL");
-        account->result = -ENOTSUP;
-        takt__ready(takt__sched_of_strand(owner), owner);
-        return;
+    account->state = any ? TAKT__ANY : 0;
+    if (count && s->stack_base - (uintptr_t)ops < TAKT__BODY_STACK) {
+        takt__complain(f, takt_strerror(TAKT_ESTACK));
+        account->result = TAKT_ESTACK;
+        return TAKT__AGAIN;
     }
-    takt__pump(takt__sched_of_strand(owner), owner);
+    if (owner->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON) {
+        account->result = TAKT_ECANCELED;
+        account->state |= count == 0 ? TAKT__CUT : 0;
+    }
+    if (s->alone && count) {
+        takt__needs_loop(f, any ? "TAKT_AWAIT_ANY" : "TAKT_AWAIT_ALL");
+        account->result = -ENOTSUP;
+        return TAKT__AGAIN;
+    }
+    owner->wait = TAKT__ON_BATCH;
+    takt__pump(s, owner);
+    return TAKT__SUSPEND;
 }
 
 /* ==========================================================================
@@ -6232,6 +6422,27 @@ static void takt__needs_loop_soon(takt_sched *s, const char *word)
     takt__interrupt_frame(f, -ENOTSUP);
 }
 
+/* The owner of a group is on its way out: nobody else puts anything in. */
+static bool takt__group_ends(const takt_group *group, const takt_frame *owner)
+{
+    const takt_frame *const old = group ? group->link.owner : NULL;
+    return old && old != owner && (old->state == TAKT__THROWN || old->state == TAKT__UNWINDING);
+}
+
+/* An empty group goes to whoever puts the first member in. */
+static void takt__group_begin(takt_sched *s, takt_group *group, takt_frame *owner)
+{
+    if (group->count || group->link.owner)
+        return;
+    group->sched = s;
+    if (!owner)
+        return;
+    group->link.kind = TAKT__GROUP;
+    group->link.owner = owner;
+    group->link.next = owner->strand->on.attached;
+    owner->strand->on.attached = &group->link;
+}
+
 takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owner,
                               takt_body *body, size_t size)
 {
@@ -6246,7 +6457,7 @@ takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owne
         TAKT_LOG("takt: a task was spawned that no TAKT_POOL() of the loop's config lists");
         return takt__refuse_spawn(s);
     }
-    if (s->stopping || s->fatal || pool->used == pool->count ||
+    if (s->stopping || s->fatal || pool->used == pool->count || takt__group_ends(group, owner) ||
         (strand = takt__strand_take(s)) == NULL) {
         pool->refused++;
         return takt__refuse_spawn(s);
@@ -6255,15 +6466,8 @@ takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owne
     takt__frame_begin(frame, owner, strand, body, TAKT__ROOT | TAKT__POOLED);
     strand->who.leaf = frame;
     strand->flags = TAKT__NEW;
-    if (group && !group->sched) {
-        group->sched = s;
-        if (owner) {
-            group->link.kind = TAKT__GROUP;
-            group->link.owner = owner;
-            group->link.next = owner->strand->on.attached;
-            owner->strand->on.attached = &group->link;
-        }
-    }
+    if (group)
+        takt__group_begin(s, group, owner);
     s->spawning = frame;
     s->spawning_in = group;
     return frame;
@@ -6380,9 +6584,9 @@ void takt__join_all(takt_frame *f)
 /* What a race yields when nobody is left in it. */
 static int64_t takt__race_result(const takt_op *account)
 {
-    if (account->result < 0)
-        return account->result;
-    return account->len ? 0 : (int64_t)account->arg.done;
+    if (account->len) /* completed, whatever was ordered meanwhile */
+        return 0;
+    return account->result < 0 ? account->result : (int64_t)account->arg.done;
 }
 
 int takt__join(takt_frame *f, bool race, uint32_t line)
@@ -6409,9 +6613,24 @@ int takt__join(takt_frame *f, bool race, uint32_t line)
     return TAKT__SUSPEND;
 }
 
+/* The link of a group's joiners that leads to `strand`; to none: the last. */
+static uint32_t *takt__joiner(takt_sched *s, takt_group *group, const takt_strand *strand)
+{
+    uint32_t *link = &group->joiners;
+    while (*link != takt__place(strand))
+        link = &takt__strand_at(s, *link)->next;
+    return link;
+}
+
+static void takt__joiner_leave(takt_sched *s, takt_strand *joiner)
+{
+    *takt__joiner(s, (takt_group *)joiner->slot.op.buf, joiner) = joiner->next;
+}
+
 int takt__join_group(takt_frame *f, takt_group *group, uint32_t line)
 {
     takt_strand *const strand = f->strand;
+    takt_sched *const s = takt__sched_of_strand(strand);
     f->line = line;
     takt__op_of(f)->result = 0;
     if (strand->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON) {
@@ -6421,7 +6640,8 @@ int takt__join_group(takt_frame *f, takt_group *group, uint32_t line)
     if (group->count == 0)
         return TAKT__AGAIN;
     *takt__op_of(f) = takt__op(TAKT_OP_NONE, -1, group, 0);
-    group->waited_for = true;
+    *takt__joiner(s, group, NULL) = takt__place(strand);
+    strand->next = 0;
     strand->wait = TAKT__ON_GROUP;
     return TAKT__SUSPEND;
 }
@@ -6589,7 +6809,6 @@ static bool takt__detach(takt_sched *s, takt_frame *f)
             link = &it->next;
         } else if (it->kind == TAKT__GROUP && ((takt_group *)(void *)it)->count) {
             takt_group_cancel((takt_group *)(void *)it);
-            ((takt_group *)(void *)it)->waited_for = true;
             all = false;
             link = &it->next;
         } else if (it->kind == TAKT__STREAM &&
@@ -6599,7 +6818,7 @@ static bool takt__detach(takt_sched *s, takt_frame *f)
         } else {
             *link = it->next;
             if (it->kind == TAKT__GROUP)
-                ((takt_group *)(void *)it)->sched = NULL;
+                it->owner = NULL;
             else if (it->kind == TAKT__IDLE)
                 takt_timer_disarm(&s->wheel, &((takt_idle *)(void *)it)->timer);
         }
@@ -6677,7 +6896,7 @@ static void takt__joined(takt_sched *s, takt_frame *parent, int error, uint8_t r
     if (strand->wait == TAKT__ON_SCOPE) {
         if (strand->flags & TAKT__EXPIRED && error == TAKT_ECANCELED)
             account->result = -ETIMEDOUT;
-        else if (account->result == 0)
+        else if (account->result == 0 || error == 0)
             account->result = error;
         takt__settle(s, strand);
         takt__ready(s, strand);
@@ -6691,8 +6910,10 @@ static void takt__joined(takt_sched *s, takt_frame *parent, int error, uint8_t r
     if (strand->wait == TAKT__ON_RACE && error >= 0 && account->len == 1)
         takt__cancel_list(s, parent->children, true);
     if (account->bits == 0) {
-        account->result = strand->wait == TAKT__ON_RACE ? takt__race_result(account)
-                                                        : account->result;
+        if (strand->wait == TAKT__ON_RACE)
+            account->result = takt__race_result(account);
+        else if (account->arg.done == 0) /* all have succeeded: a join has completed */
+            account->result = 0;
         takt__ready(s, strand);
     }
 }
@@ -6721,22 +6942,22 @@ static void takt__member_over(takt_sched *s, takt_group *group, takt_strand *str
     group->count--;
     if (error < 0 && !(strand->flags & TAKT__CANCELLED)) {
         group->failed++;
-        if (group->first_error == 0) {
+        if (group->first_error == 0)
             group->first_error = error;
-            if (group->fail_fast) {
-                takt_group_cancel(group);
-                if (owner)
-                    takt__interrupt_frame(owner, error);
-            }
+        if (group->fail_fast) {
+            takt_group_cancel(group);
+            if (owner)
+                takt__interrupt_frame(owner, error);
         }
     }
-    if (group->count == 0 && owner && group->waited_for) {
-        takt_strand *const waiting = owner->strand;
-        group->waited_for = false;
-        if (waiting->who.leaf == owner &&
-            (waiting->wait == TAKT__ON_GROUP || waiting->wait == TAKT__ON_CHILDREN))
-            takt__ready(s, waiting);
+    while (group->count == 0 && group->joiners) {
+        takt_strand *const joiner = takt__strand_at(s, group->joiners);
+        group->joiners = joiner->next;
+        takt__ready(s, joiner);
     }
+    if (group->count == 0 && owner && owner->strand->who.leaf == owner &&
+        owner->strand->wait == TAKT__ON_CHILDREN)
+        takt__ready(s, owner->strand);
 }
 
 /* The first frame of a strand has ended. */
@@ -6784,7 +7005,7 @@ TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
         rc = takt__begin_here(s, strand);
         if (rc == 0)
             return NULL;
-        strand->slot.op.result = rc < 0 ? rc : 0;
+        strand->slot.op.result = rc < 0 ? rc : rc - 1;
         if (rc < 0)
             return f->of.coro->body;
         takt__ready(s, strand); /* at once, but others first */
@@ -7659,72 +7880,94 @@ bool takt__route_forget(takt_routes *r, uint32_t *at, takt_op **op)
 /* ==========================================================================
  * >>chan-impl
  *
- * A waiter is the op of a strand; while it waits, buf and next are its links.
+ * A waiter is the op of a strand; while it waits, next and len are its links.
  * ======================================================================== */
 
 static takt_line *takt__line_of(const takt_op *op)
 {
-    if (op->kind == TAKT_OP_EVENT)
+    switch (op->kind) {
+    case TAKT_OP_EVENT:
         return &((takt_event *)op->arg.ptr)->line;
-    return &((takt_semaphore *)op->arg.ptr)->line;
+    case TAKT_OP_ACQUIRE:
+        return &((takt_semaphore *)op->arg.ptr)->line;
+    case TAKT_OP_PUT:
+        return &((takt_channel *)op->arg.ptr)->putters;
+    default:
+        return &((takt_channel *)op->arg.ptr)->getters;
+    }
+}
+
+static takt_op *takt__line_before(const takt_op *op)
+{
+    return (takt_op *)(uintptr_t)op->len;
 }
 
 static void takt__line_leave(takt_op *op)
 {
     takt_line *const line = takt__line_of(op);
-    takt_op *const before = (takt_op *)op->buf;
+    takt_op *const before = takt__line_before(op);
     if (before)
         before->next = op->next;
     else
         line->first = op->next;
     if (op->next)
-        op->next->buf = before;
+        op->next->len = op->len;
     else
         line->last = before;
-    op->buf = NULL;
+    op->len = 0;
     op->next = NULL;
 }
 
-/* Joins the line. False if there is nothing to wait for. */
-static bool takt__wait_in_line(takt_sched *s, takt_strand *strand)
+static void takt__line_join(takt_op *op)
 {
-    takt_op *const op = &strand->slot.op;
     takt_line *const line = takt__line_of(op);
-    (void)s;
-    if (op->kind == TAKT_OP_EVENT) {
-        if (((takt_event *)op->arg.ptr)->set)
-            return false;
-    } else {
-        takt_semaphore *const semaphore = (takt_semaphore *)op->arg.ptr;
-        if (semaphore->permits > 0 && !line->first) {
-            semaphore->permits--;
-            return false;
-        }
-    }
-    op->buf = line->last;
+    op->len = (size_t)(uintptr_t)line->last;
     op->next = NULL;
     if (line->last)
         line->last->next = op;
     else
         line->first = op;
     line->last = op;
-    strand->wait = TAKT__ON_EVENT;
-    return true;
+    takt__strand_of(op)->wait = TAKT__ON_EVENT;
 }
 
 /* The first in line goes on. */
-static void takt__line_next(takt_line *line)
+static void takt__line_next(takt_line *line, int64_t result)
 {
     takt_strand *const strand = takt__strand_of(line->first);
     takt__line_leave(line->first);
-    takt__op_over(takt__sched_of_strand(strand), strand, 0);
+    takt__op_over(takt__sched_of_strand(strand), strand, result);
+}
+
+/* Takes what an op asks for, or joins the line: zero. Else its result and one more, or an
+ * error. */
+static int64_t takt__wait_in_line(takt_strand *strand)
+{
+    takt_op *const op = &strand->slot.op;
+    takt_semaphore *const semaphore = (takt_semaphore *)op->arg.ptr;
+    int rc = TAKT_EWOULDBLOCK;
+    if (op->kind == TAKT_OP_EVENT) {
+        if (((takt_event *)op->arg.ptr)->set)
+            rc = 0;
+    } else if (op->kind == TAKT_OP_PUT) {
+        rc = takt_try_put((takt_channel *)op->arg.ptr, op->buf);
+    } else if (op->kind == TAKT_OP_GET) {
+        rc = takt_try_get((takt_channel *)op->arg.ptr, op->buf);
+    } else if (semaphore->permits > 0 && !semaphore->line.first) {
+        semaphore->permits--;
+        rc = 0;
+    }
+    if (rc != TAKT_EWOULDBLOCK)
+        return rc < 0 ? rc : rc + 1;
+    takt__line_join(op);
+    return 0;
 }
 
 void takt_event_set(takt_event *event)
 {
     event->set = true;
     while (event->line.first)
-        takt__line_next(&event->line);
+        takt__line_next(&event->line, 0);
 }
 
 void takt_event_reset(takt_event *event)
@@ -7737,8 +7980,84 @@ void takt_release(takt_semaphore *semaphore, int64_t permits)
     semaphore->permits += permits;
     while (semaphore->permits > 0 && semaphore->line.first) {
         semaphore->permits--;
-        takt__line_next(&semaphore->line);
+        takt__line_next(&semaphore->line, 0);
     }
+}
+
+/* -- channels: whoever waits to put waits because it is full, whoever waits to get because
+ * it is empty. All is in order again before somebody is told that he is done, since a
+ * batch may then begin with its next op on the same channel. */
+
+int takt_channel_init(takt_channel *channel, void *ring, size_t size, uint32_t capacity)
+{
+    memset(channel, 0, sizeof *channel);
+    if (size == 0 || (capacity && !ring))
+        return -EINVAL;
+    channel->ring = (unsigned char *)ring;
+    channel->size = size;
+    channel->capacity = capacity;
+    return 0;
+}
+
+/* The place of the item that is `index` behind the oldest. */
+static unsigned char *takt__cell(const takt_channel *channel, uint32_t index)
+{
+    const uint64_t at = (uint64_t)channel->first + index;
+    return channel->ring + channel->size * (size_t)(at % channel->capacity);
+}
+
+static void takt__cell_fill(takt_channel *channel, const void *item)
+{
+    memcpy(takt__cell(channel, channel->count), item, channel->size);
+    channel->count++;
+}
+
+int takt_try_put(takt_channel *channel, const void *item)
+{
+    takt_op *const getter = channel->getters.first;
+    if (channel->size == 0)
+        return -EINVAL;
+    if (channel->closed)
+        return TAKT_ECLOSED;
+    if (getter) {
+        memcpy(getter->buf, item, channel->size);
+        takt__line_next(&channel->getters, 1);
+    } else if (channel->count < channel->capacity) {
+        takt__cell_fill(channel, item);
+    } else {
+        return TAKT_EWOULDBLOCK;
+    }
+    return 0;
+}
+
+int takt_try_get(takt_channel *channel, void *item)
+{
+    takt_op *const putter = channel->putters.first;
+    if (channel->size == 0)
+        return -EINVAL;
+    if (channel->count) {
+        memcpy(item, takt__cell(channel, 0), channel->size);
+        channel->first = (channel->first + 1) % channel->capacity;
+        channel->count--;
+        if (putter)
+            takt__cell_fill(channel, putter->buf);
+    } else if (putter) {
+        memcpy(item, putter->buf, channel->size);
+    } else {
+        return channel->closed ? 0 : TAKT_EWOULDBLOCK;
+    }
+    if (putter)
+        takt__line_next(&channel->putters, 0);
+    return 1;
+}
+
+void takt_channel_close(takt_channel *channel)
+{
+    channel->closed = true;
+    while (channel->putters.first)
+        takt__line_next(&channel->putters, TAKT_ECLOSED);
+    while (channel->getters.first)
+        takt__line_next(&channel->getters, 0);
 }
 
 /* ==========================================================================
