@@ -78,6 +78,8 @@
  *     TAKT_POOLS_MAX    16     coroutines that a loop's config can list
  *     TAKT_NO_POSIX            leave out >>net's and >>posix's system calls
  *     TAKT_NO_EPOLL            poll(2) even on Linux
+ *     TAKT_AGES                dumps tell of every op how long it has been awaited; the
+ *                              clock is then read once in each turn that begins an op
  *     TAKT_CALLOC(n, size), TAKT_FREE(ptr)   both or neither; default libc's
  *     TAKT_ASSERT(condition)                 default assert of <assert.h>
  *     TAKT_LOG(text)                         default: a line on stderr
@@ -1352,18 +1354,36 @@ void takt_release(takt_semaphore *semaphore, int64_t permits);
 #define TAKT_LOOP(name, backend_) TAKT__LOOP(name, backend_)
 
 /* ==========================================================================
- * >>dump - where everything stands
+ * >>dump - where everything stands, and what it costs
+ *
+ * Nothing in here allocates, suspends or changes what it looks at. Lines come one at a
+ * time, without their end, at most 255 bytes long, in memory that the next one reuses.
+ * From the loop's thread, or from a debugger that has stopped it: `call takt_dump(&LOOP.sched)`.
+ * Of a core file test/takt-gdb.py prints the same.
  * ======================================================================== */
 
-/* Prints every strand as a logical stack: name, file:line of the suspension, what is
- * awaited, on which descriptor, until when, whether it is being cancelled. Allocates
- * nothing; callable from a debugger. `print` gets one line at a time, without its end;
- * NULL prints to TAKT_LOG. */
+/* Prints the loop, then every strand as a logical stack, callers first: name, file:line of
+ * the suspension, what is awaited on which descriptor, how long already, how much of its
+ * limit is left, and whether it is being cancelled. Children, groups, batches and idle
+ * limits stand below the frame that they belong to, two columns further in. Then the
+ * pools, and those buffer pools that somebody receives into with takt_recv_lease().
+ *
+ * How long already: known where a clock was read anyway, for sleeps and under
+ * takt_within(); with TAKT_AGES defined, for every op.
+ *
+ * `print` is handed `user` and one line; NULL prints to TAKT_LOG. */
 void takt_dump_to(const takt_sched *sched, void (*print)(void *user, const char *line),
                   void *user);
 
-/* The same, to TAKT_LOG. */
+/* The same, to TAKT_LOG. `sched`: the loop's member, &loop.sched, or takt_sched_of(). */
 void takt_dump(const takt_sched *sched);
+
+/* Prints what memory a loop costs, in bytes: of each pool a task's share and all of them,
+ * the strands beside, the room for completions, the sum. `config`: before init the
+ * config's member .loop, later loop.sched.config; NULL prints the fixed sizes alone. The
+ * backend's memory is not in it. `print`, `user`: as above. */
+void takt_sizes(const takt_config *config, void (*print)(void *user, const char *line),
+                void *user);
 
 /* ==========================================================================
  * >>engine - what the words and the loops call; nothing below is API
@@ -1497,6 +1517,14 @@ takt_ns takt__wait(takt_sched *s, takt_ns wait);
 void takt__fail_loop(takt_sched *s, int error);
 int takt__discard_all(takt_sched *s);
 int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body);
+
+/* Notes when an op begins, in the place of its result, which is not there yet. */
+#ifdef TAKT_AGES
+void takt__begins(takt_sched *s, takt_strand *strand);
+#define TAKT__BEGINS(s, strand) takt__begins((s), (strand))
+#else
+#define TAKT__BEGINS(s, strand) ((void)0)
+#endif
 
 /* A spawn can be refused: the compiler asks you to look. */
 TAKT__MUST_USE static inline bool takt__spawned(bool ok)
@@ -1934,6 +1962,7 @@ takt__unwind: {                                                                 
                 int rc;                                                                      \
                 strand->slot.generation++;                                                   \
                 strand->wait = TAKT__ON_OP;                                                  \
+                TAKT__BEGINS(sched, strand);                                                 \
                 token = takt_token_of(&strand->slot.op);                                     \
                 if (strand->slot.op.when)                                                    \
                     takt__arm_limit(sched, strand);                                          \
@@ -3908,6 +3937,13 @@ takt_ns takt_now(const takt_frame *frame)
     return takt__now(takt_sched_of(frame));
 }
 
+#ifdef TAKT_AGES
+void takt__begins(takt_sched *s, takt_strand *strand)
+{
+    strand->slot.op.result = takt__now(s);
+}
+#endif
+
 TAKT__UNUSED static int64_t takt__ask(takt_frame *frame, takt_op *op)
 {
     takt_sched *const s = takt_sched_of(frame);
@@ -4331,6 +4367,7 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
             return TAKT_ESTACK;
         if (!takt__wait_in_line(s, strand))
             return 1;
+        TAKT__BEGINS(s, strand);
         if (op->when)
             takt__arm_limit(s, strand);
         return 0;
@@ -4359,6 +4396,7 @@ static void takt__begin(takt_sched *s, takt_strand *strand)
     }
     strand->slot.generation++;
     strand->wait = TAKT__ON_OP;
+    TAKT__BEGINS(s, strand);
     if (strand->slot.op.when)
         takt__arm_limit(s, strand);
     token = takt_token_of(&strand->slot.op);
@@ -5447,13 +5485,19 @@ void takt__sched_free(takt_sched *s, takt_completion *completions)
 
 /* ==========================================================================
  * >>dump-impl
+ *
+ * test/takt-gdb.py prints the same lines from a core file: keep them alike.
  * ======================================================================== */
+
+/* -- lines ----------------------------------------------------------------- */
 
 typedef struct takt__printer {
     const takt_sched *sched;
     void (*print)(void *user, const char *line);
     void *user;
     takt_ns now;
+    takt__text text; /* of `line` */
+    char line[256];
 } takt__printer;
 
 static void takt__log_line(void *user, const char *line)
@@ -5462,122 +5506,421 @@ static void takt__log_line(void *user, const char *line)
     TAKT_LOG(line);
 }
 
-static void takt__put_ms(takt__text *text, takt_ns ns)
+static void takt__printer_init(takt__printer *p, const takt_sched *sched,
+                               void (*print)(void *user, const char *line), void *user)
 {
-    takt__put_number(text, ns / TAKT_MS);
-    takt__put(text, " ms");
+    p->sched = sched;
+    p->print = print ? print : takt__log_line;
+    p->user = user;
+    p->now = 0;
 }
 
-/* What the leaf of a strand waits for. */
-static void takt__put_wait(takt__text *text, const takt__printer *p, const takt_strand *strand)
+/* Begins a line at its depth. */
+static takt__text *takt__line_begin(takt__printer *p, int depth)
 {
-    static const char *const waits[] = {"free", "is ready", "awaits ", "awaits ", "awaits ",
-                                        "awaits a batch", "joins", "races", "calls within",
-                                        "joins a group", "unwinds"};
+    p->text.at = p->line;
+    p->text.size = sizeof p->line;
+    p->text.len = 0;
+    p->line[0] = '\0';
+    for (int i = 0; i < depth && i < 40; i++)
+        takt__put(&p->text, "  ");
+    return &p->text;
+}
+
+static void takt__line_end(takt__printer *p)
+{
+    p->print(p->user, p->line);
+}
+
+static void takt__put_both(takt__text *text, const char *words, uint64_t number)
+{
+    takt__put(text, words);
+    takt__put_number(text, (int64_t)number);
+}
+
+static void takt__put_ms(takt__text *text, const char *before, takt_ns ns, const char *after)
+{
+    takt__put(text, before);
+    takt__put_number(text, ns / TAKT_MS);
+    takt__put(text, " ms");
+    takt__put(text, after);
+}
+
+/* -- what a strand waits for ----------------------------------------------- */
+
+/* When the op of `strand` began, or 0 where nobody looked at the clock. */
+static takt_ns takt__since(const takt_strand *strand)
+{
     const takt_op *const op = &strand->slot.op;
-    takt__put(text, waits[strand->wait]);
-    if (strand->wait == TAKT__ON_OP || strand->wait == TAKT__ON_EVENT ||
-        strand->wait == TAKT__ON_SLEEP) {
-        takt__put(text, takt_op_name(op->kind));
-        if (op->fd >= 0) {
-            takt__put(text, " fd ");
-            takt__put_number(text, op->fd);
-        }
-    }
-    if (takt_timer_armed(&strand->timer)) {
-        takt__put(text, ", for at most ");
-        takt__put_ms(text, strand->timer.when - p->now);
-    }
+    const bool armed = takt_timer_armed(&strand->timer) && strand->timer.when != TAKT_FOREVER;
+    if (strand->wait == TAKT__ON_SLEEP && armed && !(op->flags & TAKT_OP_DEADLINE))
+        return strand->timer.when - (strand->flags & TAKT__EXPIRED ? op->when : op->arg.sleep);
+#ifdef TAKT_AGES
+    if (strand->wait != TAKT__ON_SLEEP)
+        return op->result;
+#endif
+    if (strand->wait != TAKT__ON_SLEEP && armed && op->when && !(op->flags & TAKT_OP_DEADLINE))
+        return strand->timer.when - op->when;
+    return 0;
+}
+
+static void takt__put_op(takt__text *text, const takt__printer *p, const takt_strand *strand)
+{
+    const takt_op *const op = &strand->slot.op;
+    const takt_ns since = takt__since(strand);
+    takt__put(text, takt_op_name(op->kind));
+    if (op->fd >= 0)
+        takt__put_both(text, " fd ", (uint64_t)op->fd);
+    if (since)
+        takt__put_ms(text, ", for ", p->now - since, " already");
+}
+
+/* What it was told: its limit, and orders to stop. */
+static void takt__put_orders(takt__text *text, const takt__printer *p,
+                             const takt_strand *strand)
+{
+    if (takt_timer_armed(&strand->timer))
+        takt__put_ms(text, ", ", strand->timer.when - p->now, " left");
+    else if (strand->flags & TAKT__EXPIRED)
+        takt__put(text, ", its limit has passed");
+    if (strand->flags & TAKT__REQUEST)
+        return;
     if (strand->flags & TAKT__CANCELLED)
         takt__put(text, ", cancelled");
     else if (strand->flags & TAKT__STOP)
         takt__put(text, ", being stopped");
 }
 
-static void takt__dump_frame(const takt__printer *p, const takt_strand *strand,
-                             const takt_frame *f, int depth)
+/* What the leaf of a strand waits for. */
+static void takt__put_wait(takt__text *text, const takt__printer *p, const takt_strand *strand)
 {
-    char line[256];
-    takt__text text = {line, sizeof line, 0};
-    for (int i = 0; i < depth && i < 40; i++)
-        takt__put(&text, "  ");
+    const takt_op *const op = &strand->slot.op;
+    switch (strand->wait) {
+    case TAKT__READY:
+        takt__put(text, "runs, or is ready to");
+        break;
+    case TAKT__ON_OP:
+    case TAKT__ON_SLEEP:
+    case TAKT__ON_EVENT:
+        takt__put(text, "awaits ");
+        takt__put_op(text, p, strand);
+        break;
+    case TAKT__ON_BATCH:
+        takt__put_both(text, "awaits a batch of ", op->len);
+        takt__put_both(text, ", begun: ", op->extra);
+        break;
+    case TAKT__ON_JOIN:
+        takt__put_both(text, "joins ", op->bits);
+        break;
+    case TAKT__ON_RACE:
+        takt__put_both(text, "races ", op->bits);
+        break;
+    case TAKT__ON_SCOPE:
+        takt__put(text, "calls within a limit");
+        break;
+    case TAKT__ON_GROUP:
+        takt__put(text, "joins a group");
+        break;
+    case TAKT__ON_CHILDREN:
+        takt__put(text, "waits for its children to end");
+        break;
+    default:
+        takt__put(text, "waits");
+        break;
+    }
+    takt__put_orders(text, p, strand);
+}
+
+/* -- frames ---------------------------------------------------------------- */
+
+static const char *takt__name_of_body(const takt_sched *s, takt_body *body)
+{
+    for (uint32_t i = 0; i < s->config.pool_count; i++)
+        if (s->config.pools[i].body == body)
+            return s->config.pools[i].name;
+    return NULL;
+}
+
+static void takt__put_state(takt__text *text, const takt_frame *f)
+{
+    if (f->state == TAKT__UNWINDING)
+        takt__put(text, f->bits & TAKT__IN_DEFER ? ", in its defer" : ", leaving");
+    else if (f->state == TAKT__CATCHING)
+        takt__put(text, ", in its catch");
+    else if (f->state == TAKT__THROWN)
+        takt__put(text, ", throwing");
+    else if (f->bits & TAKT__INTERRUPTED)
+        takt__put(text, ", interrupted");
+    else
+        return;
+    if (f->error) {
+        takt__put(text, ", error ");
+        takt__put_number(text, f->error);
+    }
+}
+
+static void takt__dump_frame(takt__printer *p, const takt_strand *strand, const takt_frame *f,
+                             int depth)
+{
+    takt__text *const text = takt__line_begin(p, depth);
     if (strand->flags & TAKT__NEW) {
-        takt__put(&text, "(a coroutine that has not run yet)");
-        p->print(p->user, line);
+        const char *const name = takt__name_of_body(p->sched, f->of.first);
+        takt__put(text, name ? name : "(a coroutine)");
+        takt__put(text, "  has not run yet");
+        takt__put_orders(text, p, strand);
+        takt__line_end(p);
         return;
     }
-    takt__put(&text, f->of.coro->name);
-    takt__put(&text, "  ");
-    takt__put(&text, f->of.coro->file);
-    takt__put(&text, ":");
-    takt__put_number(&text, f->line & TAKT__LINES);
-    takt__put(&text, "  ");
+    takt__put(text, f->of.coro->name);
+    takt__put(text, "  ");
+    takt__put(text, f->of.coro->file);
+    takt__put_both(text, ":", f->line & TAKT__LINES);
+    takt__put(text, "  ");
     if (strand->who.leaf == f)
-        takt__put_wait(&text, p, strand);
+        takt__put_wait(text, p, strand);
     else
-        takt__put(&text, "calls");
-    p->print(p->user, line);
+        takt__put(text, "calls");
+    takt__put_state(text, f);
+    takt__line_end(p);
 }
 
-/* The strand that comes after `strand` among those with the same owner. */
-static const takt_strand *takt__dump_strand(const takt__printer *p, const takt_strand *strand,
-                                            int depth);
-
-static void takt__dump_list(const takt__printer *p, uint32_t list, int depth)
+/* The ops of a batch that are in flight, by their index in the user's array. */
+static void takt__dump_batch(takt__printer *p, const takt_strand *owner, int depth)
 {
-    const takt_strand *it = takt__strand_at(p->sched, list);
-    while (it && depth < 64)
-        it = takt__dump_strand(p, it, depth);
+    const takt_op *const account = &owner->slot.op;
+    const takt_op *const ops = (const takt_op *)account->buf;
+    for (const takt_strand *it = takt__strand_at(p->sched, account->bits); it;
+         it = takt__strand_at(p->sched, it->sibling_next)) {
+        takt__text *const text = takt__line_begin(p, depth);
+        takt__put_both(text, "[", (uint64_t)(it->on.user_op - ops));
+        takt__put(text, "] ");
+        takt__put_op(text, p, it);
+        takt__put_orders(text, p, it);
+        takt__line_end(p);
+    }
 }
 
-static const takt_strand *takt__dump_strand(const takt__printer *p, const takt_strand *strand,
-                                            int depth)
+/* -- strands --------------------------------------------------------------- */
+
+enum { TAKT__DUMP_DEPTH = 64 }; /* of children in children, and of calls on a strand */
+
+static void takt__dump_strand(takt__printer *p, const takt_strand *strand, int depth);
+
+static void takt__dump_list(takt__printer *p, uint32_t list, int depth)
 {
-    const takt_frame *chain[64];
+    for (const takt_strand *it = takt__strand_at(p->sched, list);
+         it && depth < TAKT__DUMP_DEPTH; it = takt__strand_at(p->sched, it->sibling_next))
+        takt__dump_strand(p, it, depth);
+}
+
+static void takt__dump_group(takt__printer *p, const takt_group *group, int depth)
+{
+    takt__text *const text = takt__line_begin(p, depth);
+    takt__put_both(text, "(a group of ", group->count);
+    if (group->failed) {
+        takt__put_both(text, ", failed: ", group->failed);
+        takt__put(text, ", the first with ");
+        takt__put_number(text, group->first_error);
+    }
+    takt__put(text, ")");
+    takt__line_end(p);
+    takt__dump_list(p, group->members, depth + 1);
+}
+
+/* What hangs on `f` beside its children. */
+static void takt__dump_attached(takt__printer *p, const takt_strand *strand,
+                                const takt_frame *f, int depth)
+{
+    for (const takt_attached *it = strand->on.attached; it; it = it->next) {
+        if (it->owner != f)
+            continue;
+        if (it->kind == TAKT__GROUP) {
+            takt__dump_group(p, (const takt_group *)(const void *)it, depth);
+        } else if (it->kind == TAKT__IDLE) {
+            takt__put_ms(takt__line_begin(p, depth), "(an idle limit, ",
+                         ((const takt_idle *)(const void *)it)->due - p->now, " left)");
+            takt__line_end(p);
+        }
+    }
+}
+
+static void takt__dump_strand(takt__printer *p, const takt_strand *strand, int depth)
+{
+    const takt_frame *chain[TAKT__DUMP_DEPTH];
     const takt_frame *f = strand->who.leaf;
     int count = 0;
     chain[count++] = f;
-    while (!(f->bits & TAKT__ROOT) && count < 64) {
+    while (!(f->bits & TAKT__ROOT) && count < TAKT__DUMP_DEPTH) {
         f = f->parent;
         chain[count++] = f;
     }
+    if (!(f->bits & TAKT__ROOT)) {
+        takt__put(takt__line_begin(p, depth), "(its first callers are left out)");
+        takt__line_end(p);
+    }
     while (count-- > 0) {
         takt__dump_frame(p, strand, chain[count], depth);
-        takt__dump_list(p, chain[count]->children, depth + 1);
-        for (const takt_attached *it = strand->on.attached; it; it = it->next)
-            if (it->owner == chain[count] && it->kind == TAKT__GROUP)
-                takt__dump_list(p, ((const takt_group *)(const void *)it)->members, depth + 1);
         depth++;
+        takt__dump_list(p, chain[count]->children, depth);
+        takt__dump_attached(p, strand, chain[count], depth);
     }
-    return takt__strand_at(p->sched, strand->sibling_next);
+    if (strand->wait == TAKT__ON_BATCH)
+        takt__dump_batch(p, strand, depth);
+}
+
+/* -- the loop -------------------------------------------------------------- */
+
+/* Groups that no frame owns hang on nothing: their first members lead to them. */
+static void takt__dump_groups(takt__printer *p)
+{
+    const takt_sched *const s = p->sched;
+    for (uint32_t place = 1; place <= s->fresh; place++) {
+        const takt_strand *const strand = takt__strand_at(s, place);
+        const takt_frame *f = strand->who.leaf;
+        if (strand->wait == TAKT__FREE || strand->flags & TAKT__REQUEST || strand->sibling_prev)
+            continue;
+        while (!(f->bits & TAKT__ROOT))
+            f = f->parent;
+        if (f->bits & TAKT__GROUPED) {
+            const takt_group *const group = (const takt_group *)(const void *)f->parent;
+            if (!group->link.owner)
+                takt__dump_group(p, group, 1);
+        }
+    }
+}
+
+static void takt__dump_pools(takt__printer *p)
+{
+    for (uint32_t i = 0; i < p->sched->config.pool_count; i++) {
+        const takt_pool *const pool = &p->sched->config.pools[i];
+        takt__text *const text = takt__line_begin(p, 0);
+        takt__put(text, "pool ");
+        takt__put(text, pool->name);
+        takt__put_both(text, ": ", pool->used);
+        takt__put_both(text, " of ", pool->count);
+        takt__put_both(text, " used, at most ", pool->used_max);
+        takt__put_both(text, ", refused: ", pool->refused);
+        takt__line_end(p);
+    }
+}
+
+/* The buffer pools of the receives in flight, each once: as many as find room. */
+static void takt__dump_buffers(takt__printer *p)
+{
+    enum { MOST = 16 };
+    const takt_sched *const s = p->sched;
+    const takt_bufs *seen[MOST];
+    int count = 0;
+    for (uint32_t place = 1; place <= s->fresh && count < MOST; place++) {
+        const takt_strand *const strand = takt__strand_at(s, place);
+        const takt_bufs *const bufs = (const takt_bufs *)strand->slot.op.arg.ptr;
+        takt__text *text;
+        int i = 0;
+        if (strand->wait != TAKT__ON_OP || strand->slot.op.kind != TAKT_OP_LEASE)
+            continue;
+        while (i < count && seen[i] != bufs)
+            i++;
+        if (i < count)
+            continue;
+        seen[count++] = bufs;
+        text = takt__line_begin(p, 0);
+        takt__put_both(text, "buffers of ", bufs->size);
+        takt__put_both(text, " bytes: ", bufs->in_use);
+        takt__put_both(text, " of ", bufs->count);
+        takt__put_both(text, " used, at most ", bufs->in_use_max);
+        takt__put_both(text, ", waited for: ", bufs->waits);
+        takt__line_end(p);
+    }
+}
+
+static void takt__dump_head(takt__printer *p)
+{
+    const takt_sched *const s = p->sched;
+    takt__text *const text = takt__line_begin(p, 0);
+    takt__put_both(text, "takt: ", s->pending);
+    takt__put_both(text, " tasks, ", s->strands_used);
+    takt__put_both(text, " of ", s->slots.count);
+    takt__put_both(text, " strands (at most ", s->strands_max);
+    takt__put_both(text, "), ", s->wheel.count);
+    takt__put_both(text, " timers, turn ", s->stats.turns);
+    if (s->fatal) {
+        takt__put(text, ", ended: ");
+        takt__put(text, takt_strerror(s->fatal));
+    } else if (s->stopping) {
+        takt__put(text, ", stopping");
+    }
+    takt__line_end(p);
 }
 
 void takt_dump_to(const takt_sched *sched, void (*print)(void *user, const char *line),
                   void *user)
 {
     takt__printer p;
-    char line[256];
-    takt__text text = {line, sizeof line, 0};
-    p.sched = sched;
-    p.print = print ? print : takt__log_line;
-    p.user = user;
+    takt__printer_init(&p, sched, print, user);
     p.now = sched->now_known ? sched->now : sched->calls->now(sched->backend);
-    takt__put(&text, "takt: ");
-    takt__put_number(&text, sched->pending);
-    takt__put(&text, " tasks, ");
-    takt__put_number(&text, sched->strands_used);
-    takt__put(&text, " of ");
-    takt__put_number(&text, sched->slots.count);
-    takt__put(&text, " strands, ");
-    takt__put_number(&text, sched->wheel.count);
-    takt__put(&text, sched->stopping ? " timers, stopping" : " timers");
-    p.print(p.user, line);
+    takt__dump_head(&p);
     takt__dump_list(&p, sched->tasks, 1);
+    takt__dump_groups(&p);
+    takt__dump_pools(&p);
+    takt__dump_buffers(&p);
 }
 
 void takt_dump(const takt_sched *sched)
 {
     takt_dump_to(sched, NULL, NULL);
+}
+
+/* -- sizes ----------------------------------------------------------------- */
+
+/* "..., in all N bytes": a line's end. Returns N. */
+static uint64_t takt__put_all(takt__printer *p, uint64_t count, uint64_t size)
+{
+    takt__put_both(&p->text, ", in all ", count * size);
+    takt__put(&p->text, " bytes");
+    takt__line_end(p);
+    return count * size;
+}
+
+/* One pool: its tasks with their strands. */
+static uint64_t takt__size_pool(takt__printer *p, const takt_pool *pool)
+{
+    const uint64_t strands = pool->strands ? pool->strands : 1;
+    const uint64_t task = takt__stride(pool) + strands * sizeof(takt_strand);
+    takt__text *const text = takt__line_begin(p, 0);
+    takt__put(text, "pool ");
+    takt__put(text, pool->name);
+    takt__put_both(text, ": struct ", pool->size);
+    takt__put_both(text, ", strands ", strands);
+    takt__put_both(text, ": a task ", task);
+    takt__put_both(text, " bytes; tasks ", pool->count);
+    return takt__put_all(p, pool->count, task);
+}
+
+void takt_sizes(const takt_config *config, void (*print)(void *user, const char *line),
+                void *user)
+{
+    takt__printer p;
+    takt__text *text;
+    uint64_t sum = sizeof(takt_sched);
+    takt__printer_init(&p, NULL, print, user);
+    text = takt__line_begin(&p, 0);
+    takt__put_both(text, "takt: a frame's header ", sizeof(takt_frame));
+    takt__put_both(text, " bytes, an op ", sizeof(takt_op));
+    takt__put_both(text, ", a strand ", sizeof(takt_strand));
+    takt__put_both(text, ", a loop without its backend ", sizeof(takt_sched));
+    takt__line_end(&p);
+    if (!config)
+        return;
+    for (uint32_t i = 0; i < config->pool_count; i++)
+        sum += takt__size_pool(&p, &config->pools[i]);
+    takt__put_both(takt__line_begin(&p, 0), "strands beside the pools: ", config->strands);
+    sum += takt__put_all(&p, config->strands, sizeof(takt_strand));
+    takt__put_both(takt__line_begin(&p, 0), "completions at a time: ", config->completions);
+    sum += takt__put_all(&p, config->completions, sizeof(takt_completion));
+    text = takt__line_begin(&p, 0);
+    takt__put_both(text, "the loop without its backend: ", sum);
+    takt__put(text, " bytes; pages that were never used cost nothing");
+    takt__line_end(&p);
 }
 
 TAKT__EXTERN_C_END
