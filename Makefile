@@ -41,7 +41,7 @@ test: deps
 	@$(MAKE) --no-print-directory -j2 build-test
 	@test/run.sh $(SUITE) build/test/two build/test/cxx "test/wrong/run.sh" \
 	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" \
-	    "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
+	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused"
 
 check: test

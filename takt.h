@@ -14,7 +14,8 @@
  *   A coroutine is a struct and a body. The struct is yours (or a pool's of the
  *   loop); its first member is a takt_frame. While the coroutine is alive, the
  *   struct must not move and must not be freed: the kernel may be writing into
- *   it. Everything that must survive a suspension lives in it.
+ *   it. Everything that must survive a suspension lives in it. Once it is not
+ *   alive, it may be freed, moved, or started anew.
  *
  *   A strand is a chain of frames (caller -> callee) that waits for one thing
  *   at a time. Strands live in a slab that the loop allocates at its start.
@@ -24,7 +25,24 @@
  *   the kernel's until the await has returned.
  *
  *   A loop is a struct of yours. It must not move after its init. It belongs to
- *   the thread that runs it.
+ *   the thread that runs it, and so does all that it runs. Its init allocates
+ *   all the memory that it will ever use; its free gives it back.
+ *
+ *   Groups, events, semaphores and idle limits are structs of yours too: they
+ *   must not move, nor end, while somebody stands in them. A buffer pool
+ *   allocates its buffers at its init, and must outlive the loop.
+ *
+ * How to read the comments below. Unless one says otherwise:
+ *
+ *   A pointer is not NULL, and what an op points to must stay put until the
+ *   await has returned; what a plain function is handed it may forget.
+ *   Sizes are bytes, times takt_ns, descriptors stay yours. Text ends with a 0.
+ *   Errors are negative: -errno, or TAKT_E... of >>outcome. "Throws" means: as
+ *   TAKT_THROW, with that error.
+ *   A function never suspends, never waits and never allocates; it is called in
+ *   the loop's thread, from a coroutine or from outside. A word that may
+ *   suspend says so, and throws TAKT_ECANCELED there once its coroutine has
+ *   been told to stop. That one cannot be caught.
  *
  * One program:
  *
@@ -74,13 +92,17 @@
  *
  * Options, to be defined the same way before every include:
  *
- *     TAKT_DEFERS_MAX   4      live TAKT_DEFER blocks a frame; fixed by the layout
  *     TAKT_POOLS_MAX    16     coroutines that a loop's config can list
  *     TAKT_NO_POSIX            leave out >>net's and >>posix's system calls
  *     TAKT_NO_EPOLL            poll(2) even on Linux
- *     TAKT_CALLOC(n, size), TAKT_FREE(ptr)   both or neither; default libc's
+ *     TAKT_AGES                dumps tell of every op how long it has been awaited; the
+ *                              clock is then read once in each turn that begins an op
+ *     TAKT_CALLOC(n, size), TAKT_FREE(ptr)   both or neither; default libc's. Called by
+ *                                            the inits and frees only; NULL: -ENOMEM
  *     TAKT_ASSERT(condition)                 default assert of <assert.h>
- *     TAKT_LOG(text)                         default: a line on stderr
+ *     TAKT_LOG(text)                         one line, without its end; default: stderr
+ *
+ * And one that is fixed: TAKT_DEFERS_MAX, 4 live TAKT_DEFER blocks a frame.
  *
  * Licence: MIT, see the end of this file.
  */
@@ -108,7 +130,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define TAKT_VERSION "0.1.0"
+#define TAKT_VERSION "0.1.0" /* semver.org; while it begins with 0, anything may change */
 
 #ifndef TAKT_POOLS_MAX
 #define TAKT_POOLS_MAX 16
@@ -156,16 +178,19 @@ TAKT__EXTERN_C_BEGIN
  * >>time - nanoseconds, signed, 64 bits
  * ======================================================================== */
 
-/* Nanoseconds: a duration, or a point on the loop's clock (CLOCK_MONOTONIC on
- * the real backends, virtual in a simulation). */
+/* Nanoseconds: a duration, or a point on the loop's clock (CLOCK_MONOTONIC of
+ * clock_gettime(2) on the real backends, virtual in a simulation). The clock does not
+ * count the time in which the machine is suspended. */
 typedef int64_t takt_ns;
 
+/* Units, to multiply with: 5 * TAKT_SEC. */
 #define TAKT_US ((takt_ns)1000)
 #define TAKT_MS (1000 * TAKT_US)
 #define TAKT_SEC (1000 * TAKT_MS)
 #define TAKT_FOREVER INT64_MAX /* as a wait or a deadline: none */
 
-/* `when` + `ns`, saturating: a far deadline is TAKT_FOREVER, never the past. */
+/* `when` + `ns`, saturating: a far deadline is TAKT_FOREVER, never the past. `ns` below 0
+ * counts as 0. */
 static inline takt_ns takt_after(takt_ns when, takt_ns ns)
 {
     if (ns <= 0)
@@ -181,7 +206,8 @@ static inline takt_ns takt_after(takt_ns when, takt_ns ns)
  * yet, try again") and more ("this is usable, and further ones follow").
  * ======================================================================== */
 
-/* name, value, text: what happened, and what to do about it. */
+/* takt's own codes, for an X(name, value, text) of yours; the text tells what happened and
+ * what to do about it. The values lie below every errno. */
 #define TAKT_ERRORS(X)                                                                       \
     X(TAKT_EWOULDBLOCK, -20001, "would block: nothing yet, try again")                       \
     X(TAKT_EMORE, -20002, "expect more: usable now, further completions follow")             \
@@ -252,10 +278,11 @@ static inline bool takt_is_progress(int64_t code)
     return code >= 0 || code == TAKT_EMORE;
 }
 
-/* "OK", "WouldBlock", "More"; anything else: "Failure". */
+/* "OK", "WouldBlock", "More"; anything else: "Failure". Constant text. */
 const char *takt_outcome_name(takt_outcome outcome);
 
-/* The words for an error code, takt's or a negative errno; never NULL. */
+/* The words for an error code, takt's or a negative errno; "unknown error" for those that
+ * it has no words for. Constant text, never NULL, from any thread. */
 const char *takt_strerror(int error);
 
 /* ==========================================================================
@@ -267,11 +294,18 @@ const char *takt_strerror(int error);
  * Unless it says otherwise, an op on a descriptor fails with what the system
  * call of its name fails with; with -EBUSY if another op already waits for the
  * same direction of the same descriptor; with TAKT_ECLOSED if the descriptor is
- * closed meanwhile; with -ETIMEDOUT under takt_within() and takt_by().
- * Lengths above 1 GiB are served 1 GiB at a time.
+ * closed meanwhile; with -EMFILE if it lies beyond the backend's table; with
+ * -ETIMEDOUT under takt_within() and takt_by(); with TAKT_ESTACK if it points
+ * into the C stack. The result of an await is an int64_t, 0 or more. Sockets
+ * must be non-blocking: takt makes them so, those from elsewhere are yours to set.
+ *
+ * A constructor does nothing but fill in the struct, from any thread. Lengths
+ * above 1 GiB are served 1 GiB at a time; a recv of length 0 yields 0, which
+ * cannot be told from the end of the stream.
  * ======================================================================== */
 
-/* kind, its word in dumps, which direction of the descriptor it occupies. */
+/* All kinds, for an X(kind, word, direction) of yours: the word is that of dumps, the
+ * direction that which the op occupies of its descriptor. */
 #define TAKT_OPS(X)                  \
     X(NONE, "nothing", NEITHER)      \
     X(SLEEP, "sleep", NEITHER)       \
@@ -354,14 +388,14 @@ static inline takt_op takt__op(takt_op_kind kind, int fd, const void *buf, size_
     return op;
 }
 
-/* Completes with 0, by way of the backend. */
+/* Completes with 0, by way of the backend: at the earliest in the loop's next turn. */
 TAKT__MUST_USE static inline takt_op takt_nop(void)
 {
     return takt__op(TAKT_OP_NOP, -1, NULL, 0);
 }
 
-/* Suspends for `ns` nanoseconds; never less, and more by at most TAKT_TICK and
- * what a turn takes. Result: 0. */
+/* Suspends for `ns` nanoseconds, at least 1; never less, and more by at most TAKT_TICK
+ * (131 us) and what a turn takes. Result: 0. */
 TAKT__MUST_USE static inline takt_op takt_sleep(takt_ns ns)
 {
     takt_op op = takt__op(TAKT_OP_SLEEP, -1, NULL, 0);
@@ -369,7 +403,8 @@ TAKT__MUST_USE static inline takt_op takt_sleep(takt_ns ns)
     return op;
 }
 
-/* Suspends until the loop's clock reaches `when`. Result: 0. */
+/* Suspends until the loop's clock (takt_now()) reaches `when`; if that has passed,
+ * for a turn at most. Exact as takt_sleep(). Result: 0. */
 TAKT__MUST_USE static inline takt_op takt_sleep_until(takt_ns when)
 {
     takt_op op = takt__op(TAKT_OP_SLEEP, -1, NULL, 0);
@@ -382,8 +417,9 @@ struct takt_addr;
 
 /* The next connection of a listening socket: accept4(2). `peer`: where to put
  * its address, or NULL. Result: its descriptor, yours to close; it has
- * SOCK_CLOEXEC and SOCK_NONBLOCK. Fails with TAKT_ESTOPPING once the loop is
- * stopping. */
+ * SOCK_CLOEXEC and SOCK_NONBLOCK. Fails with -EMFILE or -ENFILE when there are no
+ * descriptors: then wait a little, the connection stays in the backlog; with
+ * TAKT_ESTOPPING once the loop is stopping. */
 TAKT__MUST_USE static inline takt_op takt_accept(int listener, struct takt_addr *peer)
 {
     takt_op op = takt__op(TAKT_OP_ACCEPT, listener, NULL, 0);
@@ -391,7 +427,8 @@ TAKT__MUST_USE static inline takt_op takt_accept(int listener, struct takt_addr 
     return op;
 }
 
-/* Connects the socket `fd` to `addr`: connect(2). Result: 0. */
+/* Connects the socket `fd` to `addr`: connect(2). Result: 0. A stream socket that has
+ * failed to connect is of no more use: close it. */
 TAKT__MUST_USE static inline takt_op takt_connect(int fd, const struct takt_addr *addr)
 {
     takt_op op = takt__op(TAKT_OP_CONNECT, fd, NULL, 0);
@@ -399,9 +436,10 @@ TAKT__MUST_USE static inline takt_op takt_connect(int fd, const struct takt_addr
     return op;
 }
 
-/* Makes a stream socket of the address's family and connects it. Result: its
- * descriptor, yours to close; nothing is left behind when it fails. A socket
- * that connected to itself fails with TAKT_ESELF. */
+/* Makes a stream socket of the address's family (a Unix one too) and connects it.
+ * Result: its descriptor, yours to close; nothing is left behind when it fails, as with
+ * -ECONNREFUSED, -EHOSTUNREACH, or -ETIMEDOUT: after minutes, unless takt_within() is
+ * around it. A socket that connected to itself fails with TAKT_ESELF. */
 TAKT__MUST_USE static inline takt_op takt_tcp_connect(const struct takt_addr *addr)
 {
     takt_op op = takt__op(TAKT_OP_DIAL, -1, NULL, 0);
@@ -409,8 +447,10 @@ TAKT__MUST_USE static inline takt_op takt_tcp_connect(const struct takt_addr *ad
     return op;
 }
 
-/* Receives what is there, at most `len` bytes. `flags` as for recv(2). Result:
- * bytes, 0 at the end of the stream. */
+/* Waits until something has arrived, and receives at most `len` bytes of it. `flags` as
+ * for recv(2): MSG_PEEK. Result: bytes, 0 at the end of the stream; of a datagram socket
+ * the length of one, 0 being an empty one. Fails with -ECONNRESET if the peer has broken
+ * the connection. */
 TAKT__MUST_USE static inline takt_op takt_recv_flags(int fd, void *buf, size_t len, int flags)
 {
     takt_op op = takt__op(TAKT_OP_RECV, fd, buf, len);
@@ -424,8 +464,8 @@ TAKT__MUST_USE static inline takt_op takt_recv(int fd, void *buf, size_t len)
     return takt__op(TAKT_OP_RECV, fd, buf, len);
 }
 
-/* Receives exactly `len` bytes. Result: `len`. If the peer ends the stream
- * first: TAKT_ETRUNCATED, and takt_done() tells how many arrived. */
+/* Receives exactly `len` bytes; 0 are there at once. Result: `len`. If the peer ends the
+ * stream first: TAKT_ETRUNCATED. When it fails, takt_done() tells how many arrived. */
 TAKT__MUST_USE static inline takt_op takt_recv_all(int fd, void *buf, size_t len)
 {
     takt_op op = takt__op(TAKT_OP_RECV, fd, buf, len);
@@ -433,7 +473,7 @@ TAKT__MUST_USE static inline takt_op takt_recv_all(int fd, void *buf, size_t len
     return op;
 }
 
-/* Receives into `count` (1 to 1024) buffers, filling one after the other. The
+/* Receives into `count` (1 to 1024) buffers, filling one after the other: readv(2). The
  * array too must stay put. Result: bytes, 0 at the end of the stream. */
 TAKT__MUST_USE static inline takt_op takt_recvv(int fd, const struct iovec *bufs, int count)
 {
@@ -447,8 +487,8 @@ struct takt_bufs;
 /* Receives into a buffer of `pool`, taken when there is data: whoever waits in
  * silence holds no buffer. `data`: where to put its address; it is set exactly
  * when the result is above 0, and the buffer is then yours until takt_bufs_put().
- * Result: bytes, 0 at the end of the stream. An empty pool is waited for, first
- * come, first served. */
+ * Result: bytes, at most pool->size; 0 at the end of the stream. An empty pool is
+ * waited for, first come, first served. */
 TAKT__MUST_USE static inline takt_op takt_recv_lease(int fd, struct takt_bufs *pool,
                                                      unsigned char **data)
 {
@@ -457,8 +497,10 @@ TAKT__MUST_USE static inline takt_op takt_recv_lease(int fd, struct takt_bufs *p
     return op;
 }
 
-/* Sends all of `buf`. `flags` as for send(2); MSG_NOSIGNAL is always set.
- * Result: `len`. When it fails half way, takt_done() tells how many bytes went. */
+/* Sends all of `buf`: waits until the system has taken the last byte, which does not mean
+ * that the peer has. `flags` as for send(2), MSG_MORE for one; MSG_NOSIGNAL is always set.
+ * Result: `len`. Fails with -EPIPE or -ECONNRESET when the peer is gone; takt_done() tells
+ * how many bytes went before. */
 TAKT__MUST_USE static inline takt_op takt_send_flags(int fd, const void *buf, size_t len,
                                                      int flags)
 {
@@ -474,8 +516,8 @@ TAKT__MUST_USE static inline takt_op takt_send(int fd, const void *buf, size_t l
     return takt_send_flags(fd, buf, len, 0);
 }
 
-/* Sends all of `count` (1 to 1024) buffers. The array too must stay put.
- * Result: the sum of their lengths. */
+/* Sends all of `count` (1 to 1024) buffers, as takt_send(): writev(2). The array too must
+ * stay put. Result: the sum of their lengths. */
 TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs, int count)
 {
     takt_op op = takt__op(TAKT_OP_SEND, fd, bufs, (size_t)(count > 0 ? count : 0));
@@ -483,8 +525,9 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
     return op;
 }
 
-/* Sends one datagram. `to`: where, or NULL on a connected socket. Several may
- * wait on one socket. Result: `len`. */
+/* Sends one datagram: sendto(2). `to`: where, or NULL on a connected socket. Several may
+ * wait on one socket, and go in order. Result: `len`. Fails with -EMSGSIZE if it is too
+ * long for one, -ECONNREFUSED if an earlier one found nobody (connected sockets). */
 TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf, size_t len,
                                                  const struct takt_addr *to)
 {
@@ -493,8 +536,9 @@ TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf, size_t
     return op;
 }
 
-/* Receives one datagram. `from`: where to put its sender, or NULL. Result: its
- * length; if that is above `len`, the rest was cut off (MSG_TRUNC). */
+/* Receives one datagram: recvfrom(2). `from`: where to put its sender, or NULL. Result:
+ * its length, 0 being an empty one; if that is above `len`, the rest was cut off
+ * (MSG_TRUNC). */
 TAKT__MUST_USE static inline takt_op takt_recvfrom(int fd, void *buf, size_t len,
                                                    struct takt_addr *from)
 {
@@ -505,8 +549,8 @@ TAKT__MUST_USE static inline takt_op takt_recvfrom(int fd, void *buf, size_t len
 
 enum { TAKT_SHUT_READ, TAKT_SHUT_WRITE, TAKT_SHUT_BOTH }; /* SHUT_RD, SHUT_WR, SHUT_RDWR */
 
-/* Ends one direction or both: shutdown(2). Result: 0. A socket that is no longer
- * connected is a success. */
+/* Ends one direction or both: shutdown(2). `how`: TAKT_SHUT_... The descriptor stays
+ * open. Result: 0. A socket that is no longer connected is a success. */
 TAKT__MUST_USE static inline takt_op takt_shutdown(int fd, int how)
 {
     takt_op op = takt__op(TAKT_OP_SHUTDOWN, fd, NULL, 0);
@@ -516,7 +560,8 @@ TAKT__MUST_USE static inline takt_op takt_shutdown(int fd, int how)
 
 /* Cancels what is in flight on `fd`, waits until it is over, and closes it. It
  * always acts, also in a coroutine that is being cancelled. A negative `fd` is
- * none, and a success. Result: 0. */
+ * none, and a success. Result: 0. When it fails with what close(2) fails with, the
+ * descriptor is gone all the same: do not close it again. */
 TAKT__MUST_USE static inline takt_op takt_close(int fd)
 {
     return takt__op(TAKT_OP_CLOSE, fd, NULL, 0);
@@ -524,8 +569,9 @@ TAKT__MUST_USE static inline takt_op takt_close(int fd)
 
 enum { TAKT_READABLE = 1, TAKT_WRITABLE = 4 }; /* POLLIN, POLLOUT */
 
-/* Suspends until `fd` is ready for one of `events`. Result: the events that hold,
- * POLLERR and POLLHUP among them. */
+/* Suspends until `fd`, of any kind that poll(2) knows, is ready for one of `events`
+ * (TAKT_READABLE, TAKT_WRITABLE, or'ed). Result: the events that hold, POLLERR and
+ * POLLHUP among them. Occupies one direction: reading, if that is among them. */
 TAKT__MUST_USE static inline takt_op takt_ready(int fd, int events)
 {
     takt_op op = takt__op(TAKT_OP_READY, fd, NULL, 0);
@@ -610,13 +656,16 @@ TAKT__MUST_USE static inline takt_op takt_every(takt_ns ns)
     return op;
 }
 
-/* The next signal of a descriptor that takt_signals() made. Result: its number. */
+/* The next signal of a descriptor that takt_signals() made: signalfd(2). Result: its
+ * number. -ENOSYS where there is none. */
 TAKT__MUST_USE static inline takt_op takt_signal(int fd)
 {
     return takt__op(TAKT_OP_SIGNAL, fd, NULL, 0);
 }
 
-/* The same op, but it fails with -ETIMEDOUT after `ns` nanoseconds. */
+/* The same op, but it fails with -ETIMEDOUT after `ns` nanoseconds, at least 1; exact as
+ * takt_sleep(). What was done by then is done: see takt_done(). A result that arrives
+ * together with the limit is delivered. Around another limit, the outer one counts. */
 TAKT__MUST_USE static inline takt_op takt_within(takt_ns ns, takt_op op)
 {
     op.flags &= (uint8_t)~TAKT_OP_DEADLINE;
@@ -624,8 +673,10 @@ TAKT__MUST_USE static inline takt_op takt_within(takt_ns ns, takt_op op)
     return op;
 }
 
-/* The same op, but it fails with -ETIMEDOUT once the loop's clock reaches
- * `deadline`: one deadline may stand over several awaits. */
+/* The same op, but it fails with -ETIMEDOUT once the loop's clock reaches `deadline`; if
+ * that has passed, in this turn, unless it completes at once. TAKT_FOREVER: never.
+ * takt_by(takt_after(takt_now(&my->frame), 5 * TAKT_SEC), op) twice shares one limit of
+ * five seconds. */
 TAKT__MUST_USE static inline takt_op takt_by(takt_ns deadline, takt_op op)
 {
     op.flags |= TAKT_OP_DEADLINE;
@@ -633,7 +684,7 @@ TAKT__MUST_USE static inline takt_op takt_by(takt_ns deadline, takt_op op)
     return op;
 }
 
-/* The word for an op's kind in dumps; never NULL. */
+/* The word for an op's kind in dumps; constant text, "unknown" for what is none. */
 const char *takt_op_name(int kind);
 
 /* ==========================================================================
@@ -641,14 +692,15 @@ const char *takt_op_name(int kind);
  *
  * A buffer is taken when data is there and given back once; the newest comes
  * first, so that it is still in the cache. When the pool is empty, whoever wants
- * to receive waits in line. A pool belongs to one loop, and must outlive it.
+ * to receive waits in line. A pool belongs to one loop, must not move, and must
+ * outlive it.
  * ======================================================================== */
 
 typedef struct takt_bufs {
     uint32_t size;  /* bytes a buffer */
     uint32_t count; /* buffers */
     uint32_t in_use;
-    uint32_t in_use_max; /* the most that were out at the same time */
+    uint32_t in_use_max; /* the most that were out at the same time, tries included */
     uint64_t waits;      /* how often somebody had to wait for one */
     /* The pool's: */
     unsigned char *memory;
@@ -665,23 +717,26 @@ typedef struct takt_bufs {
     void (*part)(struct takt_bufs *bufs);      /* frees all; the pool is about to go */
 } takt_bufs;
 
-/* Allocates `count` buffers of `size` bytes, without touching them. 0, -EINVAL
- * if either is 0 or their product overflows, or -ENOMEM. */
+/* Allocates `count` buffers of `size` bytes, without touching them: memory is used as
+ * buffers are. 0, -EINVAL if either is 0 or their product overflows, or -ENOMEM. Yours to
+ * free, unless it failed. */
 int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size);
 
-/* Frees the memory. No buffer may be in use. */
+/* Frees the memory. No buffer may be in use, and nobody may wait for one (asserted). */
 void takt_bufs_free(takt_bufs *bufs);
 
-/* Takes a buffer, or NULL if none is free. */
+/* Takes a buffer, of bufs->size bytes and no certain contents; yours until it is put
+ * back. NULL if none is free: it does not wait. */
 unsigned char *takt_bufs_take(takt_bufs *bufs);
 
 /* Gives a buffer back and sets `*data` to NULL; nothing if it is NULL already,
  * so that a loop and a defer may both do it. Any address inside the buffer will
- * do. 0, or TAKT_EBUFFER. */
+ * do. Whoever waits for one gets it in the next turn. 0, or TAKT_EBUFFER if it is not
+ * out, or not of this pool; `*data` is NULL then too. */
 int takt_bufs_put(takt_bufs *bufs, unsigned char **data);
 
 #ifndef TAKT_NO_POSIX
-/* If no buffer is in use, gives their pages back to the system. */
+/* If no buffer is in use, gives their pages back to the system: madvise(2). */
 void takt_bufs_trim(takt_bufs *bufs);
 #endif
 
@@ -903,14 +958,17 @@ static inline takt_op *takt_fds_op(const takt_fds *fds, uint32_t place)
 /* ==========================================================================
  * >>net - addresses, and calls on sockets that never wait
  *
- * The calls take the frame and are answered by its loop's backend, so that the
- * same program runs on a simulated network. They return 0 or more, or a negative
- * errno. Sockets are made non-blocking and close-on-exec.
+ * The calls take the frame, which must be alive, and are answered by its loop's
+ * backend, so that the same program runs on a simulated network. They return 0
+ * or more, or a negative errno: TAKT_CHECK() throws that. Nothing is left behind
+ * by one that fails. Sockets are made non-blocking and close-on-exec, and are
+ * yours to close. Addresses are copied: they may stand on the stack.
  * ======================================================================== */
 
 typedef struct takt_frame takt_frame;
 
-/* An address of any family: IPv4, IPv6, Unix. All zero is none. */
+/* An address of any family: IPv4, IPv6, Unix. Plain data: copy it. All zero is none. For
+ * others, memcpy a sockaddr of yours into .sockaddr and set .len. */
 typedef struct takt_addr {
     uint32_t len; /* of the sockaddr in here */
     uint32_t reserved;
@@ -922,24 +980,29 @@ typedef struct takt_addr {
 
 enum { TAKT_ADDR_TEXT = 128 }; /* room for any address as text */
 
-/* Reads "127.0.0.1:80", "[::1]:80", ":80" (any IPv4 address) or "unix:/path".
- * Numbers only: nothing is looked up. 0, or -EINVAL. */
+/* Reads "127.0.0.1:80", "[::1]:80", ":80" (any IPv4 address) or "unix:/path". Ports are 0
+ * to 65535; 0 lets the system choose one when it is bound, and takt_sockname() tells.
+ * Numbers only: nothing is looked up. 0, or -EINVAL, and `addr` is none or useless. */
 int takt_addr_parse(takt_addr *addr, const char *text);
 
-/* Writes `addr` the way takt_addr_parse() reads it. Returns `text`. */
+/* Writes `addr` the way takt_addr_parse() reads it, or "(no address)". `size`: of `text`,
+ * TAKT_ADDR_TEXT is always enough; what does not fit is cut off. Returns `text`. */
 const char *takt_addr_format(const takt_addr *addr, char *text, size_t size);
 
-/* The port, or 0. */
+/* The port, 0 to 65535; 0 if the family has none. */
 int takt_addr_port(const takt_addr *addr);
 
-/* True if both name the same family, host and port, or the same path. */
+/* True if both name the same family, host and port, or the same path. An IPv4 address
+ * mapped into IPv6 is not the IPv4 address. */
 bool takt_addr_equal(const takt_addr *a, const takt_addr *b);
 
-/* A listening stream socket, with SO_REUSEADDR; the file of a dead Unix socket is
- * replaced. `backlog` 0: the system's largest. Result: its descriptor. */
+/* A listening stream socket, with SO_REUSEADDR: socket(2), bind(2), listen(2). The file of
+ * a dead Unix socket is replaced; it stays when the socket is closed. `backlog`:
+ * connections that may wait to be accepted, 0 for SOMAXCONN. Result: its descriptor.
+ * Fails with -EADDRINUSE, -EACCES ... */
 int takt_listen(takt_frame *frame, const takt_addr *addr, int backlog);
 
-/* A datagram socket bound to `addr`. Result: its descriptor. */
+/* A datagram socket bound to `addr`. Result: its descriptor. Fails with -EADDRINUSE ... */
 int takt_udp_bind(takt_frame *frame, const takt_addr *addr);
 
 /* A socket: socket(2). Result: its descriptor. */
@@ -960,29 +1023,31 @@ typedef struct takt_datagram {
 
 TAKT__STATIC_ASSERT(sizeof(takt_datagram) <= 256, "it stands in for the kernel's header");
 
-/* The address that `fd` is bound to. 0 or an error. */
+/* The address that `fd` is bound to: getsockname(2). 0 or an error, then `addr` is none. */
 int takt_sockname(takt_frame *frame, int fd, takt_addr *addr);
 
-/* The address that `fd` is connected to. 0 or an error. */
+/* The address that `fd` is connected to: getpeername(2). 0 or an error, then `addr` is
+ * none. */
 int takt_peername(takt_frame *frame, int fd, takt_addr *addr);
 
-/* setsockopt(2) with an int. 0 or an error. */
+/* setsockopt(2) with an int, `value`. 0 or an error. */
 int takt_setsockopt(takt_frame *frame, int fd, int level, int name, int value);
 
-/* getsockopt(2) of an int. 0 or an error. */
+/* getsockopt(2) of an int, into `value`. 0 or an error, then it is as it was. */
 int takt_getsockopt(takt_frame *frame, int fd, int level, int name, int *value);
 
 /* What a TCP connection may be told. Zero leaves the system's default. */
 typedef struct takt_tcp {
     bool nodelay;            /* send small messages at once */
-    takt_ns keepalive;       /* probe a silent peer after this long; whole seconds */
-    takt_ns user_timeout;    /* give up when data stays unacknowledged; milliseconds */
-    int receive_buffer;      /* bytes */
-    int send_buffer;         /* bytes */
+    takt_ns keepalive;       /* probe a silent peer after this long; up to whole seconds */
+    takt_ns user_timeout;    /* give up when data stays unacknowledged; up to whole ms */
+    int receive_buffer;      /* bytes; the system may double or cap them */
+    int send_buffer;
 } takt_tcp;
 
-/* Applies `options` to `fd`; to a Unix socket, those that it knows. 0 or the first
- * error. */
+/* Applies `options` to `fd`: tcp(7), socket(7). Of a Unix socket, the sizes of buffers
+ * alone. Options that this system lacks are passed over. 0, or the first error; those
+ * before it have been applied. */
 int takt_tcp_options(takt_frame *frame, int fd, const takt_tcp *options);
 
 /* What a datagram socket is to tell with each datagram, in its takt_datagram. */
@@ -999,17 +1064,19 @@ typedef struct takt_udp {
  * what this system does not have. */
 int takt_udp_options(takt_frame *frame, int fd, const takt_udp *options);
 
-/* From here on the close of `fd` sends a reset: the peer learns that what it got is not
- * all. 0 or an error. */
+/* From here on the close of `fd` sends a reset (SO_LINGER of 0, RFC 9293 3.5.2): the peer
+ * learns that what it got is not all, and what was not sent yet is dropped. 0 or an
+ * error. */
 int takt_reset_on_close(takt_frame *frame, int fd);
 
 /* A descriptor for takt_signal(), which from here on takes the place of the usual
- * action of these signals. `mask`: 1u << number, or'ed. They are blocked in the
- * calling thread, and stay so. Linux; elsewhere -ENOSYS. */
+ * action of these signals: signalfd(2). `mask`: (uint64_t)1 << number, or'ed; numbers 1
+ * to 63. They are blocked in the calling thread, and stay so, also when the descriptor
+ * has been closed; threads and children inherit that. Linux; elsewhere -ENOSYS. */
 int takt_signals(takt_frame *frame, uint64_t mask);
 
 /* Raises the soft limit of descriptors to the hard one: before a loop's init, which
- * sizes its table by it. Result: the limit now. */
+ * sizes its table by it. For the whole process: setrlimit(2). Result: the limit now. */
 int takt_raise_fd_limit(void);
 
 /* ==========================================================================
@@ -1019,6 +1086,8 @@ int takt_raise_fd_limit(void);
  * is allocated after init. Regular files are read and written where they stand.
  * ======================================================================== */
 
+/* All zero, its defaults. A table of `fds_max` entries takes 24 bytes a descriptor that was
+ * ever used (32 with poll); ops on those beyond it fail with -EMFILE. */
 typedef struct takt_posix_config {
     int fds_max;       /* descriptors; 0: RLIMIT_NOFILE at init, at most 2^20 */
     bool poll_instead; /* poll(2) even where there is epoll */
@@ -1052,7 +1121,7 @@ void takt_posix_flush(takt_posix *posix);
 bool takt_posix_busy(takt_posix *posix);
 int takt_posix_fd(takt_posix *posix);
 int64_t takt_posix_call(takt_posix *posix, takt_op *op);
-/* "epoll" or "poll". */
+/* "epoll" or "poll"; constant text. */
 const char *takt_posix_name(const takt_posix *posix);
 
 /* ==========================================================================
@@ -1072,6 +1141,7 @@ typedef struct takt_leave_with_TAKT_RETURN {
     int go;
 } takt_status;
 
+/* A body: what TAKT_CORO() defines. Only a loop calls it. */
 typedef takt_status takt_body(takt_frame *takt_self);
 
 /* What is the same in all activations of a coroutine. */
@@ -1103,25 +1173,31 @@ struct takt_frame {
 
 TAKT__STATIC_ASSERT(sizeof(takt_frame) <= 48, "a frame's header is at most 48 bytes");
 
-/* The loop's clock, read at most once a turn. */
+/* The loop's clock, read at most once a turn: all that runs in it sees the same time. The
+ * frame must be alive. */
 takt_ns takt_now(const takt_frame *frame);
 
-/* True from its start until it has finished. A frame that is not alive may be
- * freed or used again. */
+/* True from its start until it has finished, defers and children included. A frame that
+ * is not alive may be freed or used again. Of memory that was never started, all zero. */
 bool takt_alive(const takt_frame *frame);
 
-/* True once it has run to its end, one way or another. */
+/* True once it has run to its end, one way or another; until it is started again. Of a
+ * task from a pool nobody can ask: its memory is the loop's again. */
 bool takt_finished(const takt_frame *frame);
 
-/* 0, or the error with which it finished; TAKT_ECANCELED if it was cancelled. */
+/* 0, or the error with which it finished; TAKT_ECANCELED if it was cancelled. 0 too if it
+ * has not finished. */
 int takt_error(const takt_frame *frame);
 
-/* How many bytes the frame's last send or recv_all had done when it failed. */
+/* How many bytes the frame's last send or recv_all had done when it failed. To be asked
+ * before the next await, in the coroutine itself; 0 if it is not alive. */
 uint64_t takt_done(const takt_frame *frame);
 
 /* Orders a coroutine to stop: what it awaits is cancelled, its children too, then
- * its defers run. Returns at once. Nothing if it is not alive. Of a called frame
- * the call is cancelled: it throws TAKT_ECANCELED in the caller. */
+ * its defers run. Returns at once: it is over when takt_alive() says so. What completes
+ * all the same is still delivered, and the order takes the next await. Nothing if it is
+ * not alive, or on its way out. A coroutine may cancel itself. Of a called frame the call
+ * is cancelled: it throws TAKT_ECANCELED in the caller, which may catch that. */
 void takt_cancel(takt_frame *frame);
 
 /* ==========================================================================
@@ -1134,20 +1210,25 @@ void takt_cancel(takt_frame *frame);
  *   An await either completes or is cancelled, never both: a result that arrived
  *   is delivered, and the order to stop takes the next await.
  *
- * Words that may suspend must not stand inside a switch of yours: use an if-chain.
+ * All but TAKT_CORO, TAKT_SPAWN_ON, TAKT_GO_ON and TAKT_START_ON stand in a body, at most
+ * one a line. Arguments are evaluated once, unless it says otherwise. Words that may
+ * suspend must not stand inside a switch of yours: use an if-chain.
  * ======================================================================== */
 
 /* Declares or defines a coroutine: `static TAKT_CORO(echo) { ... }`. Its struct is
  * `struct echo`; the function behind it is named echo_coro. */
 #define TAKT_CORO(coro) takt_status coro##_coro(takt_frame *takt_self)
 
-/* Opens the body of `coro`. `my` becomes a `struct coro *`. */
+/* Opens the body of `coro`, and stands first in it. `my`, a name of your choice, becomes a
+ * `struct coro *`. A local that is to be used behind an await is an error or a warning. */
 #define TAKT_BEGIN(coro, my) TAKT__BEGIN(coro, my)
 
-/* Closes the body. Reaching it returns. */
+/* Closes the body, and stands last in it. Reaching it is TAKT_RETURN. */
 #define TAKT_END TAKT__END
 
-/* Leaves the coroutine; results stay in its struct for the caller to read. */
+/* Leaves the coroutine, from anywhere in the body; results stay in its struct for the
+ * caller to read. Suspends while children end and defers run. In a TAKT_DEFER block it
+ * ends the block. */
 #define TAKT_RETURN                                                                          \
     do {                                                                                     \
         takt__return(takt_self);                                                             \
@@ -1155,19 +1236,22 @@ void takt_cancel(takt_frame *frame);
     } while (0)
 
 /* TAKT_AWAIT(op) or TAKT_AWAIT(result, op): suspends until `op` completes. A failure
- * is thrown; `result` is stored first, even then. */
+ * is thrown; `result`, an lvalue of any integer type, is stored first, even then: what
+ * does not fit is cut off, so an int does for descriptors, not for large lengths. */
 #define TAKT_AWAIT(...)                                                                      \
     TAKT__PICK3(__VA_ARGS__, TAKT_AWAIT_takes_one_or_two_arguments, TAKT__AWAIT2,            \
                 TAKT__AWAIT1, ~)                                                             \
     (__VA_ARGS__)
 
 /* Like TAKT_AWAIT(result, op), but a failure is handed to you: `result` < 0. It must
- * be signed and at least an int. */
+ * be signed and at least an int. Suspends. An order to stop is thrown all the same. */
 #define TAKT_TRY_AWAIT(result, op) TAKT__TRY_AWAIT(result, op, __LINE__)
 
 /* Submits `count` ops together and suspends until all have completed. Their failures
- * are not thrown: each carries its own .result. They draw on the loop's strands; what
- * does not fit waits in order. */
+ * are not thrown: each carries its own .result. The array is in the frame, or in other
+ * memory that stays put; `count` 0 is done at once. They draw on the loop's strands
+ * (config.loop.strands); what does not fit waits in order. Told to stop, it cancels all of
+ * them, waits until they are over, and throws; each .result is set. */
 #define TAKT_AWAIT_ALL(ops, count) TAKT__AWAIT_ALL(ops, count, __LINE__)
 
 /* Submits `count` ops together, and when the first has completed, with success or not,
@@ -1179,48 +1263,63 @@ void takt_cancel(takt_frame *frame);
  * them is a limit; limits count from here, also of those that wait for a strand. */
 #define TAKT_AWAIT_ANY(winner, ops, count) TAKT__AWAIT_ANY(winner, ops, count, __LINE__)
 
-/* Lets everything else that is ready run first. */
+/* Suspends, and lets everything else that is ready run first: it goes on in the next
+ * turn. For long computations. */
 #define TAKT_YIELD TAKT__YIELD(__LINE__)
 
 /* TAKT_CALL(my->child, name, .arg = value, ...): runs another coroutine in a struct
- * that you own and suspends until it has finished. Its error is thrown. Up to sixteen
- * arguments; they are evaluated once, before the struct is cleared, and gathered in a
- * copy of it on the C stack. */
+ * that you own and suspends until it has finished. Its error is thrown. `my->child` is a
+ * `struct name` that outlives the call; it may be used for the next one, or share a union
+ * with others that are not alive. It is cleared to zero but for the arguments. Up to
+ * sixteen of them; they are evaluated once, before the struct is cleared, and gathered in
+ * a copy of it on the C stack. Throws TAKT_ERUNNING if a child of this frame is alive in
+ * that memory. Depth is bounded by your memory alone: resuming costs the same. */
 #define TAKT_CALL(child, ...)                                                                \
     TAKT__CALL(child, __LINE__, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
-/* Like TAKT_CALL, but its error is handed to you: `err` is 0 or < 0. */
+/* Like TAKT_CALL, but its error is handed to you: `err` is 0 or < 0; it must be signed and
+ * at least an int. Suspends. */
 #define TAKT_TRY_CALL(err, child, ...)                                                       \
     TAKT__TRY_CALL(err, child, __LINE__, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
-/* Like TAKT_CALL, but the callee is cancelled after `ns` nanoseconds, with whatever it
- * has called or started, and -ETIMEDOUT is thrown. Takes a strand, as TAKT_START. */
+/* Like TAKT_CALL, but the callee is cancelled after `ns` nanoseconds, at least 1, with
+ * whatever it has called or started, and -ETIMEDOUT is thrown once all that is over: its
+ * defers are not cut short. If it ends well all the same, so does the call. Suspends.
+ * Takes a strand, as TAKT_START. */
 #define TAKT_CALL_WITHIN(ns, child, ...)                                                     \
     TAKT__CALL_WITHIN(ns, child, __LINE__, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
 /* TAKT_START(my->child, name, .arg = value, ...): runs it alongside, on a strand of its
- * own. Does not suspend; it runs to its first await in any case. If the child fails,
- * whatever this frame awaits is interrupted and the error is thrown here. Throws
- * TAKT_ESTRANDS if no strand is free. */
+ * own. Does not suspend; the child runs once this coroutine waits, and to its first await
+ * in any case. Memory and arguments as for TAKT_CALL. If the child fails, whatever this
+ * frame awaits is interrupted and the error is thrown here. When this frame ends, a child
+ * that still runs is cancelled and awaited. Throws TAKT_ESTRANDS if no strand is free. */
 #define TAKT_START(child, ...)                                                               \
     TAKT__START(child, __LINE__, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
 /* Suspends until all the named children have finished; without arguments, all children
- * of this frame. At most eight. */
+ * of this frame. At most eight. One that has finished, or was never started, counts as
+ * finished. If a child fails, named or not, the named ones are cancelled, and when they
+ * have ended its error is thrown. Results and takt_error() stay in their structs. */
 #define TAKT_JOIN(...) TAKT__JOIN(__LINE__, __VA_ARGS__)
 
 /* Suspends until one of the named children has succeeded, cancels the others and waits
- * for them too. `winner`: its index among the arguments. One that fails does not end
- * the race; if all fail, the last error is thrown. */
+ * for them too. At most eight, started before. `winner`, an int: its index among the
+ * arguments, -1 if there is none. One that fails does not end the race; if all fail, the
+ * last error is thrown. A loser that finished as well has takt_error() 0. */
 #define TAKT_RACE(winner, ...) TAKT__RACE(winner, __LINE__, __VA_ARGS__)
 
 /* TAKT_SPAWN(name, .arg = value, ...): starts an independent task on this loop, in
- * memory of the loop's: list it with TAKT_POOL(). False if the pool is full, the loop
- * is stopping, or it was not listed; then the arguments were not evaluated. */
+ * memory of the loop's: list it with TAKT_POOL(). A bool, which must be looked at: false
+ * if the pool is full, no strand is free, the loop is stopping, or it was not listed; then
+ * the arguments were not evaluated. Does not suspend: the task runs once this coroutine
+ * waits. Nobody awaits it; an error that it does not catch goes to config.loop.on_failure.
+ * What it is handed must outlive it. */
 #define TAKT_SPAWN(...)                                                                      \
     TAKT__SPAWN(takt_sched_of(takt_self), NULL, NULL, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
-/* The same, from outside any coroutine: TAKT_SPAWN_ON(&loop, name, ...). */
+/* The same, from outside any coroutine: TAKT_SPAWN_ON(&loop, name, ...). It runs in the
+ * next turn. */
 #define TAKT_SPAWN_ON(loop, ...)                                                             \
     TAKT__SPAWN(&(loop)->sched, NULL, NULL, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
@@ -1239,9 +1338,11 @@ void takt_cancel(takt_frame *frame);
 #define TAKT_JOIN_GROUP(group) TAKT__JOIN_GROUP(group, __LINE__)
 
 /* TAKT_START_ON(&loop, object, name, .arg = value, ...): starts a coroutine in a struct
- * of yours, from outside any coroutine. True, or false if no strand is free or the loop
- * is stopping. The struct may go once takt_alive(&object.frame) is false. `object` is
- * evaluated once for every argument. */
+ * of yours, from outside any coroutine; an lvalue of type `struct name`, not alive. It is
+ * cleared to zero but for the arguments, and runs in the next turn. A bool, which must be
+ * looked at: false if no strand is free (config.loop.strands) or the loop is stopping; then
+ * the arguments were not evaluated. The struct may go once takt_alive(&object.frame) is
+ * false. `object` is evaluated once for every argument. */
 #define TAKT_START_ON(loop, object, ...)                                                     \
     TAKT__START_ON(&(loop)->sched, object, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
@@ -1260,14 +1361,17 @@ void takt_cancel(takt_frame *frame);
  * after the items that came before. takt_stream_take() does not suspend. */
 #define TAKT_NEXT(item, stream) TAKT__NEXT(item, stream, __LINE__)
 
-/* Fails with `error`, which must be negative. */
+/* Fails with `error`, which must be negative, else with TAKT_ERANGE. On to TAKT_CATCH, or
+ * out: children are cancelled and awaited first. In a TAKT_DEFER block it ends the block.
+ * The first error stands. */
 #define TAKT_THROW(error)                                                                    \
     do {                                                                                     \
         takt__throw(takt_self, (error), __LINE__);                                           \
         goto takt__unwind;                                                                   \
     } while (0)
 
-/* Throws if a plain C expression yields a negative error. */
+/* Throws what a plain C expression of any integer type yields, if that is negative. For
+ * functions that return errors: TAKT_CHECK(my->fd = takt_listen(...)). */
 #define TAKT_CHECK(expr)                                                                     \
     do {                                                                                     \
         const int64_t takt__rc = (int64_t)(expr);                                            \
@@ -1276,7 +1380,7 @@ void takt_cancel(takt_frame *frame);
     } while (0)
 
 /* For system calls that answer -1 and set errno: stores the result, or -errno, which is
- * thrown. */
+ * thrown. `result` is signed; it is evaluated several times. The call must not wait. */
 #define TAKT_SYS(result, call)                                                               \
     do {                                                                                     \
         (result) = (call);                                                                   \
@@ -1287,27 +1391,34 @@ void takt_cancel(takt_frame *frame);
     } while (0)
 
 /* TAKT_CATCH { ... }, once, last thing before TAKT_END: runs after a throw, when the
- * children have ended and before the defers, with the error in my->frame.error. Its
- * end is a return. */
+ * children have ended and before the defers, with the error in my->frame.error. It may
+ * await. Its end is a TAKT_RETURN: the error is dealt with; a TAKT_THROW in it goes to the
+ * caller. It does not run for TAKT_ECANCELED that was meant for this coroutine. */
 #define TAKT_CATCH TAKT__CATCH_HERE
 
 /* TAKT_DEFER { ... }: the block runs when the coroutine ends, however it ends, last
- * registered first. It may await; an error inside ends only the block. At most
- * TAKT_DEFERS_MAX at a time, else TAKT_EDEFERS is thrown. Not in a loop. */
+ * registered first. It may await, also in a coroutine that was cancelled, and is not
+ * interrupted; an error inside ends only the block. When the loop is drained, every await
+ * in it but takt_close() fails at once. At most TAKT_DEFERS_MAX at a time, else
+ * TAKT_EDEFERS is thrown. Not in a loop: each round would register it anew. It must stand
+ * within 65535 lines of TAKT_BEGIN. */
 #define TAKT_DEFER TAKT__DEFER_HERE(__LINE__)
 
 /* ==========================================================================
  * >>timer - deadlines: O(1) to arm, re-arm and cancel, no allocation
  *
- * A hierarchical wheel. A timer fires at the first tick at or after its time,
- * never early; those of one tick fire in the order in which they were armed.
+ * A hierarchical wheel, for those who build schedulers: coroutines have takt_sleep() and
+ * takt_within(). A timer fires at the first tick at or after its time, never early; those
+ * of one tick fire in the order in which they were armed.
  * ======================================================================== */
 
-#define TAKT_TICK ((takt_ns)1 << 17) /* 131 us */
+/* How exact timers are: 131 us, as takt_ns. */
+#define TAKT_TICK ((takt_ns)1 << 17)
 
 enum { TAKT__LEVELS = 8, TAKT__SLOTS = 64 }; /* 48 bits of ticks: every deadline there is */
 
-/* A timer stands in memory of its owner's; all zero is not armed. */
+/* A timer stands in memory of its owner's, and must not move while it is armed; all zero
+ * is not armed. */
 typedef struct takt_timer {
     struct takt_timer *next, *prev;
     takt_ns when;
@@ -1322,15 +1433,16 @@ typedef struct takt_wheel {
     takt_timer at[TAKT__LEVELS][TAKT__SLOTS]; /* lists */
 } takt_wheel;
 
-/* An empty wheel at `now`. */
+/* An empty wheel at `now`, a point of the clock that it is to follow. */
 void takt_wheel_init(takt_wheel *wheel, takt_ns now);
-/* Arms or re-arms `timer` for `when`. */
+/* Arms or re-arms `timer` for `when`; in the past: it is due at once. */
 void takt_timer_arm(takt_wheel *wheel, takt_timer *timer, takt_ns when);
 /* Disarms it; nothing if it is not armed. */
 void takt_timer_disarm(takt_wheel *wheel, takt_timer *timer);
 /* The next timer that is due at `now`, disarmed; NULL when there is none. */
 takt_timer *takt_wheel_expire(takt_wheel *wheel, takt_ns now);
-/* Not later than the next timer is due; TAKT_FOREVER if none is armed. */
+/* Not later than the next timer is due, maybe earlier: then ask again. 0 if one is due
+ * already; TAKT_FOREVER if none is armed. */
 takt_ns takt_wheel_deadline(const takt_wheel *wheel);
 
 /* True while it is armed. */
@@ -1395,7 +1507,8 @@ typedef struct takt_group {
 /* Cancels every member; returns at once. What they then end with is not a failure. */
 void takt_group_cancel(takt_group *group);
 
-/* Fails the frame with -ETIMEDOUT when it is not touched for a while. */
+/* Fails the frame with -ETIMEDOUT when it is not touched for a while. In memory of the
+ * frame's; no contents needed. */
 typedef struct takt_idle {
     takt_attached link;
     takt_timer timer;
@@ -1403,12 +1516,16 @@ typedef struct takt_idle {
 } takt_idle;
 
 /* From here on `frame` (the caller's own) is interrupted with -ETIMEDOUT when `idle` is
- * not touched for `limit` ns (at least 1 ms, at most 49 days). Ends with the frame. */
+ * not touched for `limit` ns (at least 1 ms, at most 49 days; whole milliseconds). Again:
+ * a new limit. It fires once, as a child that fails does: whatever the frame awaits or has
+ * called is interrupted, and the error is thrown in the frame. Ends with the frame. */
 void takt_idle_start(takt_frame *frame, takt_idle *idle, takt_ns limit);
-/* Starts the limit anew. */
+/* Starts the limit anew; cheap, for every read. From this frame or one of its children,
+ * while the frame is alive. */
 void takt_idle_touch(takt_idle *idle);
 
-/* A coroutine whose tasks the loop holds memory for. */
+/* A coroutine whose tasks the loop holds memory for. TAKT_POOL() fills it; .strands is an
+ * argument of that. To read, after init: loop.sched.config.pools[i], in their order. */
 typedef struct takt_pool {
     takt_body *body;
     const char *name;
@@ -1416,9 +1533,9 @@ typedef struct takt_pool {
     uint32_t count;   /* tasks alive at most */
     uint32_t strands; /* each of them uses: itself and what it starts; 0: 1 */
     /* The loop's: */
-    uint32_t used, used_max;
+    uint32_t used, used_max; /* tasks alive: now, and at most */
     uint32_t fresh;
-    uint64_t refused;
+    uint64_t refused; /* spawns for want of room, or while stopping */
     void *free;
     unsigned char *memory;
 } takt_pool;
@@ -1426,17 +1543,20 @@ typedef struct takt_pool {
 /* Completions that a loop takes from its backend at a time, unless told otherwise. */
 #define TAKT_DEFAULT_COMPLETIONS ((uint32_t)(TAKT_SLAB_DEFAULT / sizeof(takt_completion)))
 
-/* What a loop is told at its init. Begin with name_defaults(). */
+/* What a loop is told at its init, which copies it. Begin with name_defaults(). */
 typedef struct takt_config {
     takt_pool pools[TAKT_POOLS_MAX]; /* by TAKT_POOL() */
     uint32_t pool_count;
-    uint32_t strands;     /* beside those of the pools: for TAKT_START_ON, batches */
-    uint32_t completions; /* taken from the backend at a time; 1 to 2^20 */
-    uint32_t items;       /* of all streams, not yet taken; beyond, they are dropped */
+    uint32_t strands;     /* beside those of the pools, 128 bytes each: for TAKT_START_ON and
+                           * what it starts, for ops of batches; default 64 */
+    uint32_t completions; /* taken from the backend at a time; 1 to 2^20, default
+                           * TAKT_DEFAULT_COMPLETIONS */
+    uint32_t items;       /* of all streams, not yet taken; beyond, they are dropped; 1024 */
     const takt_memory *memory; /* where completions are put; NULL: the heap. See >>memory */
-    takt_ns reap_limit;   /* how long drain waits for the kernel */
-    /* Told of every task that ends with an error nobody caught, if set; else a line
-     * goes to TAKT_LOG. */
+    takt_ns reap_limit;   /* how long drain waits for the kernel; default 1 s */
+    /* Told of every task that ends with an error nobody caught, members of groups apart, if
+     * set; else a line goes to TAKT_LOG. `name`, `file`: constant text. It runs inside a
+     * turn: it may spawn, and stop with a limit above 0; not turn, drain or free. */
     void (*on_failure)(void *user, const char *name, int error, const char *file, int line);
     /* Given what a completion brought that nobody waits for any more, if set; else its
      * descriptor is closed. Buffers have gone back to their pool by themselves. */
@@ -1444,15 +1564,15 @@ typedef struct takt_config {
     void *user;
 } takt_config;
 
-/* Counters, exact between any two steps. */
+/* Counters since init, exact between any two steps: loop.sched.stats. */
 typedef struct takt_stats {
     uint64_t turns;
-    uint64_t resumed;
-    uint64_t completions;
+    uint64_t resumed;     /* bodies entered */
+    uint64_t completions; /* of the backend */
     uint64_t stale;     /* completions that nothing waited for */
-    uint64_t spawned;
+    uint64_t spawned;   /* tasks, whatever started them */
     uint64_t refused;   /* spawns */
-    uint64_t failed;    /* tasks that ended with an uncaught error */
+    uint64_t failed;    /* tasks that ended with an uncaught error; groups count their own */
     uint64_t cancelled; /* tasks that were cancelled */
     uint64_t discarded; /* by drain or a fatal error */
     uint64_t orphans;   /* completions with a descriptor or a buffer that nobody took */
@@ -1494,20 +1614,25 @@ typedef struct takt_sched {
     takt_config config;
 } takt_sched;
 
-/* TAKT_POOL(config, name, count, .strands = n): gives tasks of `name` room on the loop.
- * Tasks that start children name how many strands each uses, its own included. */
+/* TAKT_POOL(config, name, count, .strands = n): gives `count` tasks of `name` room on the
+ * loop. `config`: a net_config, before init. A task takes its struct and a strand; tasks
+ * that start children or use TAKT_CALL_WITHIN name how many strands each uses, its own
+ * included. Strands are shared by all of the loop. Names a coroutine once; more than
+ * TAKT_POOLS_MAX make init fail with -E2BIG. takt_sizes() tells what it costs. */
 #define TAKT_POOL(config, name, ...)                                                         \
     TAKT__POOL((config).loop, name, __VA_ARGS__)
 
-/* The scheduler that runs `frame`. */
+/* The scheduler that runs `frame`, which must be alive (asserted). */
 takt_sched *takt_sched_of(const takt_frame *frame);
 
 /* The graceful way out: no new work (accepts fail with TAKT_ESTOPPING, spawns are
  * refused), let what runs finish, cancel the rest after `limit` ns (0: now,
- * TAKT_FOREVER: never). May be called again with another limit. Returns at once. */
+ * TAKT_FOREVER: never). May be called again with another limit. Returns at once; the loop
+ * is done when nothing is pending, and can only be freed then. `sched`: &loop.sched, or
+ * takt_sched_of(). */
 void takt_stop(takt_sched *sched, takt_ns limit);
 
-/* True once the loop was told to stop. */
+/* True once the loop of `frame`, which must be alive, was told to stop. */
 bool takt_stopping(const takt_frame *frame);
 
 /* ==========================================================================
@@ -1798,19 +1923,19 @@ typedef struct takt_event {
     bool set;
 } takt_event;
 
-/* Suspends until the event is set. Result: 0. */
+/* Suspends until the event is set; if it is, for a moment. Result: 0. */
 TAKT__MUST_USE static inline takt_op takt_event_wait(takt_event *event)
 {
     takt_op op = takt__op(TAKT_OP_EVENT, -1, NULL, 0);
     op.arg.ptr = event;
     return op;
 }
-/* Lets all waiters go on, in order. */
+/* Lets all waiters go on, in order, and those to come. Again: nothing. */
 void takt_event_set(takt_event *event);
-/* From here on, waiting waits again. */
+/* From here on, waiting waits again. Those who were let go on go on. */
 void takt_event_reset(takt_event *event);
 
-/* So many permits. */
+/* So many permits: a limit on how many may do something at a time. */
 typedef struct takt_semaphore {
     takt_line line;
     int64_t permits; /* in */
@@ -1824,7 +1949,7 @@ TAKT__MUST_USE static inline takt_op takt_acquire(takt_semaphore *semaphore)
     op.arg.ptr = semaphore;
     return op;
 }
-/* Gives `permits` back. */
+/* Gives `permits`, 1 or more, back, or adds them; who waits longest goes on first. */
 void takt_release(takt_semaphore *semaphore, int64_t permits);
 
 /* Items of one size, in the order in which they were put. They are copied in and out. */
@@ -1883,21 +2008,25 @@ void takt_channel_close(takt_channel *channel);
  * called by name, so that they inline. With `TAKT_LOOP(net, takt_posix);`:
  *
  *   net_config net_defaults(void)       .loop is a takt_config, .backend the backend's
- *   int  net_init(net *, const net_config *)   0 or an error; allocates everything.
- *        The loop must not move from here on.
- *   int  net_run(net *)     until nothing is pending. 0; or what ended the loop; or the
- *        first error that no task caught
+ *   int  net_init(net *, const net_config *)   0; or -ENOMEM, -E2BIG (pools), -EINVAL (no
+ *        strands, completions out of range), or the backend's error, and nothing is left
+ *        behind. Allocates everything. In the thread that is to run the loop. The loop
+ *        needs no contents before, and must not move from here on.
+ *   int  net_run(net *)     turns until nothing is pending. 0; or what ended the loop; or
+ *        the first error that no task caught, members of groups apart. May be called again
  *   int  net_turn(net *, takt_ns wait, int max)   one round: runs what is ready, takes
  *        at most `max` completions (0: the config's), waiting up to `wait` ns for the
- *        first. How much was done, 0 if nothing, or what ended the loop
- *   int  net_fd(net *)                  readable when a turn has work, -1 if there is none
+ *        first (0: not at all). How much was done, 0 if nothing, or what ended the loop
+ *   int  net_fd(net *)                  readable (POLLIN, level-triggered) when a turn has
+ *        work; -1 if there is none: poll(2) backend. The loop's: do not read, do not close
  *   takt_ns net_deadline(net *)         when a turn is due even so, on net_now()'s clock:
  *        the past if at once, TAKT_FOREVER if never
  *   takt_ns net_now(net *)              the clock
  *   void net_stop(net *, takt_ns limit) takt_stop()
  *   int  net_submit(net *, takt_frame *, takt_body *)   starts a frame of yours and runs
  *        it to its first await: 1 if it has finished, 0 if it is pending, or an error: the
- *        loop's, then it did not run, or its own. Inside a turn it is queued
+ *        loop's (TAKT_ERUNNING, TAKT_ESTOPPING, TAKT_ESTRANDS, what ended it), then it did
+ *        not run; or its own. From a coroutine: it is queued, 0
  *   int  net_poll(net *, takt_frame **results, int max)   one round that does not wait.
  *        How many submitted frames have ended, in order, yours again; 0: some went on,
  *        none ended; TAKT_EWOULDBLOCK: nothing happened; or what ended the loop. Results
@@ -1912,11 +2041,15 @@ void takt_channel_close(takt_channel *channel);
  *        kernel, runs defers (in which every await but close fails at once). Result: how
  *        many were discarded. The loop is over: TAKT_EDISPOSED
  *   int  net_free(net *)                drains, then gives the memory back. 0, or -EBUSY
- *        if the kernel still holds some of it: then it is kept, on purpose
+ *        if the kernel still holds some of it: then it is kept, on purpose. Takes up to
+ *        config.loop.reap_limit. Frames in your own memory must still be there
  *
+ * `net_run`, `net_turn`, `net_drain` and `net_free` wait: they are the ones that do.
  * From inside a coroutine only net_stop, net_pending and net_failed may be called.
  * ======================================================================== */
 
+/* Declares all of the above, at file scope, in as many files as you like: what is not used
+ * is not there. `backend_`: takt_posix, takt_uring, or one of yours, see >>backend. */
 #define TAKT_LOOP(name, backend_)                                                            \
     TAKT__LOOP(name, backend_)                                                               \
     TAKT__LOOP_ANY(name)
@@ -1928,18 +2061,36 @@ void takt_channel_close(takt_channel *channel);
     TAKT__LOOP_TYPED(name, coro)
 
 /* ==========================================================================
- * >>dump - where everything stands
+ * >>dump - where everything stands, and what it costs
+ *
+ * Nothing in here allocates, suspends or changes what it looks at. Lines come one at a
+ * time, without their end, at most 255 bytes long, in memory that the next one reuses.
+ * From the loop's thread, or from a debugger that has stopped it: `call takt_dump(&LOOP.sched)`.
+ * Of a core file test/takt-gdb.py prints the same.
  * ======================================================================== */
 
-/* Prints every strand as a logical stack: name, file:line of the suspension, what is
- * awaited, on which descriptor, until when, whether it is being cancelled. Allocates
- * nothing; callable from a debugger. `print` gets one line at a time, without its end;
- * NULL prints to TAKT_LOG. */
+/* Prints the loop, then every strand as a logical stack, callers first: name, file:line of
+ * the suspension, what is awaited on which descriptor, how long already, how much of its
+ * limit is left, and whether it is being cancelled. Children, groups, batches and idle
+ * limits stand below the frame that they belong to, two columns further in. Then the
+ * pools, and those buffer pools that somebody receives into with takt_recv_lease().
+ *
+ * How long already: known where a clock was read anyway, for sleeps and under
+ * takt_within(); with TAKT_AGES defined, for every op.
+ *
+ * `print` is handed `user` and one line; NULL prints to TAKT_LOG. */
 void takt_dump_to(const takt_sched *sched, void (*print)(void *user, const char *line),
                   void *user);
 
-/* The same, to TAKT_LOG. */
+/* The same, to TAKT_LOG. `sched`: the loop's member, &loop.sched, or takt_sched_of(). */
 void takt_dump(const takt_sched *sched);
+
+/* Prints what memory a loop costs, in bytes: of each pool a task's share and all of them,
+ * the strands beside, the room for completions, the sum. `config`: before init the
+ * config's member .loop, later loop.sched.config; NULL prints the fixed sizes alone. The
+ * backend's memory is not in it. `print`, `user`: as above. */
+void takt_sizes(const takt_config *config, void (*print)(void *user, const char *line),
+                void *user);
 
 /* ==========================================================================
  * >>engine - what the words and the loops call; nothing below is API
@@ -2106,6 +2257,14 @@ takt_op *takt__route_cancel(takt_routes *r, takt_route which, int *rc);
 bool takt__route_forget(takt_routes *r, uint32_t *at, takt_op **op);
 void *takt__calloc(size_t count, size_t size);
 void takt__free(void *memory);
+
+/* Notes when an op begins, in the place of its result, which is not there yet. */
+#ifdef TAKT_AGES
+void takt__begins(takt_sched *s, takt_strand *strand);
+#define TAKT__BEGINS(s, strand) takt__begins((s), (strand))
+#else
+#define TAKT__BEGINS(s, strand) ((void)0)
+#endif
 
 /* A spawn can be refused: the compiler asks you to look. */
 TAKT__MUST_USE static inline bool takt__spawned(bool ok)
@@ -2733,6 +2892,7 @@ takt__unwind:                                                                   
                 int rc;                                                                      \
                 strand->slot.generation++;                                                   \
                 strand->wait = TAKT__ON_OP;                                                  \
+                TAKT__BEGINS(sched, strand);                                                 \
                 token = takt_token_of(&strand->slot.op);                                     \
                 if (TAKT__UNLIKELY(strand->slot.op.when))                                    \
                     takt__arm_limit(sched, strand);                                          \
@@ -5509,6 +5669,13 @@ takt_ns takt_now(const takt_frame *frame)
     return takt__now(takt_sched_of(frame));
 }
 
+#ifdef TAKT_AGES
+void takt__begins(takt_sched *s, takt_strand *strand)
+{
+    strand->slot.op.result = takt__now(s);
+}
+#endif
+
 TAKT__UNUSED static int64_t takt__ask(takt_frame *frame, takt_op *op)
 {
     takt_sched *const s = takt_sched_of(frame);
@@ -5948,6 +6115,8 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
             s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK)
             return TAKT_ESTACK;
         rc = takt__wait_in_line(strand);
+        if (rc == 0)
+            TAKT__BEGINS(s, strand);
         if (rc == 0 && op->when)
             takt__arm_limit(s, strand);
         return rc;
@@ -5987,6 +6156,7 @@ static void takt__begin(takt_sched *s, takt_strand *strand)
         return;
     }
     strand->wait = TAKT__ON_OP;
+    TAKT__BEGINS(s, strand);
     if (strand->slot.op.when)
         takt__arm_limit(s, strand);
     rc = takt__hand_over(s, strand);
@@ -8374,13 +8544,19 @@ void takt__sched_free(takt_sched *s, takt_completion **completions)
 
 /* ==========================================================================
  * >>dump-impl
+ *
+ * test/takt-gdb.py prints the same lines from a core file: keep them alike.
  * ======================================================================== */
+
+/* -- lines ----------------------------------------------------------------- */
 
 typedef struct takt__printer {
     const takt_sched *sched;
     void (*print)(void *user, const char *line);
     void *user;
     takt_ns now;
+    takt__text text; /* of `line` */
+    char line[256];
 } takt__printer;
 
 static void takt__log_line(void *user, const char *line)
@@ -8389,123 +8565,432 @@ static void takt__log_line(void *user, const char *line)
     TAKT_LOG(line);
 }
 
-static void takt__put_ms(takt__text *text, takt_ns ns)
+static void takt__printer_init(takt__printer *p, const takt_sched *sched,
+                               void (*print)(void *user, const char *line), void *user)
 {
-    takt__put_number(text, ns / TAKT_MS);
-    takt__put(text, " ms");
+    p->sched = sched;
+    p->print = print ? print : takt__log_line;
+    p->user = user;
+    p->now = 0;
 }
 
-/* What the leaf of a strand waits for. */
-static void takt__put_wait(takt__text *text, const takt__printer *p, const takt_strand *strand)
+/* Begins a line at its depth. */
+static takt__text *takt__line_begin(takt__printer *p, int depth)
 {
-    static const char *const waits[] = {"free", "is ready", "awaits ", "awaits ", "awaits ",
-                                        "awaits a batch", "joins", "races", "calls within",
-                                        "joins a group", "unwinds", "streams",
-                                        "awaits an item"};
+    p->text.at = p->line;
+    p->text.size = sizeof p->line;
+    p->text.len = 0;
+    p->line[0] = '\0';
+    for (int i = 0; i < depth && i < 40; i++)
+        takt__put(&p->text, "  ");
+    return &p->text;
+}
+
+static void takt__line_end(takt__printer *p)
+{
+    p->print(p->user, p->line);
+}
+
+static void takt__put_both(takt__text *text, const char *words, uint64_t number)
+{
+    takt__put(text, words);
+    takt__put_number(text, (int64_t)number);
+}
+
+static void takt__put_ms(takt__text *text, const char *before, takt_ns ns, const char *after)
+{
+    takt__put(text, before);
+    takt__put_number(text, ns / TAKT_MS);
+    takt__put(text, " ms");
+    takt__put(text, after);
+}
+
+/* -- what a strand waits for ----------------------------------------------- */
+
+/* When the op of `strand` began, or 0 where nobody looked at the clock. */
+static takt_ns takt__waits_since(const takt_strand *strand)
+{
     const takt_op *const op = &strand->slot.op;
-    takt__put(text, waits[strand->wait]);
-    if (strand->wait == TAKT__ON_OP || strand->wait == TAKT__ON_EVENT ||
-        strand->wait == TAKT__ON_SLEEP) {
-        takt__put(text, takt_op_name(op->kind));
-        if (op->fd >= 0) {
-            takt__put(text, " fd ");
-            takt__put_number(text, op->fd);
-        }
-    }
-    if (takt_timer_armed(&strand->timer)) {
-        takt__put(text, ", for at most ");
-        takt__put_ms(text, strand->timer.when - p->now);
-    }
+    const bool armed = takt_timer_armed(&strand->timer) && strand->timer.when != TAKT_FOREVER;
+    if (strand->wait == TAKT__ON_SLEEP && armed && !(op->flags & TAKT_OP_DEADLINE))
+        return strand->timer.when - (strand->flags & TAKT__EXPIRED ? op->when : op->arg.sleep);
+#ifdef TAKT_AGES
+    if (strand->wait != TAKT__ON_SLEEP)
+        return op->result;
+#endif
+    if (strand->wait != TAKT__ON_SLEEP && armed && op->when && !(op->flags & TAKT_OP_DEADLINE))
+        return strand->timer.when - op->when;
+    return 0;
+}
+
+static void takt__put_op(takt__text *text, const takt__printer *p, const takt_strand *strand)
+{
+    const takt_op *const op = &strand->slot.op;
+    const takt_ns since = takt__waits_since(strand);
+    takt__put(text, takt_op_name(op->kind));
+    if (op->fd >= 0)
+        takt__put_both(text, " fd ", (uint64_t)op->fd);
+    if (since)
+        takt__put_ms(text, ", for ", p->now - since, " already");
+}
+
+/* What it was told: its limit, and orders to stop. */
+static void takt__put_orders(takt__text *text, const takt__printer *p,
+                             const takt_strand *strand)
+{
+    if (takt_timer_armed(&strand->timer))
+        takt__put_ms(text, ", ", strand->timer.when - p->now, " left");
+    else if (strand->flags & TAKT__EXPIRED)
+        takt__put(text, ", its limit has passed");
+    if (strand->flags & TAKT__REQUEST)
+        return;
     if (strand->flags & TAKT__CANCELLED)
         takt__put(text, ", cancelled");
     else if (strand->flags & TAKT__STOP)
         takt__put(text, ", being stopped");
 }
 
-static void takt__dump_frame(const takt__printer *p, const takt_strand *strand,
-                             const takt_frame *f, int depth)
+/* What the leaf of a strand waits for. */
+static void takt__put_wait(takt__text *text, const takt__printer *p, const takt_strand *strand)
 {
-    char line[256];
-    takt__text text = {line, sizeof line, 0};
-    for (int i = 0; i < depth && i < 40; i++)
-        takt__put(&text, "  ");
+    const takt_op *const op = &strand->slot.op;
+    switch (strand->wait) {
+    case TAKT__READY:
+        takt__put(text, "runs, or is ready to");
+        break;
+    case TAKT__ON_OP:
+    case TAKT__ON_SLEEP:
+    case TAKT__ON_EVENT:
+        takt__put(text, "awaits ");
+        takt__put_op(text, p, strand);
+        break;
+    case TAKT__ON_BATCH:
+        takt__put_both(text, "awaits a batch of ", op->len);
+        takt__put_both(text, ", begun: ", op->extra);
+        break;
+    case TAKT__ON_JOIN:
+        takt__put_both(text, "joins ", op->bits);
+        break;
+    case TAKT__ON_RACE:
+        takt__put_both(text, "races ", op->bits);
+        break;
+    case TAKT__ON_SCOPE:
+        takt__put(text, "calls within a limit");
+        break;
+    case TAKT__ON_GROUP:
+        takt__put(text, "joins a group");
+        break;
+    case TAKT__ON_NEXT:
+        takt__put(text, "awaits an item of a stream");
+        break;
+    case TAKT__ON_CHILDREN:
+        takt__put(text, "waits for its children to end");
+        break;
+    default:
+        takt__put(text, "waits");
+        break;
+    }
+    takt__put_orders(text, p, strand);
+}
+
+/* -- frames ---------------------------------------------------------------- */
+
+static const char *takt__name_of_body(const takt_sched *s, takt_body *body)
+{
+    for (uint32_t i = 0; i < s->config.pool_count; i++)
+        if (s->config.pools[i].body == body)
+            return s->config.pools[i].name;
+    return NULL;
+}
+
+static bool takt__in_defer(const takt_frame *f)
+{
+    for (int i = 0; i < TAKT_DEFERS_MAX; i++)
+        if (f->defers[i] & TAKT__DEFER_RUNS)
+            return true;
+    return false;
+}
+
+static void takt__put_state(takt__text *text, const takt_frame *f)
+{
+    if (f->state == TAKT__UNWINDING)
+        takt__put(text, takt__in_defer(f) ? ", in its defer" : ", leaving");
+    else if (f->state == TAKT__CATCHING)
+        takt__put(text, ", in its catch");
+    else if (f->state == TAKT__THROWN)
+        takt__put(text, ", throwing");
+    else if (f->bits & TAKT__INTERRUPTED)
+        takt__put(text, ", interrupted");
+    else
+        return;
+    if (f->error) {
+        takt__put(text, ", error ");
+        takt__put_number(text, f->error);
+    }
+}
+
+static void takt__dump_frame(takt__printer *p, const takt_strand *strand, const takt_frame *f,
+                             int depth)
+{
+    takt__text *const text = takt__line_begin(p, depth);
     if (strand->flags & TAKT__NEW) {
-        takt__put(&text, "(a coroutine that has not run yet)");
-        p->print(p->user, line);
+        const char *const name = takt__name_of_body(p->sched, f->of.first);
+        takt__put(text, name ? name : "(a coroutine)");
+        takt__put(text, "  has not run yet");
+        takt__put_orders(text, p, strand);
+        takt__line_end(p);
         return;
     }
-    takt__put(&text, f->of.coro->name);
-    takt__put(&text, "  ");
-    takt__put(&text, f->of.coro->file);
-    takt__put(&text, ":");
-    takt__put_number(&text, f->line & TAKT__LINES);
-    takt__put(&text, "  ");
+    takt__put(text, f->of.coro->name);
+    takt__put(text, "  ");
+    takt__put(text, f->of.coro->file);
+    takt__put_both(text, ":", f->line & TAKT__LINES);
+    takt__put(text, "  ");
     if (strand->who.leaf == f)
-        takt__put_wait(&text, p, strand);
+        takt__put_wait(text, p, strand);
     else
-        takt__put(&text, "calls");
-    p->print(p->user, line);
+        takt__put(text, "calls");
+    takt__put_state(text, f);
+    takt__line_end(p);
 }
 
-/* The strand that comes after `strand` among those with the same owner. */
-static const takt_strand *takt__dump_strand(const takt__printer *p, const takt_strand *strand,
-                                            int depth);
-
-static void takt__dump_list(const takt__printer *p, uint32_t list, int depth)
+/* The ops of a batch that are in flight, by their index in the user's array. */
+static void takt__dump_batch(takt__printer *p, const takt_strand *owner, int depth)
 {
-    const takt_strand *it = takt__strand_at(p->sched, list);
-    while (it && depth < 64)
-        it = takt__dump_strand(p, it, depth);
+    const takt_op *const account = &owner->slot.op;
+    const takt_op *const ops = (const takt_op *)account->buf;
+    for (const takt_strand *it = takt__strand_at(p->sched, account->bits); it;
+         it = takt__strand_at(p->sched, it->sibling_next)) {
+        takt__text *const text = takt__line_begin(p, depth);
+        takt__put_both(text, "[", (uint64_t)(it->on.user_op - ops));
+        takt__put(text, "] ");
+        takt__put_op(text, p, it);
+        takt__put_orders(text, p, it);
+        takt__line_end(p);
+    }
 }
 
-static const takt_strand *takt__dump_strand(const takt__printer *p, const takt_strand *strand,
-                                            int depth)
+/* -- strands --------------------------------------------------------------- */
+
+enum { TAKT__DUMP_DEPTH = 64 }; /* of children in children, and of calls on a strand */
+
+static void takt__dump_strand(takt__printer *p, const takt_strand *strand, int depth);
+
+static void takt__dump_list(takt__printer *p, uint32_t list, int depth)
 {
-    const takt_frame *chain[64];
+    for (const takt_strand *it = takt__strand_at(p->sched, list);
+         it && depth < TAKT__DUMP_DEPTH; it = takt__strand_at(p->sched, it->sibling_next))
+        takt__dump_strand(p, it, depth);
+}
+
+static void takt__dump_group(takt__printer *p, const takt_group *group, int depth)
+{
+    takt__text *const text = takt__line_begin(p, depth);
+    takt__put_both(text, "(a group of ", group->count);
+    if (group->failed) {
+        takt__put_both(text, ", failed: ", group->failed);
+        takt__put(text, ", the first with ");
+        takt__put_number(text, group->first_error);
+    }
+    takt__put(text, ")");
+    takt__line_end(p);
+    takt__dump_list(p, group->members, depth + 1);
+}
+
+/* What hangs on `f` beside its children. */
+static void takt__dump_attached(takt__printer *p, const takt_strand *strand,
+                                const takt_frame *f, int depth)
+{
+    for (const takt_attached *it = strand->on.attached; it; it = it->next) {
+        if (it->owner != f)
+            continue;
+        if (it->kind == TAKT__GROUP) {
+            takt__dump_group(p, (const takt_group *)(const void *)it, depth);
+        } else if (it->kind == TAKT__IDLE) {
+            takt__put_ms(takt__line_begin(p, depth), "(an idle limit, ",
+                         ((const takt_idle *)(const void *)it)->due - p->now, " left)");
+            takt__line_end(p);
+        }
+    }
+}
+
+static void takt__dump_strand(takt__printer *p, const takt_strand *strand, int depth)
+{
+    const takt_frame *chain[TAKT__DUMP_DEPTH];
     const takt_frame *f = strand->who.leaf;
     int count = 0;
     chain[count++] = f;
-    while (!(f->bits & TAKT__ROOT) && count < 64) {
+    while (!(f->bits & TAKT__ROOT) && count < TAKT__DUMP_DEPTH) {
         f = f->parent;
         chain[count++] = f;
     }
+    if (!(f->bits & TAKT__ROOT)) {
+        takt__put(takt__line_begin(p, depth), "(its first callers are left out)");
+        takt__line_end(p);
+    }
     while (count-- > 0) {
         takt__dump_frame(p, strand, chain[count], depth);
-        takt__dump_list(p, chain[count]->children, depth + 1);
-        for (const takt_attached *it = strand->on.attached; it; it = it->next)
-            if (it->owner == chain[count] && it->kind == TAKT__GROUP)
-                takt__dump_list(p, ((const takt_group *)(const void *)it)->members, depth + 1);
         depth++;
+        takt__dump_list(p, chain[count]->children, depth);
+        takt__dump_attached(p, strand, chain[count], depth);
     }
-    return takt__strand_at(p->sched, strand->sibling_next);
+    if (strand->wait == TAKT__ON_BATCH)
+        takt__dump_batch(p, strand, depth);
+}
+
+/* -- the loop -------------------------------------------------------------- */
+
+/* Groups that no frame owns hang on nothing: their first members lead to them. */
+static void takt__dump_groups(takt__printer *p)
+{
+    const takt_sched *const s = p->sched;
+    for (uint32_t place = 1; place <= s->fresh; place++) {
+        const takt_strand *const strand = takt__strand_at(s, place);
+        const takt_frame *f = strand->who.leaf;
+        if (strand->wait == TAKT__FREE || strand->flags & TAKT__REQUEST || strand->sibling_prev)
+            continue;
+        while (!(f->bits & TAKT__ROOT))
+            f = f->parent;
+        if (f->bits & TAKT__GROUPED) {
+            const takt_group *const group = (const takt_group *)(const void *)f->parent;
+            if (!group->link.owner)
+                takt__dump_group(p, group, 1);
+        }
+    }
+}
+
+static void takt__dump_pools(takt__printer *p)
+{
+    for (uint32_t i = 0; i < p->sched->config.pool_count; i++) {
+        const takt_pool *const pool = &p->sched->config.pools[i];
+        takt__text *const text = takt__line_begin(p, 0);
+        takt__put(text, "pool ");
+        takt__put(text, pool->name);
+        takt__put_both(text, ": ", pool->used);
+        takt__put_both(text, " of ", pool->count);
+        takt__put_both(text, " used, at most ", pool->used_max);
+        takt__put_both(text, ", refused: ", pool->refused);
+        takt__line_end(p);
+    }
+}
+
+/* The buffer pools of the receives in flight, each once: as many as find room. */
+static void takt__dump_buffers(takt__printer *p)
+{
+    enum { MOST = 16 };
+    const takt_sched *const s = p->sched;
+    const takt_bufs *seen[MOST];
+    int count = 0;
+    for (uint32_t place = 1; place <= s->fresh && count < MOST; place++) {
+        const takt_strand *const strand = takt__strand_at(s, place);
+        const takt_bufs *const bufs = (const takt_bufs *)strand->slot.op.arg.ptr;
+        takt__text *text;
+        int i = 0;
+        if (strand->wait != TAKT__ON_OP || strand->slot.op.kind != TAKT_OP_LEASE)
+            continue;
+        while (i < count && seen[i] != bufs)
+            i++;
+        if (i < count)
+            continue;
+        seen[count++] = bufs;
+        text = takt__line_begin(p, 0);
+        takt__put_both(text, "buffers of ", bufs->size);
+        takt__put_both(text, " bytes: ", bufs->in_use);
+        takt__put_both(text, " of ", bufs->count);
+        takt__put_both(text, " used, at most ", bufs->in_use_max);
+        takt__put_both(text, ", waited for: ", bufs->waits);
+        takt__line_end(p);
+    }
+}
+
+static void takt__dump_head(takt__printer *p)
+{
+    const takt_sched *const s = p->sched;
+    takt__text *const text = takt__line_begin(p, 0);
+    takt__put_both(text, "takt: ", s->pending);
+    takt__put_both(text, " tasks, ", s->strands_used);
+    takt__put_both(text, " of ", s->slots.count);
+    takt__put_both(text, " strands (at most ", s->strands_max);
+    takt__put_both(text, "), ", s->wheel.count);
+    takt__put_both(text, " timers, turn ", s->stats.turns);
+    if (s->fatal) {
+        takt__put(text, ", ended: ");
+        takt__put(text, takt_strerror(s->fatal));
+    } else if (s->stopping) {
+        takt__put(text, ", stopping");
+    }
+    takt__line_end(p);
 }
 
 void takt_dump_to(const takt_sched *sched, void (*print)(void *user, const char *line),
                   void *user)
 {
     takt__printer p;
-    char line[256];
-    takt__text text = {line, sizeof line, 0};
-    p.sched = sched;
-    p.print = print ? print : takt__log_line;
-    p.user = user;
+    takt__printer_init(&p, sched, print, user);
     p.now = sched->now_known ? sched->now : sched->calls->now(sched->backend);
-    takt__put(&text, "takt: ");
-    takt__put_number(&text, sched->pending);
-    takt__put(&text, " tasks, ");
-    takt__put_number(&text, sched->strands_used);
-    takt__put(&text, " of ");
-    takt__put_number(&text, sched->slots.count);
-    takt__put(&text, " strands, ");
-    takt__put_number(&text, sched->wheel.count);
-    takt__put(&text, sched->stopping ? " timers, stopping" : " timers");
-    p.print(p.user, line);
+    takt__dump_head(&p);
     takt__dump_list(&p, sched->tasks, 1);
+    takt__dump_groups(&p);
+    takt__dump_pools(&p);
+    takt__dump_buffers(&p);
 }
 
 void takt_dump(const takt_sched *sched)
 {
     takt_dump_to(sched, NULL, NULL);
+}
+
+/* -- sizes ----------------------------------------------------------------- */
+
+/* "..., in all N bytes": a line's end. Returns N. */
+static uint64_t takt__put_all(takt__printer *p, uint64_t count, uint64_t size)
+{
+    takt__put_both(&p->text, ", in all ", count * size);
+    takt__put(&p->text, " bytes");
+    takt__line_end(p);
+    return count * size;
+}
+
+/* One pool: its tasks with their strands. */
+static uint64_t takt__size_pool(takt__printer *p, const takt_pool *pool)
+{
+    const uint64_t strands = pool->strands ? pool->strands : 1;
+    const uint64_t task = takt__stride(pool) + strands * sizeof(takt_strand);
+    takt__text *const text = takt__line_begin(p, 0);
+    takt__put(text, "pool ");
+    takt__put(text, pool->name);
+    takt__put_both(text, ": struct ", pool->size);
+    takt__put_both(text, ", strands ", strands);
+    takt__put_both(text, ": a task ", task);
+    takt__put_both(text, " bytes; tasks ", pool->count);
+    return takt__put_all(p, pool->count, task);
+}
+
+void takt_sizes(const takt_config *config, void (*print)(void *user, const char *line),
+                void *user)
+{
+    takt__printer p;
+    takt__text *text;
+    uint64_t sum = sizeof(takt_sched);
+    takt__printer_init(&p, NULL, print, user);
+    text = takt__line_begin(&p, 0);
+    takt__put_both(text, "takt: a frame's header ", sizeof(takt_frame));
+    takt__put_both(text, " bytes, an op ", sizeof(takt_op));
+    takt__put_both(text, ", a strand ", sizeof(takt_strand));
+    takt__put_both(text, ", a loop without its backend ", sizeof(takt_sched));
+    takt__line_end(&p);
+    if (!config)
+        return;
+    for (uint32_t i = 0; i < config->pool_count; i++)
+        sum += takt__size_pool(&p, &config->pools[i]);
+    takt__put_both(takt__line_begin(&p, 0), "strands beside the pools: ", config->strands);
+    sum += takt__put_all(&p, config->strands, sizeof(takt_strand));
+    takt__put_both(takt__line_begin(&p, 0), "completions at a time: ", config->completions);
+    sum += takt__put_all(&p, config->completions, sizeof(takt_completion));
+    text = takt__line_begin(&p, 0);
+    takt__put_both(text, "the loop without its backend: ", sum);
+    takt__put(text, " bytes; pages that were never used cost nothing");
+    takt__line_end(&p);
 }
 
 TAKT__EXTERN_C_END

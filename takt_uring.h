@@ -60,7 +60,7 @@ TAKT__EXTERN_C_BEGIN
  * are not looked at. Whatever fails, the next rung of the ladder is tried.
  * ======================================================================== */
 
-/* rung, bit, word, what happens without it. */
+/* What is tried for, for an X(rung, bit, word, what happens without it) of yours. */
 #define TAKT_URING_RUNGS(X)                                                               \
     X(SINGLE_ISSUER, 1, "single_issuer", "the kernel allows for other threads")           \
     X(DEFER_TASKRUN, 2, "defer_taskrun", "completions may interrupt running code")        \
@@ -87,15 +87,19 @@ typedef enum takt_uring_mode {
 typedef struct takt_uring_config {
     takt_posix_config posix; /* fds_max counts for both */
     takt_uring_mode mode;
-    uint32_t entries;    /* requests a system call can submit; 0: 128 */
-    uint32_t cq_entries; /* completions that can wait; 0: four times that */
+    uint32_t entries;    /* requests a system call can submit; 0: 128. Rounded up to a power
+                          * of two; fewer, down to 8, where so much memory is not granted */
+    uint32_t cq_entries; /* completions that can wait; 0: four times that. More than these
+                          * are not lost: the kernel keeps them */
     uint32_t disable;    /* rungs not to use: TAKT_URING_NO_..., or'ed */
 } takt_uring_config;
 
 /* Sets `config` from the environment: for examples and tests, never for programs
  * with rights of their own. TAKT_BACKEND: auto, uring or poll. TAKT_DISABLE: the
  * words of rungs, with commas between. Both are ignored in a program that runs
- * with rights its user lacks. 0, or -EINVAL at an unknown word. */
+ * with rights its user lacks (AT_SECURE of getauxval(3)). What is not set stays: mode
+ * AUTO, and the rungs of `config`. 0, or -EINVAL at an unknown word; `config` is then
+ * changed in part. Before init, from any thread: it reads getenv(3). */
 int takt_uring_config_from_env(takt_uring_config *config);
 
 /* ==========================================================================
@@ -108,6 +112,7 @@ struct takt__uring_message;
 
 /* The backend; it allocates in init, and must not move from there on. */
 typedef struct takt_uring {
+    /* For you to read, from on_ring to overflow: loop.backend */
     bool on_ring;           /* false: the portable backend runs */
     bool plain;             /* the ring runs, and nothing is in its way */
     int setup_error;        /* why the ring does not, or 0 */
@@ -362,11 +367,12 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op);
  * >>doctor - what runs here, and why
  * ======================================================================== */
 
-/* "io_uring", "epoll" or "poll". */
+/* "io_uring", "epoll" or "poll"; constant text. After an init that succeeded. */
 const char *takt_uring_name(const takt_uring *uring);
 
-/* Writes one line: what runs, and if that is not io_uring, why and what to do.
- * Also after an init that failed. Returns its length, as snprintf(3) does. */
+/* Writes one line, without its end: what runs, and if that is not io_uring, why and what
+ * to do. Also after an init that failed. 256 bytes are enough; what does not fit in `size`
+ * is cut off. Returns its whole length, as snprintf(3) does. */
 int takt_uring_describe(const takt_uring *uring, char *text, size_t size);
 
 TAKT__EXTERN_C_END
