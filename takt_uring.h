@@ -810,6 +810,7 @@ static int64_t takt__ring_settle(const takt_uring *uring, takt_op *op, int64_t r
     const int fd = op->fd;
     if (op->kind == TAKT_OP_ACCEPT) {
         takt_addr *const peer = (takt_addr *)op->arg.ptr;
+        takt__op_close(op, false); /* a close of another op's may have led here */
         if (peer && result < 0)
             peer->len = 0;
         else if (peer && peer->len > sizeof peer->sockaddr)
@@ -1466,10 +1467,8 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
 
 takt_ns takt_uring_now(takt_uring *uring)
 {
-    struct timespec ts;
     (void)uring;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (takt_ns)ts.tv_sec * TAKT_SEC + ts.tv_nsec;
+    return TAKT_CLOCK();
 }
 
 /* ==========================================================================
