@@ -185,10 +185,11 @@
 /* What is the same only within a thread; no library for threads is needed for it. */
 #define TAKT__THREAD() ((uintptr_t)(void *)&errno)
 
-/* Two options in the name of a function: files that differ in them do not link. */
+/* An option that changes the layout is in the names of the functions by which a file gets
+ * at it: files that differ in it do not link, and the linker says why. */
 #define TAKT__PASTE_(a, b) a##b
 #define TAKT__PASTE(a, b) TAKT__PASTE_(a, b)
-#define TAKT__SCHED_INIT TAKT__PASTE(takt__sched_init_TAKT_POOLS_MAX_, TAKT_POOLS_MAX)
+#define TAKT__NAMED(name) TAKT__PASTE(name##_TAKT_POOLS_MAX_, TAKT_POOLS_MAX)
 
 TAKT__EXTERN_C_BEGIN
 
@@ -1538,14 +1539,15 @@ void takt__return(takt_frame *f);
 void takt__throw(takt_frame *f, int error, uint32_t line);
 int64_t takt__take_result(takt_frame *f);
 
-takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owner,
-                              takt_body *body, size_t size);
+takt_frame *TAKT__NAMED(takt__spawn_begin)(takt_sched *s, takt_group *group,
+                                           takt_frame *owner, takt_body *body, size_t size);
 bool takt__spawn_end(takt_sched *s);
-bool takt__start_on_begin(takt_sched *s, takt_frame *frame, takt_body *body, size_t size);
-takt_pool *takt__pool_add(takt_config *config, takt_body *body, const char *name, size_t size,
-                          uint32_t count);
+bool TAKT__NAMED(takt__start_on_begin)(takt_sched *s, takt_frame *frame, takt_body *body,
+                                       size_t size);
+takt_pool *TAKT__NAMED(takt__pool_add)(takt_config *config, takt_body *body, const char *name,
+                                       size_t size, uint32_t count);
 
-int TAKT__SCHED_INIT(takt_sched *s, const takt_config *config, const takt__calls *calls,
+int TAKT__NAMED(takt__sched_init)(takt_sched *s, const takt_config *config, const takt__calls *calls,
                      void *backend, takt_completion **completions);
 void takt__sched_begin(takt_sched *s);
 void takt__sched_free(takt_sched *s, takt_completion *completions);
@@ -1907,22 +1909,23 @@ takt__unwind: {                                                                 
 
 #define TAKT__SPAWN(...) TAKT__SPAWN_(__VA_ARGS__)
 #define TAKT__SPAWN_(s, group, owner, fn, ...)                                               \
-    takt__spawned(takt__spawn_begin((s), (group), (owner), fn##_coro, sizeof(struct fn)) !=  \
-                      NULL &&                                                                \
+    takt__spawned(TAKT__NAMED(takt__spawn_begin)((s), (group), (owner), fn##_coro,           \
+                                                 sizeof(struct fn)) != NULL &&               \
                   (TAKT__SET((*(struct fn *)(void *)(s)->spawning), __VA_ARGS__)             \
                        takt__spawn_end(s)))
 
 #define TAKT__START_ON(...) TAKT__START_ON_(__VA_ARGS__)
 #define TAKT__START_ON_(s, object, fn, ...)                                                  \
     takt__spawned(((void)sizeof((object) = *(struct fn *)(void *)(s)->spawning),             \
-                   takt__start_on_begin((s), &(object).frame, fn##_coro, sizeof(struct fn))) && \
+                   TAKT__NAMED(takt__start_on_begin)((s), &(object).frame, fn##_coro,        \
+                                                     sizeof(struct fn))) &&                  \
                   (TAKT__SET((object), __VA_ARGS__) takt__spawn_end(s)))
 
 #define TAKT__POOL(config, coro, ...)                                                        \
     do {                                                                                     \
         takt_pool *const takt__pool =                                                        \
-            takt__pool_add(&(config), coro##_coro, #coro, sizeof(struct coro),               \
-                           (uint32_t)(TAKT__HEAD(__VA_ARGS__, ~)));                          \
+            TAKT__NAMED(takt__pool_add)(&(config), coro##_coro, #coro, sizeof(struct coro),  \
+                                        (uint32_t)(TAKT__HEAD(__VA_ARGS__, ~)));             \
         TAKT__SET((*takt__pool), __VA_ARGS__)(void) takt__pool;                              \
     } while (0)
 
@@ -2008,7 +2011,7 @@ takt__unwind: {                                                                 
     {                                                                                        \
         static const takt__calls calls = {name##__call_submit, name##__call_cancel,          \
                                           name##__call_call, name##__call_now};              \
-        int rc = TAKT__SCHED_INIT(&loop->sched, &config->loop, &calls, &loop->backend,       \
+        int rc = TAKT__NAMED(takt__sched_init)(&loop->sched, &config->loop, &calls, &loop->backend,       \
                                   &loop->completions);                                       \
         if (rc < 0)                                                                          \
             return rc;                                                                       \
@@ -3305,7 +3308,7 @@ static int64_t takt__try_vector(const takt_op *op, bool sending)
         message.msg_iovlen = 1;
     } else {
         message.msg_iov = (struct iovec *)op->buf;
-        message.msg_iovlen = op->len < 1024 ? (unsigned)op->len : 1024;
+        message.msg_iovlen = (uint16_t)(op->len < 1024 ? op->len : 1024); /* its type varies */
     }
     if (sending)
         return takt__answer(sendmsg(op->fd, &message, (int)op->bits | TAKT__SEND_FLAGS));
@@ -5087,8 +5090,8 @@ static takt_frame *takt__refuse_spawn(takt_sched *s)
     return NULL;
 }
 
-takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owner,
-                              takt_body *body, size_t size)
+takt_frame *TAKT__NAMED(takt__spawn_begin)(takt_sched *s, takt_group *group,
+                                           takt_frame *owner, takt_body *body, size_t size)
 {
     takt_pool *const pool = takt__pool_of(s, body);
     takt_strand *strand;
@@ -5122,7 +5125,8 @@ takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owne
     return frame;
 }
 
-bool takt__start_on_begin(takt_sched *s, takt_frame *frame, takt_body *body, size_t size)
+bool TAKT__NAMED(takt__start_on_begin)(takt_sched *s, takt_frame *frame, takt_body *body,
+                                       size_t size)
 {
     takt_strand *strand;
     if (takt__foreign(s, NULL))
@@ -5895,8 +5899,8 @@ void takt__defaults(takt_config *config)
     config->reap_limit = 1 * TAKT_SEC;
 }
 
-takt_pool *takt__pool_add(takt_config *config, takt_body *body, const char *name, size_t size,
-                          uint32_t count)
+takt_pool *TAKT__NAMED(takt__pool_add)(takt_config *config, takt_body *body, const char *name,
+                                       size_t size, uint32_t count)
 {
     takt_pool *const pool =
         &config->pools[config->pool_count < TAKT_POOLS_MAX ? config->pool_count
@@ -5934,7 +5938,7 @@ static int takt__slab_init(takt_sched *s, uint64_t count)
     return 0;
 }
 
-int TAKT__SCHED_INIT(takt_sched *s, const takt_config *config, const takt__calls *calls,
+int TAKT__NAMED(takt__sched_init)(takt_sched *s, const takt_config *config, const takt__calls *calls,
                      void *backend, takt_completion **completions)
 {
     uint64_t strands = config->strands;
