@@ -154,15 +154,17 @@
 #define TAKT__LIKELY(x) __builtin_expect(!!(x), 1)
 #define TAKT__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define TAKT__NOINLINE __attribute__((noinline))
-#define TAKT__STACK_POINTER() takt__stack_pointer()
 #else
 #define TAKT__UNUSED
 #define TAKT__MUST_USE
 #define TAKT__COLD
 #define TAKT__LIKELY(x) (x)
 #define TAKT__UNLIKELY(x) (x)
+#if defined(_MSC_VER)
+#define TAKT__NOINLINE __declspec(noinline)
+#else
 #define TAKT__NOINLINE
-#define TAKT__STACK_POINTER() ((uintptr_t)0)
+#endif
 #endif
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -193,13 +195,17 @@
 
 TAKT__EXTERN_C_BEGIN
 
-#if defined(__GNUC__)
 /* Below everything that the caller, and what it was inlined into, has on the stack. */
 TAKT__NOINLINE TAKT__UNUSED static uintptr_t takt__stack_pointer(void)
 {
+#if defined(__GNUC__)
     return (uintptr_t)__builtin_frame_address(0);
-}
+#else
+    volatile char here = 0;
+    return (uintptr_t)&here + (uintptr_t)here;
 #endif
+}
+#define TAKT__STACK_POINTER() takt__stack_pointer()
 
 /* ==========================================================================
  * >>time - nanoseconds, signed, 64 bits
@@ -1547,8 +1553,9 @@ bool TAKT__NAMED(takt__start_on_begin)(takt_sched *s, takt_frame *frame, takt_bo
 takt_pool *TAKT__NAMED(takt__pool_add)(takt_config *config, takt_body *body, const char *name,
                                        size_t size, uint32_t count);
 
-int TAKT__NAMED(takt__sched_init)(takt_sched *s, const takt_config *config, const takt__calls *calls,
-                     void *backend, takt_completion **completions);
+int TAKT__NAMED(takt__sched_init)(takt_sched *s, const takt_config *config,
+                                  const takt__calls *calls, void *backend,
+                                  takt_completion **completions);
 void takt__sched_begin(takt_sched *s);
 void takt__sched_free(takt_sched *s, takt_completion *completions);
 void takt__defaults(takt_config *config);
@@ -2011,8 +2018,8 @@ takt__unwind: {                                                                 
     {                                                                                        \
         static const takt__calls calls = {name##__call_submit, name##__call_cancel,          \
                                           name##__call_call, name##__call_now};              \
-        int rc = TAKT__NAMED(takt__sched_init)(&loop->sched, &config->loop, &calls, &loop->backend,       \
-                                  &loop->completions);                                       \
+        int rc = TAKT__NAMED(takt__sched_init)(&loop->sched, &config->loop, &calls,          \
+                                               &loop->backend, &loop->completions);          \
         if (rc < 0)                                                                          \
             return rc;                                                                       \
         rc = backend_##_init(&loop->backend, &config->backend, &loop->sched.slots);          \
@@ -5938,8 +5945,9 @@ static int takt__slab_init(takt_sched *s, uint64_t count)
     return 0;
 }
 
-int TAKT__NAMED(takt__sched_init)(takt_sched *s, const takt_config *config, const takt__calls *calls,
-                     void *backend, takt_completion **completions)
+int TAKT__NAMED(takt__sched_init)(takt_sched *s, const takt_config *config,
+                                  const takt__calls *calls, void *backend,
+                                  takt_completion **completions)
 {
     uint64_t strands = config->strands;
     int rc;

@@ -148,21 +148,6 @@ typedef struct takt_uring {
 #endif
 } takt_uring;
 
-/* The backend functions, as >>backend describes them. Init in the thread that runs the
- * loop: the ring serves no other, and a use from elsewhere is the end of the loop. After
- * fork(2) it is the parent's; the child must not touch it. Init fails with the ring's
- * error under TAKT_URING_ONLY, else with that of the portable backend, which was tried
- * last; `setup_error` tells the ring's. */
-static inline int takt_uring_init(takt_uring *uring, const takt_uring_config *config,
-                                  const takt_slots *slots);
-void takt_uring_free(takt_uring *uring);
-takt_ns takt_uring_now(takt_uring *uring);
-int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait);
-void takt_uring_flush(takt_uring *uring);
-bool takt_uring_busy(takt_uring *uring);
-int takt_uring_fd(takt_uring *uring);
-int64_t takt_uring_call(takt_uring *uring, takt_op *op);
-
 /* As TAKT__NAMED: with and without liburing, the struct above is not the same. */
 #ifndef TAKT_NO_URING
 #define TAKT__URING_INIT takt__uring_init_without_TAKT_NO_URING
@@ -171,6 +156,19 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op);
 #endif
 int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots);
 
+/* The backend functions, as >>backend describes them. Init in the thread that runs the
+ * loop: the ring serves no other, and a use from elsewhere is the end of the loop. After
+ * fork(2) it is the parent's; the child must not touch it. Init fails with the ring's
+ * error under TAKT_URING_ONLY, else with that of the portable backend, which was tried
+ * last; `setup_error` tells the ring's. */
+void takt_uring_free(takt_uring *uring);
+takt_ns takt_uring_now(takt_uring *uring);
+int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait);
+void takt_uring_flush(takt_uring *uring);
+bool takt_uring_busy(takt_uring *uring);
+int takt_uring_fd(takt_uring *uring);
+int64_t takt_uring_call(takt_uring *uring, takt_op *op);
+/* The first of them. */
 static inline int takt_uring_init(takt_uring *uring, const takt_uring_config *config,
                                   const takt_slots *slots)
 {
