@@ -7,7 +7,7 @@
 #   make CC=clang CXX=clang++ ...   another compiler
 #
 # demo and test install what is missing, by way of `make deps`. The longer runs are targets
-# of their own: peers valgrind asan clang cxx rooms wrong tidy symbols readme.
+# of their own: peers valgrind asan rooms wrong tidy symbols readme ports.
 
 CC ?= cc
 CXX ?= c++
@@ -92,6 +92,10 @@ symbols:
 	@test/symbols.sh
 readme:
 	@test/readme.sh README.md
+ports: # other levels, machines and libraries; `make deps-ports` installs what that takes
+	@test/ports.sh
+deps-ports:
+	@test/deps.sh ports
 
 # The only place where anything is installed: as root, with a sudo that asks nothing, or in CI.
 deps:
@@ -105,4 +109,4 @@ clean:
 	rm -rf build
 
 .PHONY: all examples demo test check build-test asan valgrind peers rooms wrong tidy symbols \
-        readme deps install clean
+        readme ports deps deps-ports install clean

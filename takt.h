@@ -87,12 +87,13 @@
  *     backends    >>posix
  *     language    >>frame  >>keywords
  *     engine      >>timer  >>sched  >>drive  >>stream  >>chan  >>loop  >>dump
- *     inside      >>engine  >>macros; and as -impl only: >>many  >>try  >>wait  >>stop  >>await
- *                 >>start  >>join  >>leave
+ *     inside      >>engine  >>macros; and as -impl only: >>many  >>try  >>wait  >>lend  >>stop
+ *                 >>await  >>start  >>join  >>leave
  *
  * Options, to be defined the same way before every include:
  *
- *     TAKT_POOLS_MAX    16     coroutines that a loop's config can list
+ *     TAKT_POOLS_MAX    16     coroutines that a loop's config can list; a plain number. Where
+ *                              two files differ, the linker names it
  *     TAKT_NO_POSIX            leave out >>net's and >>posix's system calls
  *     TAKT_NO_EPOLL            poll(2) even on Linux
  *     TAKT_AGES                dumps tell of every op how long it has been awaited; the
@@ -101,6 +102,14 @@
  *                                            the inits and frees only; NULL: -ENOMEM
  *     TAKT_ASSERT(condition)                 default assert of <assert.h>
  *     TAKT_LOG(text)                         one line, without its end; default: stderr
+ *     TAKT_PANIC(text)                       a mistake of the program's that cannot go on;
+ *                                            default: TAKT_LOG, then abort()
+ *     TAKT_CLOCK()      takt_ns of a clock that never goes back; default CLOCK_MONOTONIC
+ *     TAKT_DEBUG        1      look for misuse at run time: frames that were freed or
+ *                              overwritten while alive, foreign threads, memory that was
+ *                              changed while lent. 0 if NDEBUG is defined. No layout
+ *                              depends on it
+ *     TAKT_VALGRIND            tell valgrind what io_uring wrote: <valgrind/memcheck.h>
  *
  * And one that is fixed: TAKT_DEFERS_MAX, 4 live TAKT_DEFER blocks a frame.
  *
@@ -138,6 +147,14 @@
 
 #define TAKT_DEFERS_MAX 4
 
+#ifndef TAKT_DEBUG
+#ifdef NDEBUG
+#define TAKT_DEBUG 0
+#else
+#define TAKT_DEBUG 1
+#endif
+#endif
+
 #if defined(TAKT_CALLOC) != defined(TAKT_FREE)
 #error "define both TAKT_CALLOC(n, size) and TAKT_FREE(ptr), or neither"
 #endif
@@ -160,7 +177,7 @@
 #define TAKT__HOT static inline __attribute__((always_inline))
 #define TAKT__LIKELY(x) __builtin_expect(!!(x), 1)
 #define TAKT__UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define TAKT__STACK_POINTER() ((uintptr_t)__builtin_frame_address(0))
+#define TAKT__NOINLINE __attribute__((noinline))
 #else
 #define TAKT__UNUSED
 #define TAKT__MUST_USE
@@ -169,10 +186,52 @@
 #define TAKT__HOT static inline
 #define TAKT__LIKELY(x) (x)
 #define TAKT__UNLIKELY(x) (x)
-#define TAKT__STACK_POINTER() ((uintptr_t)0)
+#if defined(_MSC_VER)
+#define TAKT__NOINLINE __declspec(noinline)
+#else
+#define TAKT__NOINLINE
+#endif
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+#define TAKT__ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TAKT__ASAN 1
+#elif __has_feature(memory_sanitizer)
+#define TAKT__MSAN 1
+#endif
+#endif
+
+/* The calls of >>engine that look for misuse are made at all. */
+#if TAKT_DEBUG || defined(TAKT__ASAN) || defined(TAKT__MSAN) || defined(TAKT_VALGRIND)
+#define TAKT__GUARDED 1
+#else
+#define TAKT__GUARDED 0
+#endif
+
+/* What is the same only within a thread; no library for threads is needed for it. */
+#define TAKT__THREAD() ((uintptr_t)(void *)&errno)
+
+/* An option that changes the layout is in the names of the functions by which a file gets
+ * at it: files that differ in it do not link, and the linker says why. */
+#define TAKT__PASTE_(a, b) a##b
+#define TAKT__PASTE(a, b) TAKT__PASTE_(a, b)
+#define TAKT__NAMED(name) TAKT__PASTE(name##_TAKT_POOLS_MAX_, TAKT_POOLS_MAX)
+
 TAKT__EXTERN_C_BEGIN
+
+/* Below everything that the caller, and what it was inlined into, has on the stack. */
+TAKT__NOINLINE TAKT__UNUSED static uintptr_t takt__stack_pointer(void)
+{
+#if defined(__GNUC__)
+    return (uintptr_t)__builtin_frame_address(0);
+#else
+    volatile char here = 0;
+    return (uintptr_t)&here + (uintptr_t)here;
+#endif
+}
+#define TAKT__STACK_POINTER() takt__stack_pointer()
 
 /* ==========================================================================
  * >>time - nanoseconds, signed, 64 bits
@@ -231,7 +290,17 @@ static inline takt_ns takt_after(takt_ns when, takt_ns ns)
     X(TAKT_EREENTER, -20018, "a loop was turned from inside one of its own coroutines")      \
     X(TAKT_EUNKNOWN, -20019, "no such route: it has ended, or was never opened")             \
     X(TAKT_ELIVEROUTE, -20020, "the backend returned a route that is still open")            \
-    X(TAKT_EBADROUTE, -20021, "the backend returned an invalid route")
+    X(TAKT_EBADROUTE, -20021, "the backend returned an invalid route")                         \
+    X(TAKT_ETHREAD, -20030, "the loop belongs to another thread; let that one do this")      \
+    X(TAKT_EFRAME, -20031,                                                                   \
+      "the frame was freed, moved or overwritten, or its function has returned, while the "  \
+      "coroutine was alive")                                                                 \
+    X(TAKT_EBODY, -20032,                                                                    \
+      "the body was entered, but is not to run: it has finished, was never started, or waits") \
+    X(TAKT_ELENT, -20033,                                                                    \
+      "memory was changed while an operation read it; leave it until the await returns")     \
+    X(TAKT_EBOUNDS, -20034,                                                                  \
+      "an operation was given memory that is not all there; is its length right?")
 
 enum {
 #define TAKT__X(name, value, text) name = value,
@@ -1167,7 +1236,7 @@ struct takt_frame {
     uint32_t children; /* started here and still alive */
     uint8_t state;
     uint8_t bits;
-    uint16_t failed_at;               /* line below TAKT_BEGIN */
+    uint16_t failed_at; /* line below TAKT_BEGIN; while it runs: a mark of its address */
     uint16_t defers[TAKT_DEFERS_MAX]; /* lines below TAKT_BEGIN; 0: none */
 };
 
@@ -1579,6 +1648,7 @@ typedef struct takt_stats {
 } takt_stats;
 
 struct takt__calls;
+struct takt__watch;
 
 /* What every loop holds, as its member `sched`. */
 typedef struct takt_sched {
@@ -1606,6 +1676,8 @@ typedef struct takt_sched {
     uint32_t items_free, items_fresh;
     takt_frame **results; /* submitted frames that have ended in this turn */
     uint32_t result_count;
+    struct takt__watch *watches; /* one a strand, where misuse is looked for; else NULL */
+    uintptr_t owner;             /* the thread that runs it, from its first turn on */
     takt_frame *spawning; /* its arguments are being set */
     takt_group *spawning_in;
     takt_timer stop_timer;
@@ -2211,15 +2283,17 @@ void takt__return(takt_frame *f);
 void takt__throw(takt_frame *f, int error, uint32_t line);
 int64_t takt__take_result(takt_frame *f);
 
-takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owner,
-                              takt_body *body, size_t size);
+takt_frame *TAKT__NAMED(takt__spawn_begin)(takt_sched *s, takt_group *group,
+                                           takt_frame *owner, takt_body *body, size_t size);
 bool takt__spawn_end(takt_sched *s);
-bool takt__start_on_begin(takt_sched *s, takt_frame *frame, takt_body *body, size_t size);
-takt_pool *takt__pool_add(takt_config *config, takt_body *body, const char *name, size_t size,
-                          uint32_t count);
+bool TAKT__NAMED(takt__start_on_begin)(takt_sched *s, takt_frame *frame, takt_body *body,
+                                       size_t size);
+takt_pool *TAKT__NAMED(takt__pool_add)(takt_config *config, takt_body *body, const char *name,
+                                       size_t size, uint32_t count);
 
-int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls *calls,
-                     void *backend, takt_completion **completions);
+int TAKT__NAMED(takt__sched_init)(takt_sched *s, const takt_config *config,
+                                  const takt__calls *calls, void *backend,
+                                  takt_completion **completions);
 void takt__sched_begin(takt_sched *s);
 void takt__sched_free(takt_sched *s, takt_completion **completions);
 void takt__give_completions(takt_sched *s, takt_completion **completions);
@@ -2265,6 +2339,42 @@ void takt__begins(takt_sched *s, takt_strand *strand);
 #else
 #define TAKT__BEGINS(s, strand) ((void)0)
 #endif
+
+void takt__lend(takt_sched *s, takt_strand *strand);
+bool takt__regain(takt_sched *s, takt_strand *strand);
+void takt__lent_open(takt_sched *s, bool open);
+void takt__stray(takt_frame *f, const takt_coro *coro);
+
+/* The op of `strand` is the backend's from here on. */
+#define TAKT__LEND(s, strand) (TAKT__GUARDED ? takt__lend((s), (strand)) : (void)0)
+/* It is over. False: its frame is gone, and nothing can go on. */
+#define TAKT__REGAIN(s, strand) (!TAKT__GUARDED || takt__regain((s), (strand)))
+/* Whether the backend may write into what it was lent. */
+#if defined(TAKT__ASAN)
+#define TAKT__LENT_OPEN(s, open) takt__lent_open((s), (open))
+#else
+#define TAKT__LENT_OPEN(s, open) ((void)0)
+#endif
+
+/* Of an address, never 0: a frame that was moved does not have its own. */
+static inline uint16_t takt__mark(const takt_frame *f)
+{
+    const uintptr_t at = (uintptr_t)f >> 3;
+    return (uint16_t)((at ^ at >> 15 ^ at >> 30) | 1);
+}
+
+/* True unless the frame was moved, or overwritten. */
+static inline bool takt__in_place(const takt_frame *f)
+{
+    return f->state != TAKT__RUNNING || !f->failed_at || f->failed_at == takt__mark(f);
+}
+
+/* The body of `f` is to run now. */
+static inline bool takt__runs(const takt_frame *f)
+{
+    return f->state != TAKT__FINISHED && f->strand && f->strand->who.leaf == f &&
+           f->strand->wait != TAKT__ON_OP && takt__in_place(f);
+}
 
 /* A spawn can be refused: the compiler asks you to look. */
 TAKT__MUST_USE static inline bool takt__spawned(bool ok)
@@ -2446,6 +2556,10 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
                                          (uint32_t)sizeof(struct name_)};                     \
     struct name_ *const my = (struct name_ *)(void *)takt_self;                                \
     (void)my;                                                                                \
+    if (TAKT_DEBUG && TAKT__UNLIKELY(!takt__runs(takt_self))) {                              \
+        takt__stray(takt_self, &takt__coro);                                                 \
+        return takt__leave(TAKT__SUSPEND);                                                   \
+    }                                                                                        \
     TAKT__WATCH_BODY                                                                         \
     switch (TAKT__AT(takt_self->line)) {                                                            \
         TAKT__BODY_SCOPE                                                                     \
@@ -2594,15 +2708,16 @@ takt__unwind:                                                                   
 
 #define TAKT__SPAWN(...) TAKT__SPAWN_(__VA_ARGS__)
 #define TAKT__SPAWN_(s, group, owner, fn, ...)                                               \
-    takt__spawned(takt__spawn_begin((s), (group), (owner), fn##_coro, sizeof(struct fn)) !=  \
-                      NULL &&                                                                \
+    takt__spawned(TAKT__NAMED(takt__spawn_begin)((s), (group), (owner), fn##_coro,           \
+                                                 sizeof(struct fn)) != NULL &&               \
                   (TAKT__SET((*(struct fn *)(void *)(s)->spawning), __VA_ARGS__)             \
                        takt__spawn_end(s)))
 
 #define TAKT__START_ON(...) TAKT__START_ON_(__VA_ARGS__)
 #define TAKT__START_ON_(s, object, fn, ...)                                                  \
     takt__spawned(((void)sizeof((object) = *(struct fn *)(void *)(s)->spawning),             \
-                   takt__start_on_begin((s), &(object).frame, fn##_coro, sizeof(struct fn))) && \
+                   TAKT__NAMED(takt__start_on_begin)((s), &(object).frame, fn##_coro,        \
+                                                     sizeof(struct fn))) &&                  \
                   (TAKT__SET((object), __VA_ARGS__) takt__spawn_end(s)))
 
 #define TAKT__EXEC(...) TAKT__EXEC_(__VA_ARGS__)
@@ -2614,8 +2729,8 @@ takt__unwind:                                                                   
 #define TAKT__POOL(config, coro, ...)                                                        \
     do {                                                                                     \
         takt_pool *const takt__pool =                                                        \
-            takt__pool_add(&(config), coro##_coro, #coro, sizeof(struct coro),               \
-                           (uint32_t)(TAKT__HEAD(__VA_ARGS__, ~)));                          \
+            TAKT__NAMED(takt__pool_add)(&(config), coro##_coro, #coro, sizeof(struct coro),  \
+                                        (uint32_t)(TAKT__HEAD(__VA_ARGS__, ~)));             \
         TAKT__SET((*takt__pool), __VA_ARGS__)(void) takt__pool;                              \
     } while (0)
 
@@ -2867,8 +2982,8 @@ takt__unwind:                                                                   
     {                                                                                        \
         static const takt__calls calls = {name##__call_submit, name##__call_cancel,          \
                                           name##__call_call, name##__call_now};              \
-        int rc = takt__sched_init(&loop->sched, &config->loop, &calls, &loop->backend,       \
-                                  &loop->completions);                                       \
+        int rc = TAKT__NAMED(takt__sched_init)(&loop->sched, &config->loop, &calls,          \
+                                               &loop->backend, &loop->completions);          \
         if (rc < 0)                                                                          \
             return rc;                                                                       \
         rc = backend_##_init(&loop->backend, &config->backend, &loop->sched.slots);          \
@@ -2898,6 +3013,7 @@ takt__unwind:                                                                   
                     takt__arm_limit(sched, strand);                                          \
                 rc = backend_##_submit(&loop->backend, &strand->slot.op, &token);            \
                 if (TAKT__LIKELY(rc >= 0)) {                                                 \
+                    TAKT__LEND(sched, strand);                                               \
                     if (TAKT__UNLIKELY(token != takt_token_of(&strand->slot.op)))            \
                         takt__foreign_add(sched, strand, token);                                 \
                     return;                                                                  \
@@ -2916,10 +3032,13 @@ takt__unwind:                                                                   
         takt_sched *const sched = &loop->sched;                                              \
         takt_strand *strand = takt__strand_of_token(sched, done->token);                     \
         if (TAKT__LIKELY(strand && strand->wait == TAKT__ON_OP &&                            \
-                         !(strand->flags | done->flags | (uint32_t)done->error)))            \
+                         !(strand->flags | done->flags | (uint32_t)done->error))) {          \
             strand->slot.op.result = done->value;                                            \
-        else if ((strand = takt__claim(sched, strand, done)) == NULL)                        \
+            if (!TAKT__REGAIN(sched, strand))                                                \
+                return;                                                                      \
+        } else if ((strand = takt__claim(sched, strand, done)) == NULL) {                    \
             return;                                                                          \
+        }                                                                                    \
         strand->wait = TAKT__READY;                                                          \
         name##__run(loop, strand, strand->who.leaf->of.coro->body);                          \
     }                                                                                        \
@@ -2947,14 +3066,16 @@ takt__unwind:                                                                   
         sched->stack_base = TAKT__STACK_POINTER();                                           \
         sched->now_known = false;                                                            \
         sched->stats.turns++;                                                                \
-        if (sched->later_first)                                                              \
+        if (TAKT_DEBUG || sched->later_first)                                                              \
             takt__turn_begins(sched);                                                        \
         if (sched->ready_first)                                                              \
             name##__run_ready(loop);                                                         \
         if (sched->ready_first | sched->later_first | sched->wheel.count | !sched->strands_used)\
             wait = takt__wait(sched, wait);                                                  \
+        TAKT__LENT_OPEN(sched, true);                                                        \
         count = backend_##_poll(&loop->backend, loop->completions,                           \
                                 max > 0 && max < most ? max : most, wait);                   \
+        TAKT__LENT_OPEN(sched, false);                                                            \
         sched->now_known = false;                                                            \
         if (TAKT__UNLIKELY(count < 0)) {                                                     \
             if (count != TAKT_EWOULDBLOCK)                                                   \
@@ -2982,7 +3103,9 @@ takt__unwind:                                                                   
             return sched->fatal ? sched->fatal : TAKT_EREENTER;                              \
         sched->result_count = 0;                                                             \
         name##__turn(loop, wait, max);                                                       \
+        TAKT__LENT_OPEN(sched, true);                                                        \
         backend_##_flush(&loop->backend);                                                    \
+        TAKT__LENT_OPEN(sched, false);                                                       \
         return sched->fatal ? sched->fatal : takt__progress(sched, before);                  \
     }                                                                                        \
                                                                                              \
@@ -3174,6 +3297,15 @@ TAKT__EXTERN_C_END
 #ifndef TAKT_LOG
 #include <stdio.h>
 #define TAKT_LOG(text) ((void)fprintf(stderr, "%s\n", (text)))
+#endif
+
+#ifndef TAKT_PANIC
+#include <stdlib.h>
+#define TAKT_PANIC(text) (TAKT_LOG(text), abort())
+#endif
+
+#ifdef TAKT_VALGRIND
+#include <valgrind/memcheck.h>
 #endif
 
 TAKT__EXTERN_C_BEGIN
@@ -4458,12 +4590,20 @@ void takt_posix_free(takt_posix *posix)
     posix->run_next = NULL;
 }
 
-takt_ns takt_posix_now(takt_posix *posix)
+#ifndef TAKT_CLOCK
+static takt_ns takt__clock(void)
 {
     struct timespec ts;
-    (void)posix;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (takt_ns)ts.tv_sec * TAKT_SEC + ts.tv_nsec;
+}
+#define TAKT_CLOCK() takt__clock()
+#endif
+
+takt_ns takt_posix_now(takt_posix *posix)
+{
+    (void)posix;
+    return TAKT_CLOCK();
 }
 
 /* -- lists ----------------------------------------------------------------- */
@@ -4725,7 +4865,7 @@ static int64_t takt__try_vector(const takt_op *op, bool sending)
         message.msg_iovlen = 1;
     } else {
         message.msg_iov = (struct iovec *)op->buf;
-        message.msg_iovlen = op->len < 1024 ? (unsigned)op->len : 1024;
+        message.msg_iovlen = (uint16_t)(op->len < 1024 ? op->len : 1024); /* its type varies */
     }
     if (sending)
         return takt__answer(sendmsg(op->fd, &message, (int)op->bits | TAKT__SEND_FLAGS));
@@ -5313,7 +5453,7 @@ static int takt__posix_epoll(takt_posix *posix, takt_ns wait)
     enum { EVENTS = 128 };
     struct epoll_event events[EVENTS];
     int count;
-#if defined(__GLIBC_PREREQ)
+#if defined(__GLIBC_PREREQ) && !defined(TAKT__MSAN) /* which does not know the call */
 #if __GLIBC_PREREQ(2, 35)
 #define TAKT__EPOLL_NS 1
 #endif
@@ -5468,6 +5608,195 @@ int64_t takt_posix_call(takt_posix *posix, takt_op *op)
 }
 
 #endif /* TAKT_NO_POSIX */
+
+/* ==========================================================================
+ * >>lend-impl
+ *
+ * Memory that an op lends to the backend, as sanitizers see it. What the kernel may write
+ * is poisoned for AddressSanitizer, in whole granules; what has arrived is initialised for
+ * MemorySanitizer and valgrind, who do not see the kernel write. Of what is only read, the
+ * ends are summed up.
+ * ======================================================================== */
+
+#if defined(TAKT__ASAN)
+void __asan_poison_memory_region(void const volatile *at, size_t size);
+void __asan_unpoison_memory_region(void const volatile *at, size_t size);
+void *__asan_region_is_poisoned(void *at, size_t size);
+void __asan_get_shadow_mapping(size_t *scale, size_t *offset);
+#elif defined(TAKT__MSAN)
+void __msan_unpoison(const volatile void *at, size_t size);
+#endif
+
+/* No pointer of a program's: the system will say so. */
+static bool takt__wild(const void *at, size_t len)
+{
+    return (uintptr_t)at < 65536 || len > SIZE_MAX / 2 || (uintptr_t)at > UINTPTR_MAX - len ||
+           (sizeof at == 8 && (intptr_t)at < 0);
+}
+
+/* What is done to a piece of memory; `user` is its own business. */
+typedef void takt__piece(void *user, void *at, size_t len);
+
+/* Calls `what` for all memory that the system may write for `op`, up to `most` bytes of
+ * its buffers. */
+TAKT__UNUSED static void takt__lent_pieces(const takt_op *op, uint64_t most, takt__piece *what,
+                                           void *user)
+{
+    const bool addr = op->kind == TAKT_OP_ACCEPT || op->kind == TAKT_OP_RECVFROM;
+    if (addr && op->arg.ptr)
+        what(user, op->arg.ptr, sizeof(takt_addr));
+    if (op->kind != TAKT_OP_RECV && op->kind != TAKT_OP_RECVFROM && op->kind != TAKT_OP_READ)
+        return;
+    if (!(op->flags & TAKT_OP_VECTOR)) {
+        what(user, op->buf, op->len < most ? op->len : (size_t)most);
+        return;
+    }
+#ifndef TAKT_NO_POSIX
+    for (size_t i = 0; i < op->len && most; i++) {
+        const struct iovec *const iov = &((const struct iovec *)op->buf)[i];
+        const size_t len = iov->iov_len < most ? iov->iov_len : (size_t)most;
+        what(user, iov->iov_base, len);
+        most -= len;
+    }
+#endif
+}
+
+#if defined(TAKT__ASAN)
+/* Poisoned by us or by the program, not by the sanitizer itself. */
+__attribute__((no_sanitize_address)) static bool takt__poisoned_by_hand(const void *at)
+{
+    enum { BY_HAND = 0xf7 };
+    size_t scale, offset;
+    __asan_get_shadow_mapping(&scale, &offset);
+    return *(const unsigned char *)(((uintptr_t)at >> scale) + offset) == BY_HAND;
+}
+
+/* Keeps in `user` the first address that is not the program's, or that is lent already. */
+static void takt__find_poison(void *user, void *at, size_t len)
+{
+    void **const found = (void **)user;
+    if (!*found && len && !takt__wild(at, len))
+        *found = __asan_region_is_poisoned(at, len);
+}
+
+static void takt__poison(void *user, void *at, size_t len)
+{
+    const uintptr_t first = ((uintptr_t)at + 7) & ~(uintptr_t)7;
+    const uintptr_t last = ((uintptr_t)at + len) & ~(uintptr_t)7;
+    if (takt__wild(at, len) || last <= first)
+        return;
+    if (*(const bool *)user)
+        __asan_poison_memory_region((void *)first, last - first);
+    else
+        __asan_unpoison_memory_region((void *)first, last - first);
+}
+#endif
+
+/* Closes what `op` lends, or opens it again. */
+static void takt__op_close(const takt_op *op, bool close)
+{
+#if defined(TAKT__ASAN)
+    takt__lent_pieces(op, UINT64_MAX, takt__poison, &close);
+#else
+    (void)op;
+    (void)close;
+#endif
+}
+
+/* An address in the memory of `op` that is not there, or NULL. `*lent`: another op has
+ * been lent some of it. */
+static const volatile char *takt__op_bad(const takt_op *op, bool *lent)
+{
+    *lent = false;
+#if defined(TAKT__ASAN)
+    {
+        void *found = NULL;
+        takt__lent_pieces(op, UINT64_MAX, takt__find_poison, &found);
+        if (!found && !(op->flags & TAKT_OP_VECTOR) &&
+            (op->kind == TAKT_OP_SEND || op->kind == TAKT_OP_SENDTO || op->kind == TAKT_OP_WRITE))
+            takt__find_poison(&found, op->buf, op->len);
+        *lent = found && takt__poisoned_by_hand(found);
+        return *lent ? NULL : (const volatile char *)found;
+    }
+#else
+    (void)op;
+    return NULL;
+#endif
+}
+
+#if defined(TAKT__MSAN) || defined(TAKT_VALGRIND)
+static void takt__define(void *user, void *at, size_t len)
+{
+    (void)user;
+    if (takt__wild(at, len))
+        return;
+#if defined(TAKT__MSAN)
+    __msan_unpoison(at, len);
+#endif
+#if defined(TAKT_VALGRIND)
+    VALGRIND_MAKE_MEM_DEFINED(at, len);
+#endif
+}
+#endif
+
+/* What the system has written for `op` is initialised. */
+static void takt__op_arrived(const takt_op *op)
+{
+#if defined(TAKT__MSAN) || defined(TAKT_VALGRIND)
+    uint64_t bytes = op->result > 0 ? (uint64_t)op->result : 0;
+    if (op->kind == TAKT_OP_RECV && op->flags & TAKT_OP_ALL && op->arg.done > bytes)
+        bytes = op->arg.done;
+    takt__lent_pieces(op, bytes, takt__define, NULL);
+#else
+    (void)op;
+#endif
+}
+
+TAKT__UNUSED static uint64_t takt__sum_up(uint64_t sum, const unsigned char *at, size_t len)
+{
+    const uint64_t prime = 0x9e3779b97f4a7c15u;
+    uint64_t word;
+    for (; len >= sizeof word; at += sizeof word, len -= sizeof word) {
+        memcpy(&word, at, sizeof word);
+        sum = (sum ^ word) * prime;
+        sum ^= sum >> 29;
+    }
+    for (; len; at++, len--)
+        sum = (sum ^ *at) * prime;
+    return sum;
+}
+
+/* A sum over both ends of what the system only reads for `op`; 0 if there is nothing. The
+ * vectors of an op are such memory too. */
+static uint32_t takt__op_sum(const takt_op *op)
+{
+#if defined(TAKT__MSAN) /* padding may be sent, and is no question for it */
+    (void)op;
+    return 0;
+#else
+    const size_t end = 64;
+    const size_t iovec = sizeof(void *) + sizeof(size_t);
+    const unsigned char *const at = (const unsigned char *)op->buf;
+    size_t len = op->len;
+    uint64_t sum;
+    if (op->flags & TAKT_OP_VECTOR)
+        len = len <= 1024 ? len * iovec : 0;
+    else if (op->kind != TAKT_OP_SEND && op->kind != TAKT_OP_SENDTO && op->kind != TAKT_OP_WRITE)
+        return 0;
+    if (len == 0 || takt__wild(at, len))
+        return 0;
+    sum = takt__sum_up(len, at, len < end ? len : end);
+    if (len > end) {
+        const size_t last = len < 2 * end ? end : len - end;
+        sum = takt__sum_up(sum, at + last, len - last);
+    }
+    sum = (sum ^ sum >> 32) | 1;
+#if defined(TAKT_VALGRIND)
+    VALGRIND_MAKE_MEM_DEFINED(&sum, sizeof sum); /* padding may be sent */
+#endif
+    return (uint32_t)sum;
+#endif
+}
 
 /* ==========================================================================
  * >>timer-impl
@@ -5707,22 +6036,193 @@ bool takt_stopping(const takt_frame *frame)
     return takt_sched_of(frame)->stopping;
 }
 
+/* "takt: FILE:LINE: NAME: words"; without a coroutine, the words alone. */
+static const char *takt__say(takt__text *text, const takt_coro *coro, uint32_t line,
+                             const char *words)
+{
+    takt__put(text, "takt: ");
+    if (coro) {
+        takt__put(text, coro->file);
+        takt__put(text, ":");
+        takt__put_number(text, line & TAKT__LINES);
+        takt__put(text, ": ");
+        takt__put(text, coro->name);
+        takt__put(text, ": ");
+    }
+    takt__put(text, words);
+    return text->at;
+}
+
+/* What `f` runs, or NULL while it has not begun. */
+static const takt_coro *takt__coro_of(const takt_frame *f)
+{
+    return f->state != TAKT__NEVER && !(f->strand && f->strand->flags & TAKT__NEW) ? f->of.coro
+                                                                                   : NULL;
+}
+
 /* Tells of something that has no better place to be told: name, file:line, words. */
 static void takt__complain(const takt_frame *f, const char *words)
 {
     char line[256];
     takt__text text = {line, sizeof line, 0};
-    takt__put(&text, "takt: ");
-    if (f->state != TAKT__NEVER && !(f->strand && f->strand->flags & TAKT__NEW)) {
-        takt__put(&text, f->of.coro->file);
-        takt__put(&text, ":");
-        takt__put_number(&text, f->line & TAKT__LINES);
-        takt__put(&text, ": ");
-        takt__put(&text, f->of.coro->name);
-        takt__put(&text, ": ");
+    TAKT_LOG(takt__say(&text, takt__coro_of(f), f->line, words));
+}
+
+/* -- misuse ---------------------------------------------------------------- */
+
+/* What a suspended strand looked like: by this it is named when its frame is gone. */
+struct takt__watch {
+    const takt_coro *coro; /* NULL: not known */
+    uint32_t line;
+    uint32_t sum; /* of what its op reads; 0: none */
+    bool lent;    /* what its op writes is poisoned */
+};
+
+/* A mistake of the program's that cannot go on. `error` is one of takt's codes. */
+TAKT__COLD static void takt__misuse(const takt_coro *coro, uint32_t at, int error)
+{
+    char line[384];
+    takt__text text = {line, sizeof line, 0};
+    TAKT_PANIC(takt__say(&text, coro, at, takt_strerror(error)));
+}
+
+static struct takt__watch *takt__watch_of(const takt_sched *s, const takt_strand *strand)
+{
+    return s->watches ? &s->watches[strand->slot.index] : NULL;
+}
+
+/* The frame that waits for what `strand` does. */
+static takt_frame *takt__waiting_frame(const takt_strand *strand)
+{
+    if (strand->wait == TAKT__ON_STREAM)
+        return strand->who.stream->link.owner;
+    return strand->flags & TAKT__REQUEST ? strand->who.owner->who.leaf : strand->who.leaf;
+}
+
+/* The address was on the stack below the turn: whatever was there is gone, or will be. */
+static bool takt__on_stack(const takt_sched *s, const void *at)
+{
+    return s->stack_base - (uintptr_t)at < TAKT__BODY_STACK;
+}
+
+/* `strand` is about to be left: notes where. */
+static void takt__note(const takt_sched *s, const takt_strand *strand)
+{
+    struct takt__watch *const watch = takt__watch_of(s, strand);
+    const takt_frame *f;
+    if (!watch)
+        return;
+    f = takt__waiting_frame(strand);
+    watch->coro = takt__coro_of(f);
+    watch->line = f->line;
+}
+
+/* False, and told of, if the frame that is to go on is not what it was. */
+static bool takt__sound(takt_sched *s, const takt_strand *strand)
+{
+    const struct takt__watch *const watch = takt__watch_of(s, strand);
+    const takt_strand *const runs = strand->flags & TAKT__REQUEST ? strand->who.owner : strand;
+    const takt_frame *const f = runs->who.leaf;
+    if (!watch)
+        return true;
+    if (!takt__on_stack(s, f) && f->strand == runs && takt__in_place(f) &&
+        f->state != TAKT__NEVER && f->state < TAKT__FINISHED &&
+        (runs->flags & TAKT__NEW || !watch->coro || f->of.coro == watch->coro))
+        return true;
+    takt__misuse(watch->coro, watch->line, TAKT_EFRAME);
+    return false;
+}
+
+/* True, and told of, if the caller is not the thread that the loop belongs to. */
+static bool takt__foreign(const takt_sched *s, const takt_frame *f)
+{
+    if (TAKT__LIKELY(!s->watches || !s->owner || s->owner == TAKT__THREAD()))
+        return false;
+    takt__misuse(f ? takt__coro_of(f) : NULL, f ? f->line : 0, TAKT_ETHREAD);
+    return true;
+}
+
+/* True if `frame` is alive on this loop. Its memory may hold anything. */
+static bool takt__alive_here(const takt_sched *s, const takt_frame *frame)
+{
+    const uintptr_t offset = (uintptr_t)frame->strand - (uintptr_t)s->slots.base;
+    const takt_frame *it;
+    if (!frame->strand || offset >= (uintptr_t)s->fresh * s->slots.stride ||
+        offset % s->slots.stride || frame->strand->wait == TAKT__FREE ||
+        frame->strand->flags & TAKT__REQUEST)
+        return false;
+    for (it = frame->strand->who.leaf; it != frame && !(it->bits & TAKT__ROOT);)
+        it = it->parent;
+    return it == frame;
+}
+
+/* True, and told of, if a frame at `frame` cannot begin: 0, or an error. */
+static int takt__taken(const takt_sched *s, const takt_frame *frame)
+{
+    int error = 0;
+    if (s->in_turn && takt__on_stack(s, frame))
+        error = TAKT_ESTACK;
+#if !defined(TAKT__MSAN) /* it may be uninitialised */
+    else if (s->watches && (takt__alive_here(s, frame) ||
+                            (frame->strand && frame->state == TAKT__RUNNING &&
+                             frame->failed_at == takt__mark(frame))))
+        error = TAKT_ERUNNING;
+#endif
+    if (error)
+        TAKT_LOG(takt_strerror(error));
+    return error;
+}
+
+/* A body was entered by somebody who should not. */
+TAKT__COLD void takt__stray(takt_frame *f, const takt_coro *coro)
+{
+    takt__misuse(coro, f->line ? f->line : coro->line,
+                 !takt__in_place(f) ? TAKT_EFRAME : TAKT_EBODY);
+}
+
+void takt__lend(takt_sched *s, takt_strand *strand)
+{
+    struct takt__watch *const watch = takt__watch_of(s, strand);
+    const takt_op *const op = &strand->slot.op;
+    const volatile char *bad;
+    bool lent;
+    if (!watch)
+        return;
+    takt__note(s, strand);
+    bad = takt__op_bad(op, &lent);
+    if (bad) {
+        takt__complain(takt__waiting_frame(strand), takt_strerror(TAKT_EBOUNDS));
+        (void)*bad; /* the sanitizer knows more */
     }
-    takt__put(&text, words);
-    TAKT_LOG(line);
+    watch->sum = takt__op_sum(op);
+    watch->lent = !lent;
+    if (!lent)
+        takt__op_close(op, true);
+}
+
+bool takt__regain(takt_sched *s, takt_strand *strand)
+{
+    struct takt__watch *const watch = takt__watch_of(s, strand);
+    const takt_op *const op = &strand->slot.op;
+    if (watch && watch->lent) {
+        watch->lent = false;
+        takt__op_close(op, false);
+    }
+    takt__op_arrived(op);
+    if (!takt__sound(s, strand))
+        return false;
+    if (watch && watch->sum && watch->sum != takt__op_sum(op))
+        takt__misuse(watch->coro, watch->line, TAKT_ELENT);
+    return true;
+}
+
+void takt__lent_open(takt_sched *s, bool open)
+{
+    for (uint32_t i = 0; s->watches && i < s->fresh; i++) {
+        const takt_strand *const strand = (takt_strand *)(void *)takt_slot_at(&s->slots, i);
+        if (strand->wait == TAKT__ON_OP && s->watches[i].lent)
+            takt__op_close(&strand->slot.op, !open);
+    }
 }
 
 /* On a drive: says which word needs a loop. */
@@ -5758,6 +6258,8 @@ static takt_strand *takt__strand_take(takt_sched *s)
     strand->on.attached = NULL;
     strand->flags = 0;
     strand->wait = TAKT__READY;
+    if (s->watches)
+        memset(&s->watches[strand->slot.index], 0, sizeof *s->watches);
     return strand;
 }
 
@@ -5796,6 +6298,8 @@ static void takt__ready(takt_sched *s, takt_strand *strand)
 /* Those that have yielded come behind what is ready. */
 void takt__turn_begins(takt_sched *s)
 {
+    if (s->watches && !takt__foreign(s, NULL))
+        s->owner = TAKT__THREAD();
     if (!s->later_first)
         return;
     if (s->ready_first)
@@ -5808,12 +6312,15 @@ void takt__turn_begins(takt_sched *s)
 
 takt_strand *takt__next_ready(takt_sched *s)
 {
-    takt_strand *const strand = takt__strand_at(s, s->ready_first);
-    if (strand) {
+    takt_strand *strand;
+    do {
+        strand = takt__strand_at(s, s->ready_first);
+        if (!strand)
+            return NULL;
         s->ready_first = strand->next;
         if (!s->ready_first)
             s->ready_last = 0;
-    }
+    } while (s->watches && !takt__sound(s, strand));
     return strand;
 }
 
@@ -5910,7 +6417,10 @@ static void takt__interrupt_op(takt_sched *s, takt_strand *strand, int64_t resul
         if (strand->flags & TAKT__ASKED || strand->slot.op.kind == TAKT_OP_CLOSE)
             return;
         strand->flags |= TAKT__ASKED;
+        takt__op_close(&strand->slot.op, false); /* the backend may answer in there */
         s->calls->cancel(s->backend, &strand->slot.op);
+        if (s->watches && s->watches[strand->slot.index].lent)
+            takt__op_close(&strand->slot.op, true);
         return;
     case TAKT__ON_EVENT:
         takt__line_leave(&strand->slot.op);
@@ -5985,7 +6495,7 @@ static void takt__interrupt_frame(takt_frame *f, int error)
 
 void takt_cancel(takt_frame *frame)
 {
-    if (!takt_alive(frame))
+    if (!takt_alive(frame) || takt__foreign(takt__sched_of_strand(frame->strand), frame))
         return;
     if (frame->bits & TAKT__ROOT)
         takt__cancel_strand(takt__sched_of_strand(frame->strand), frame->strand);
@@ -6162,6 +6672,8 @@ static void takt__begin(takt_sched *s, takt_strand *strand)
     rc = takt__hand_over(s, strand);
     if (rc < 0)
         takt__op_over(s, strand, rc);
+    else if (s->watches)
+        takt__lend(s, strand);
 }
 
 /* A completion has come that nobody waits for. What it brought must not leak. */
@@ -6220,6 +6732,8 @@ TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, takt_strand *strand, cons
             return NULL;
     }
     strand->slot.op.result = takt__asked_result(s, strand, result);
+    if (!TAKT__REGAIN(s, strand))
+        return NULL;
     takt__settle(s, strand);
     if (!(strand->flags & TAKT__REQUEST))
         return strand;
@@ -6482,15 +6996,23 @@ static void takt__frame_begin(takt_frame *frame, takt_frame *parent, takt_strand
     frame->strand = strand;
     frame->state = TAKT__RUNNING;
     frame->bits = bits;
+    frame->failed_at = takt__mark(frame);
 }
 
 /* Clears `child` to the arguments gathered in `in`. Its old contents are not looked at. */
 bool takt__prepare(takt_frame *f, takt_frame *child, const takt_frame *in, size_t size,
                    takt_body *body, uint32_t line)
 {
-    if (f->children && takt__child_in(f, child, size)) {
-        takt__throw(f, TAKT_ERUNNING, line);
-        takt__complain(f, takt_strerror(TAKT_ERUNNING));
+    int error = 0;
+    if ((f->children && takt__child_in(f, child, size)) ||
+        (takt__sched_of_strand(f->strand)->watches &&
+         takt__alive_here(takt__sched_of_strand(f->strand), child)))
+        error = TAKT_ERUNNING;
+    else if (takt__on_stack(takt__sched_of_strand(f->strand), child))
+        error = TAKT_ESTACK;
+    if (error) {
+        takt__throw(f, error, line);
+        takt__complain(f, takt_strerror(error));
         return false;
     }
     memcpy((void *)child, (const void *)in, size);
@@ -6613,8 +7135,8 @@ static void takt__group_begin(takt_sched *s, takt_group *group, takt_frame *owne
     owner->strand->on.attached = &group->link;
 }
 
-takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owner,
-                              takt_body *body, size_t size)
+takt_frame *TAKT__NAMED(takt__spawn_begin)(takt_sched *s, takt_group *group,
+                                           takt_frame *owner, takt_body *body, size_t size)
 {
     takt_pool *const pool = takt__pool_of(s, body);
     takt_strand *strand;
@@ -6623,6 +7145,8 @@ takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owne
         takt__needs_loop_soon(s, group ? "TAKT_GO" : "TAKT_SPAWN");
         return takt__refuse_spawn(s);
     }
+    if (takt__foreign(s, NULL))
+        return NULL;
     if (!pool || pool->size < size) {
         TAKT_LOG("takt: a task was spawned that no TAKT_POOL() of the loop's config lists");
         return takt__refuse_spawn(s);
@@ -6643,9 +7167,13 @@ takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owne
     return frame;
 }
 
-bool takt__start_on_begin(takt_sched *s, takt_frame *frame, takt_body *body, size_t size)
+bool TAKT__NAMED(takt__start_on_begin)(takt_sched *s, takt_frame *frame, takt_body *body,
+                                       size_t size)
 {
-    takt_strand *const strand = s->stopping || s->fatal ? NULL : takt__strand_take(s);
+    takt_strand *strand;
+    if (takt__foreign(s, NULL))
+        return false;
+    strand = s->stopping || s->fatal || takt__taken(s, frame) ? NULL : takt__strand_take(s);
     if (!strand) {
         takt__refuse_spawn(s);
         return false;
@@ -6691,12 +7219,16 @@ void takt__results_taken(takt_sched *s, uint32_t count)
 int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body)
 {
     takt_strand *strand;
+    if (takt__foreign(s, NULL))
+        return TAKT_ETHREAD;
     if (s->fatal)
         return s->fatal;
     if (s->stopping)
         return TAKT_ESTOPPING;
     if (takt_alive(frame))
         return TAKT_ERUNNING;
+    if (takt__taken(s, frame))
+        return TAKT_ESTACK;
     strand = takt__strand_take(s);
     if (!strand)
         return TAKT_ESTRANDS;
@@ -6818,7 +7350,7 @@ int takt__join_group(takt_frame *f, takt_group *group, uint32_t line)
 
 void takt_group_cancel(takt_group *group)
 {
-    if (group->sched)
+    if (group->sched && !takt__foreign(group->sched, NULL))
         takt__cancel_list(group->sched, group->members, false);
 }
 
@@ -7166,6 +7698,8 @@ TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
 {
     takt_frame *const f = strand->who.leaf;
     int64_t rc;
+    if (s->watches && go != TAKT__CALLING)
+        takt__note(s, strand);
     switch (go) {
     case TAKT__CALLING: /* the callee has been put in place */
         return f->of.first;
@@ -7182,6 +7716,10 @@ TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
         return NULL;
     case TAKT__FINISH:
         TAKT_ASSERT(!takt_timer_armed(&strand->timer));
+        if (TAKT__UNLIKELY(strand->wait == TAKT__ON_OP)) { /* it still lends */
+            takt__misuse(f->of.coro, f->line, TAKT_EBODY);
+            return NULL;
+        }
         f->state = TAKT__FINISHED;
         if (f->bits & TAKT__ROOT) {
             takt__strand_over(s, strand, f);
@@ -8105,6 +8643,7 @@ static void takt__line_join(takt_op *op)
 static void takt__line_next(takt_line *line, int64_t result)
 {
     takt_strand *const strand = takt__strand_of(line->first);
+    takt__foreign(takt__sched_of_strand(strand), NULL);
     takt__line_leave(line->first);
     takt__op_over(takt__sched_of_strand(strand), strand, result);
 }
@@ -8349,6 +8888,8 @@ static void takt__refuse_accept(takt_sched *s, takt_strand *strand)
 
 void takt_stop(takt_sched *s, takt_ns limit)
 {
+    if (takt__foreign(s, NULL))
+        return;
     if (!s->stopping) {
         s->stopping = true;
         takt__each(s, takt__refuse_accept);
@@ -8371,9 +8912,26 @@ static void takt__discard(takt_sched *s, takt_strand *strand)
         takt__interrupt(s, strand);
 }
 
+/* The end of a loop: frames that it will never give back may be used again without being
+ * told of, and what a broken backend holds, nobody can tell. */
+static void takt__unwatch(takt_sched *s, takt_strand *strand)
+{
+    struct takt__watch *const watch = takt__watch_of(s, strand);
+    takt_frame *const f = takt__waiting_frame(strand);
+    if (f->state == TAKT__RUNNING)
+        f->failed_at = 0;
+    if (strand->wait == TAKT__ON_OP && watch->lent && takt__broken(s)) {
+        takt__op_close(&strand->slot.op, false);
+        watch->lent = false;
+    }
+}
+
 int takt__discard_all(takt_sched *s)
 {
     const int count = s->fatal ? 0 : (int)s->pending;
+    if (s->in_turn ? takt__foreign(s, NULL) : false)
+        return 0;
+    s->owner = TAKT__THREAD(); /* a loop may end elsewhere, once nobody runs it */
     if (!s->fatal)
         s->fatal = TAKT_EDISPOSED;
     s->stats.discarded += (uint64_t)count;
@@ -8381,6 +8939,8 @@ int takt__discard_all(takt_sched *s)
     takt__stop_now(s);
     s->discarding = true;
     takt__each(s, takt__discard);
+    if (s->watches)
+        takt__each(s, takt__unwatch);
     return count;
 }
 
@@ -8402,8 +8962,8 @@ void takt__defaults(takt_config *config)
     config->reap_limit = 1 * TAKT_SEC;
 }
 
-takt_pool *takt__pool_add(takt_config *config, takt_body *body, const char *name, size_t size,
-                          uint32_t count)
+takt_pool *TAKT__NAMED(takt__pool_add)(takt_config *config, takt_body *body, const char *name,
+                                       size_t size, uint32_t count)
 {
     takt_pool *const pool =
         &config->pools[config->pool_count < TAKT_POOLS_MAX ? config->pool_count
@@ -8421,9 +8981,13 @@ takt_pool *takt__pool_add(takt_config *config, takt_body *body, const char *name
 static int takt__slab_init(takt_sched *s, uint64_t count)
 {
     unsigned char *base;
+    size_t watches = 0; /* in strands' worth */
     if (count == 0 || count > UINT32_MAX / 4)
         return -EINVAL;
-    s->slab = TAKT_CALLOC((size_t)count + 2, sizeof(takt_strand));
+    if (TAKT__GUARDED)
+        watches = ((size_t)count * sizeof *s->watches + sizeof(takt_strand) - 1) /
+                  sizeof(takt_strand);
+    s->slab = TAKT_CALLOC((size_t)count + 2 + watches, sizeof(takt_strand));
     if (!s->slab)
         return -ENOMEM;
     base = (unsigned char *)s->slab + sizeof(takt_strand);
@@ -8432,6 +8996,8 @@ static int takt__slab_init(takt_sched *s, uint64_t count)
     s->slots.base = base;
     s->slots.stride = (uint32_t)sizeof(takt_strand);
     s->slots.count = (uint32_t)count;
+    if (watches)
+        s->watches = (struct takt__watch *)(void *)(base + (size_t)count * sizeof(takt_strand));
     return 0;
 }
 
@@ -8481,8 +9047,9 @@ void takt__give_completions(takt_sched *s, takt_completion **completions)
         TAKT_LOG("takt: config.memory does not know the slab that it gave");
 }
 
-int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls *calls,
-                     void *backend, takt_completion **completions)
+int TAKT__NAMED(takt__sched_init)(takt_sched *s, const takt_config *config,
+                                  const takt__calls *calls, void *backend,
+                                  takt_completion **completions)
 {
     uint64_t strands = config->strands;
     int rc;

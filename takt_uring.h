@@ -38,6 +38,14 @@
 #ifndef TAKT_URING_H
 #define TAKT_URING_H
 
+#if !defined(TAKT_NO_URING) && !defined(_GNU_SOURCE)
+#if !defined(_FEATURES_H)
+#define _GNU_SOURCE 1
+#elif !defined(__USE_XOPEN2K8)
+#error "compile with -D_GNU_SOURCE, or include takt_uring.h first: liburing.h is not strict C"
+#endif
+#endif
+
 #include "takt.h"
 
 #ifdef TAKT_NO_POSIX
@@ -145,18 +153,31 @@ typedef struct takt_uring {
 #endif
 } takt_uring;
 
+/* As TAKT__NAMED: with and without liburing, the struct above is not the same. */
+#ifndef TAKT_NO_URING
+#define TAKT__URING_INIT takt__uring_init_without_TAKT_NO_URING
+#else
+#define TAKT__URING_INIT takt__uring_init_with_TAKT_NO_URING
+#endif
+int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots);
+
 /* The backend functions, as >>backend describes them. Init in the thread that runs the
  * loop: the ring serves no other, and a use from elsewhere is the end of the loop. After
  * fork(2) it is the parent's; the child must not touch it. Init fails with the ring's
  * error under TAKT_URING_ONLY, else with that of the portable backend, which was tried
  * last; `setup_error` tells the ring's. */
-int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots);
 void takt_uring_free(takt_uring *uring);
 takt_ns takt_uring_now(takt_uring *uring);
 void takt_uring_flush(takt_uring *uring);
 bool takt_uring_busy(takt_uring *uring);
 int takt_uring_fd(takt_uring *uring);
 int64_t takt_uring_call(takt_uring *uring, takt_op *op);
+/* The first of them. */
+static inline int takt_uring_init(takt_uring *uring, const takt_uring_config *config,
+                                  const takt_slots *slots)
+{
+    return TAKT__URING_INIT(uring, config, slots);
+}
 
 /* ==========================================================================
  * >>encode - from an op to a request
@@ -815,7 +836,7 @@ static struct msghdr *takt__encode_message(takt_uring *uring, const struct io_ur
     struct msghdr *const header = &uring->messages[sqe - uring->ring.sq.sqes].header;
     memset(header, 0, sizeof *header);
     header->msg_iov = (struct iovec *)(uintptr_t)iov;
-    header->msg_iovlen = count < IOVECS ? (unsigned)count : (unsigned)IOVECS;
+    header->msg_iovlen = (uint16_t)(count < IOVECS ? count : (size_t)IOVECS);
     return header;
 }
 
@@ -984,6 +1005,7 @@ static int64_t takt__ring_settle(const takt_uring *uring, takt_op *op, int64_t r
     const int fd = op->fd;
     if (op->kind == TAKT_OP_ACCEPT) {
         takt_addr *const peer = (takt_addr *)op->arg.ptr;
+        takt__op_close(op, false); /* a close of another op's may have led here */
         if (peer && result < 0)
             peer->len = 0;
         else if (peer && peer->len > sizeof peer->sockaddr)
@@ -1550,7 +1572,7 @@ int takt_uring_fd(takt_uring *uring)
 
 /* -- the beginning and the end --------------------------------------------- */
 
-int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots)
+int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots)
 {
     takt_uring_config defaults;
     memset(&defaults, 0, sizeof defaults);
@@ -1606,7 +1628,7 @@ void takt_uring_free(takt_uring *uring)
 
 #else /* TAKT_NO_URING: the same functions, without a ring */
 
-int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots)
+int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots)
 {
     takt_uring_config defaults;
     memset(&defaults, 0, sizeof defaults);
@@ -1665,10 +1687,8 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
 
 takt_ns takt_uring_now(takt_uring *uring)
 {
-    struct timespec ts;
     (void)uring;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (takt_ns)ts.tv_sec * TAKT_SEC + ts.tv_nsec;
+    return TAKT_CLOCK();
 }
 
 /* ==========================================================================

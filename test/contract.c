@@ -1950,6 +1950,9 @@ static void whatever_forbids_the_ring_is_named_and_epoll_runs(void)
         {__NR_io_uring_setup, EMFILE, "EMFILE"},     {__NR_io_uring_setup, E2BIG, "-7"},
         {__NR_io_uring_enter, EPERM, "EPERM"}};
     const bool forbidden = wanted.backend.mode == TAKT_URING_AUTO;
+#ifdef TAKT_NO_URING
+    return; /* there is no ring to forbid */
+#endif
     if (strcmp(expected_name, "epoll") != 0)
         return; /* once is enough */
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
