@@ -1125,6 +1125,20 @@ static void takt__ring_stand_in_line(takt_uring *uring, takt_op *op)
     takt__bufs_wait((takt_bufs *)op->arg.ptr, op, &uring->starved);
 }
 
+/* Reading said: the end. But a reset is told only once, and a send that was begun meanwhile
+ * may have been the one that learned of it: then this is no clean end. A Unix socket has no
+ * such state, and says so. */
+static int64_t takt__ring_end(const takt_uring *uring, const takt_op *op)
+{
+    uint8_t state = 0;
+    socklen_t len = sizeof state;
+    if (op->fd >= uring->fds.count || !uring->fds.at[op->fd].writer)
+        return 0;
+    if (getsockopt(op->fd, IPPROTO_TCP, TCP_INFO, &state, &len) < 0)
+        return 0;
+    return state == TCP_CLOSE ? -ECONNRESET : 0;
+}
+
 /* There is data for a lease: now, and only now, it takes a buffer. */
 static void takt__ring_lease(takt_uring *uring, takt_op *op)
 {
@@ -1143,7 +1157,7 @@ static void takt__ring_lease(takt_uring *uring, takt_op *op)
     }
     takt_bufs_put(bufs, &data);
     if (n == 0)
-        takt__ring_finish(uring, op, 0);
+        takt__ring_finish(uring, op, takt__ring_end(uring, op));
     else if (n == -EAGAIN || n == -EINTR)
         takt__ring_wait_ready(uring, op);
     else
