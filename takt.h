@@ -1501,7 +1501,8 @@ int takt_exec(const takt_dispatcher *dispatcher, takt_frame *frame, takt_body *b
  *     }
  *
  * A body that is cancelled sees TAKT_ECANCELED as the result of its await, and of every
- * further one: it must finish. */
+ * further one: it must finish. One that is interrupted, by a child or a group of its own
+ * that failed or by its takt_idle, sees that error as the result of one await. */
 
 /* First of all: the state that was given with the await it comes back from; 0 at the
  * beginning. A state that is not yours (default:) asks for takt_finish(). `coro` says who
@@ -5979,8 +5980,7 @@ void takt_unwind(takt_frame *frame, int error)
 
 takt_status takt_finish(takt_frame *frame, int error)
 {
-    if (frame->line != TAKT__UNWIND) /* else it comes back from waiting for what it began */
-        takt_unwind(frame, error);
+    takt_unwind(frame, error); /* nothing, if it comes back from waiting for what it began */
     return takt__leave(takt__unwind_step(frame));
 }
 

@@ -408,6 +408,11 @@ static void it_grows_when_asked_to(void) /* CM-7, CM-10: as they are written */
     EXPECT_EQ(b.refused, 0);
     EXPECT_EQ(takt_bounded_free(&b), -EBUSY);
     EXPECT_EQ(give(&b.memory, more, SLAB + 1), TAKT_EBUFFER); /* not its size */
+    for (int i = 0; i < 4; i++)
+        EXPECT_EQ(give(&b.memory, slabs[i], SLAB), 0);
+    EXPECT_EQ(takt_bounded_free(&b), -EBUSY); /* what grew is out as well */
+    for (int i = 0; i < 4; i++)
+        EXPECT(take(&b.memory, SLAB, &capacity) == slabs[i]);
     EXPECT_EQ(give(&b.memory, more, SLAB), 0);
     EXPECT_EQ(give(&b.memory, large, SLAB + 1), 0);
     EXPECT_EQ(b.grown, 0);
