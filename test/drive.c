@@ -1290,9 +1290,8 @@ static int64_t stub_call(stub *s, takt_op *op)
 }
 
 TAKT_LOOP(world, stub);
-static world loop;
-
 TAKT_LOOP(net, takt_posix);
+static world loop;
 
 static void the_systems_backend_does_not_know_ops_of_ones_own(void)
 {
