@@ -2798,7 +2798,7 @@ static int takt__bounded_release(void *user, void *slab, size_t capacity)
     uint32_t index;
     if (!slab)
         return 0;
-    if (bounded->slab && capacity == bounded->slab && offset % bounded->slab == 0 &&
+    if (capacity == bounded->slab && capacity > 0 && offset % bounded->slab == 0 &&
         offset / bounded->slab < bounded->count) {
         index = (uint32_t)(offset / bounded->slab);
         if (bounded->out[index]) {
@@ -5678,14 +5678,6 @@ static int takt__drive_ask(takt_drive *drive, takt_op *op, int64_t *value)
     return how->dispatch(how->user, op, value);
 }
 
-static int takt__drive_submit(void *drive, takt_op *op, takt_token *token)
-{
-    (void)drive;
-    (void)op;
-    (void)token;
-    return -ENOTSUP; /* batches only: refused before they get here */
-}
-
 static void takt__drive_cancel(void *drive, takt_op *op)
 {
     (void)drive;
@@ -5725,8 +5717,8 @@ static void takt__drive_failure(void *user, const char *name, int error, const c
 
 void takt_drive_init(takt_drive *drive, const takt_dispatcher *dispatcher)
 {
-    static const takt__calls calls = {takt__drive_submit, takt__drive_cancel, takt__drive_call,
-                                      takt__drive_now};
+    static const takt__calls calls = {NULL /* of requests: they find no strand */,
+                                      takt__drive_cancel, takt__drive_call, takt__drive_now};
     takt_sched *const s = &drive->sched;
     memset((void *)drive, 0, sizeof *drive);
     drive->dispatcher = dispatcher;

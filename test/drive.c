@@ -626,6 +626,9 @@ static void an_op_nobody_knows_is_a_failure(void) /* DX-8 */
     takt_drive_init(&drive, NULL); /* and so is a dispatcher that is not there */
     EXPECT_EQ(step(&a, 1), 0);
     EXPECT_EQ(takt_advance(&drive), -ENOTSUP);
+    dispatcher.dispatch = NULL;
+    drive.dispatcher = &dispatcher;
+    EXPECT_EQ(takt_advance(&drive), -ENOTSUP);
     EXPECT(takt_discard(&drive));
 }
 
@@ -1115,6 +1118,40 @@ static void a_cancel_takes_the_place_of_the_next_dispatch(void)
     EXPECT(takt_discard(&drive));
 }
 
+/* A body that lays hands on what drives it. */
+struct meddler {
+    takt_frame frame;
+    int advanced, resumed, stepped;
+    bool discarded;
+};
+
+static TAKT_CORO(meddler)
+{
+    TAKT_BEGIN(meddler, my);
+    TAKT_AWAIT(echo(1));
+    my->advanced = takt_advance(&drive);
+    my->resumed = takt_try_resume(&drive, drive.epoch, 1);
+    my->stepped = takt_step(&drive, &b.frame, chain_coro);
+    my->discarded = takt_discard(&drive);
+    TAKT_END;
+}
+
+static void a_body_cannot_drive_itself(void) /* LP-51, for a drive */
+{
+    static struct meddler m;
+    setup();
+    memset(&m, 0, sizeof m);
+    EXPECT_EQ(takt_step(&drive, &m.frame, meddler_coro), 0);
+    EXPECT_EQ(takt_advance(&drive), 0);
+    EXPECT_EQ(m.advanced, TAKT_ERESUME);
+    EXPECT_EQ(m.resumed, TAKT_ERESUME);
+    EXPECT_EQ(m.stepped, TAKT_ERUNNING);
+    EXPECT(!m.discarded);
+    EXPECT_EQ(traps, 1);
+    EXPECT_EQ(takt_error(&m.frame), 0);
+    over(&m.frame);
+}
+
 struct asker {
     takt_frame frame;
     int fd;
@@ -1130,6 +1167,7 @@ static TAKT_CORO(asker)
     TAKT_AWAIT(echo(1));
     takt_stop(takt_sched_of(&my->frame), TAKT_FOREVER);
     my->stopping = takt_stopping(&my->frame);
+    TAKT_AWAIT(echo(2)); /* what runs may finish */
     TAKT_AWAIT(takt_accept(3, NULL));
     TAKT_END;
 }
@@ -1158,12 +1196,16 @@ static void calls_and_the_clock_are_the_dispatchers(void)
 struct careless {
     takt_frame frame;
     int64_t got;
+    bool address; /* in */
 };
 
 static TAKT_CORO(careless)
 {
     TAKT_BEGIN(careless, my);
-    {
+    if (my->address) {
+        takt_addr local;
+        TAKT_AWAIT(takt_connect(3, &local));
+    } else {
         char local[8];
         TAKT_AWAIT(my->got, takt_op_user(ECHO, local, 1));
     }
@@ -1179,6 +1221,7 @@ static void an_op_that_points_into_the_stack_is_refused(void)
     EXPECT_EQ(takt_error(&c.frame), TAKT_ESTACK);
     EXPECT(strstr(logged, "careless"));
     EXPECT_EQ(TAKT_EXEC(&dispatcher, c, careless), TAKT_ESTACK);
+    EXPECT_EQ(TAKT_EXEC(&dispatcher, c, careless, .address = true), TAKT_ESTACK);
     EXPECT_EQ(srv.asked, 0);
 }
 
@@ -1795,6 +1838,7 @@ int main(int argc, char **argv)
         TEST(nothing_starts_on_a_drive_from_outside),
         TEST(a_wait_that_only_a_loop_could_end_is_refused),
         TEST(a_cancel_takes_the_place_of_the_next_dispatch),
+        TEST(a_body_cannot_drive_itself),
         TEST(calls_and_the_clock_are_the_dispatchers),
         TEST(an_op_that_points_into_the_stack_is_refused),
         TEST(ops_of_ones_own_are_nothing_to_the_system),
