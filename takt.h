@@ -1866,7 +1866,8 @@ int takt_exec(const takt_dispatcher *dispatcher, takt_frame *frame, takt_body *b
  *     }
  *
  * A body that is cancelled sees TAKT_ECANCELED as the result of its await, and of every
- * further one: it must finish. */
+ * further one: it must finish. One that is interrupted, by a child or a group of its own
+ * that failed or by its takt_idle, sees that error as the result of one await. */
 
 /* First of all: the state that was given with the await it comes back from; 0 at the
  * beginning. A state that is not yours (default:) asks for takt_finish(). `coro` says who
@@ -3727,7 +3728,7 @@ static int takt__bounded_release(void *user, void *slab, size_t capacity)
     uint32_t index;
     if (!slab)
         return 0;
-    if (bounded->slab && capacity == bounded->slab && offset % bounded->slab == 0 &&
+    if (capacity == bounded->slab && capacity > 0 && offset % bounded->slab == 0 &&
         offset / bounded->slab < bounded->count) {
         index = (uint32_t)(offset / bounded->slab);
         if (bounded->out[index]) {
@@ -7812,14 +7813,6 @@ static int takt__drive_ask(takt_drive *drive, takt_op *op, int64_t *value)
     return how->dispatch(how->user, op, value);
 }
 
-static int takt__drive_submit(void *drive, takt_op *op, takt_token *token)
-{
-    (void)drive;
-    (void)op;
-    (void)token;
-    return -ENOTSUP; /* batches only: refused before they get here */
-}
-
 static void takt__drive_cancel(void *drive, takt_op *op)
 {
     (void)drive;
@@ -7859,8 +7852,8 @@ static void takt__drive_failure(void *user, const char *name, int error, const c
 
 void takt_drive_init(takt_drive *drive, const takt_dispatcher *dispatcher)
 {
-    static const takt__calls calls = {takt__drive_submit, takt__drive_cancel, takt__drive_call,
-                                      takt__drive_now};
+    static const takt__calls calls = {NULL /* of requests: they find no strand */,
+                                      takt__drive_cancel, takt__drive_call, takt__drive_now};
     takt_sched *const s = &drive->sched;
     memset((void *)drive, 0, sizeof *drive);
     drive->dispatcher = dispatcher;
@@ -8113,8 +8106,7 @@ void takt_unwind(takt_frame *frame, int error)
 
 takt_status takt_finish(takt_frame *frame, int error)
 {
-    if (frame->line != TAKT__UNWIND) /* else it comes back from waiting for what it began */
-        takt_unwind(frame, error);
+    takt_unwind(frame, error); /* nothing, if it comes back from waiting for what it began */
     return takt__leave(takt__unwind_step(frame));
 }
 
