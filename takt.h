@@ -575,7 +575,7 @@ TAKT__MUST_USE static inline takt_op takt_recv_multishot(int fd, struct takt_buf
  * bytes) and the longest payload, and a size divisible by 8; else -EINVAL. Items: .data is
  * the buffer, yours until takt_bufs_put(), and a takt_datagram stands at its start; .value
  * is the payload's length, 0 for an empty datagram. Errors of single datagrams (ICMP) do
- * not end it. It ends when the socket is shut down for reading. */
+ * not end it; that the socket is shut down for reading may. */
 TAKT__MUST_USE static inline takt_op takt_recvmsg_multishot(int fd, struct takt_bufs *pool)
 {
     takt_op op = takt__op(TAKT_OP_RECVMSG, fd, NULL, 0);
@@ -637,7 +637,12 @@ const char *takt_op_name(int kind);
  *
  * A buffer is taken when data is there and given back once; the newest comes
  * first, so that it is still in the cache. When the pool is empty, whoever wants
- * to receive waits in line. A pool belongs to one loop, and must outlive it.
+ * to receive waits in line. A pool belongs to one loop. It may be freed before or after
+ * the loop is, once nothing that uses it is in flight.
+ *
+ * A backend may keep buffers with the system, so that data goes straight into one: at most
+ * half of those that are not out, and none while somebody waits in line. takt_bufs_take()
+ * does not find these.
  * ======================================================================== */
 
 typedef struct takt_bufs {
@@ -657,15 +662,15 @@ typedef struct takt_bufs {
     /* Of a backend that keeps free buffers with the system: */
     uint32_t kept; /* how many */
     void *keeper;
-    bool (*give_back)(struct takt_bufs *bufs); /* frees one of them; false: it cannot, now */
-    void (*part)(struct takt_bufs *bufs);      /* frees all; the pool is about to go */
+    /* Asks for all of them. False: not now, unless the pool is `going`. */
+    bool (*reclaim)(struct takt_bufs *bufs, bool going);
 } takt_bufs;
 
 /* Allocates `count` buffers of `size` bytes, without touching them. 0, -EINVAL
  * if either is 0 or their product overflows, or -ENOMEM. */
 int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size);
 
-/* Frees the memory. No buffer may be in use. */
+/* Frees the memory. No buffer may be in use, and no op in flight on the pool. */
 void takt_bufs_free(takt_bufs *bufs);
 
 /* Takes a buffer, or NULL if none is free. */
@@ -2854,8 +2859,8 @@ int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size)
 void takt_bufs_free(takt_bufs *bufs)
 {
     TAKT_ASSERT(bufs->in_use == 0 && bufs->waiting == NULL);
-    if (bufs->part)
-        bufs->part(bufs);
+    if (bufs->reclaim)
+        bufs->reclaim(bufs, true);
     TAKT_FREE(bufs->memory);
     TAKT_FREE(bufs->next);
     memset(bufs, 0, sizeof *bufs);
@@ -2866,20 +2871,36 @@ static bool takt__bufs_any(const takt_bufs *bufs)
     return bufs->free != TAKT__NO_BUFFER || bufs->fresh < bufs->count;
 }
 
-unsigned char *takt_bufs_take(takt_bufs *bufs)
+/* The newest free buffer; there must be one. */
+static uint32_t takt__bufs_pop(takt_bufs *bufs)
 {
-    uint32_t index;
-    if (TAKT__UNLIKELY(!takt__bufs_any(bufs)) && (bufs->kept == 0 || !bufs->give_back(bufs)))
-        return NULL;
-    index = bufs->free;
-    if (index != TAKT__NO_BUFFER)
-        bufs->free = bufs->next[index];
-    else
-        index = bufs->fresh++;
+    const uint32_t index = bufs->free;
+    if (index == TAKT__NO_BUFFER)
+        return bufs->fresh++;
+    bufs->free = bufs->next[index];
+    return index;
+}
+
+static void takt__bufs_push(takt_bufs *bufs, uint32_t index)
+{
+    bufs->next[index] = bufs->free;
+    bufs->free = index;
+}
+
+/* Buffer `index`, from here on somebody's. */
+static unsigned char *takt__bufs_lend(takt_bufs *bufs, uint32_t index)
+{
     bufs->next[index] = TAKT__LEASED;
     if (++bufs->in_use > bufs->in_use_max)
         bufs->in_use_max = bufs->in_use;
     return bufs->memory + (size_t)index * bufs->size;
+}
+
+unsigned char *takt_bufs_take(takt_bufs *bufs)
+{
+    if (TAKT__UNLIKELY(!takt__bufs_any(bufs)))
+        return NULL;
+    return takt__bufs_lend(bufs, takt__bufs_pop(bufs));
 }
 
 int takt_bufs_put(takt_bufs *bufs, unsigned char **data)
@@ -2894,8 +2915,7 @@ int takt_bufs_put(takt_bufs *bufs, unsigned char **data)
     index = (uint32_t)(offset / bufs->size);
     if (index >= bufs->fresh || bufs->next[index] != TAKT__LEASED)
         return TAKT_EBUFFER;
-    bufs->next[index] = bufs->free;
-    bufs->free = index;
+    takt__bufs_push(bufs, index);
     bufs->in_use--;
     return 0;
 }
@@ -3177,9 +3197,7 @@ void takt_bufs_trim(takt_bufs *bufs)
         ((uintptr_t)bufs->memory + (size_t)bufs->fresh * bufs->size) & ~(page - 1);
     if (bufs->in_use)
         return;
-    while (bufs->kept && bufs->give_back(bufs))
-        continue;
-    if (bufs->kept)
+    if (bufs->reclaim && !bufs->reclaim(bufs, false))
         return;
 #if defined(MADV_DONTNEED)
     if (last > first)
@@ -3839,6 +3857,7 @@ static int64_t takt__posix_opened(takt_posix *posix, int64_t fd)
 
 enum {
     TAKT__HEAD = 256,             /* bytes before the payload of a datagram */
+    TAKT__NAME = 112,             /* of these, for its sender's address */
     TAKT__CONTROLS = 128,         /* of these, for what the kernel says of it */
     TAKT__LATER_MS = 100,         /* until what lacked descriptors or memory is tried again */
     TAKT__AT_ONCE = 64            /* tries in a row */
