@@ -3708,7 +3708,9 @@ enum { /* takt_fd.bits */
     TAKT__HUNG_UP = 4,   /* hints no longer fall by short results */
     TAKT__KNOWN = 8,     /* to epoll; until then anything may succeed */
     TAKT__ALWAYS = 16,   /* a regular file */
-    TAKT__QUEUED = 32    /* in the list of those to try */
+    TAKT__QUEUED = 32,   /* in the list of those to try */
+    TAKT__BYTES = 64,    /* a stream of bytes: a short read has taken all there was */
+    TAKT__PACKETS = 128  /* each read takes one message, and says nothing of the next */
 };
 
 enum { /* takt_op.state */
@@ -4086,6 +4088,20 @@ static int64_t takt__try_bytes(const takt_op *op, bool sending)
     return takt__answer(recv(op->fd, at, len, (int)op->bits | MSG_DONTWAIT));
 }
 
+/* A read got less than it had room for. */
+static void takt__fell_short(takt_fd *entry, int fd)
+{
+    int type = 0;
+    socklen_t len = sizeof type;
+    if (!(entry->bits & (TAKT__BYTES | TAKT__PACKETS))) {
+        const bool bytes = getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
+                           type == SOCK_STREAM;
+        entry->bits |= bytes ? TAKT__BYTES : TAKT__PACKETS;
+    }
+    if (entry->bits & TAKT__BYTES && !(entry->bits & TAKT__HUNG_UP))
+        entry->bits &= ~(uint32_t)TAKT__MAY_READ;
+}
+
 /* send and recv, until all is done where that was asked for. */
 static int64_t takt__try_stream(takt_fd *entry, takt_op *op, bool sending)
 {
@@ -4097,8 +4113,8 @@ static int64_t takt__try_stream(takt_fd *entry, takt_op *op, bool sending)
         if (n == 0 && !sending)
             return op->flags & TAKT_OP_ALL ? TAKT_ETRUNCATED : 0;
         if (!(op->flags & TAKT_OP_ALL)) {
-            if ((uint64_t)n < bytes && !(entry->bits & TAKT__HUNG_UP))
-                entry->bits &= ~(uint32_t)TAKT__MAY_READ;
+            if ((uint64_t)n < bytes)
+                takt__fell_short(entry, op->fd);
             return n;
         }
         op->arg.done += (uint64_t)n;
@@ -4156,8 +4172,8 @@ static int64_t takt__try_lease(takt_posix *posix, takt_fd *entry, takt_op *op)
         takt_bufs_put(bufs, &data);
         return n;
     }
-    if ((uint64_t)n < bufs->size && !(entry->bits & TAKT__HUNG_UP))
-        entry->bits &= ~(uint32_t)TAKT__MAY_READ;
+    if ((uint64_t)n < bufs->size)
+        takt__fell_short(entry, op->fd);
     if (op->flags & TAKT_OP_MULTI)
         op->buf = data;
     else
