@@ -567,9 +567,9 @@ static void takt__ring_fill(struct io_uring_sqe *sqe, unsigned opcode, int fd, u
  *
  * Free buffers of a pool that are with the kernel, so that it puts data straight into one
  * when data is there: one ring a pool, shared by all connections, made when the pool is
- * first received into. It is filled up before every wait, but holds at most half of what
- * is not out, never more than stays in the cache, and gets nothing while somebody waits in
- * the pool's line. The kernel knows a buffer by the number of its place in `indexes`.
+ * first received into. It is filled up before every wait, with few, and with more each time
+ * that it was found empty; but holds at most half of what is not out, never more than stays
+ * in the cache, and gets nothing while somebody waits in the pool's line. The kernel knows a buffer by the number of its place in `indexes`.
  * ======================================================================== */
 
 enum {
@@ -588,6 +588,7 @@ struct takt__bufring {
     uint16_t *numbers;            /* those that stand for none; a stack */
     uint32_t number_count;
     uint32_t most; /* buffers that it may hold */
+    uint32_t goal; /* and how many it is worth: the memory of few stays in the cache */
     uint32_t mask;
     uint16_t tail;
     uint16_t group;
@@ -658,6 +659,7 @@ static bool takt__bufring_alloc(struct takt__bufring *ring, const takt_bufs *buf
         ring->numbers[i] = (uint16_t)i;
     }
     ring->number_count = ring->most;
+    ring->goal = TAKT__BUFRING_FEWEST < ring->most ? TAKT__BUFRING_FEWEST : ring->most;
     return true;
 }
 
@@ -693,12 +695,19 @@ static struct takt__bufring *takt__bufring_of(takt_uring *uring, takt_bufs *bufs
     return NULL;
 }
 
+/* It was found empty: it is worth more. */
+static void takt__bufring_grow(struct takt__bufring *ring)
+{
+    if (ring->goal < ring->most)
+        ring->goal = 2 * ring->goal < ring->most ? 2 * ring->goal : ring->most;
+}
+
 /* Gives the kernel buffers, as many as it may have. */
 static void takt__bufring_fill(struct takt__bufring *ring)
 {
     takt_bufs *const bufs = ring->bufs;
     const uint32_t half = (bufs->count - bufs->in_use) / 2;
-    const uint32_t most = half < ring->most ? half : ring->most;
+    const uint32_t most = half < ring->goal ? half : ring->goal;
     if (bufs->kept >= most || bufs->waiting)
         return;
     while (bufs->kept < most && ring->number_count && takt__bufs_any(bufs)) {
@@ -1709,6 +1718,8 @@ static void takt__many_arm(takt_uring *uring, takt_op *op)
     if (op->kind == TAKT_OP_LEASE ||
         (op->kind == TAKT_OP_RECVMSG && uring->rungs & TAKT__RUNG_MULTISHOT)) {
         struct takt__bufring *const ring = takt__bufring_of(uring, bufs);
+        if (ring && bufs->kept == 0)
+            takt__bufring_grow(ring);
         if (ring)
             takt__bufring_fill(ring);
         by_poll = !ring || bufs->kept == 0;
@@ -1819,6 +1830,10 @@ static void takt__many_failed(takt_uring *uring, takt_op *op, int error)
     } else if (error == -EINTR || error == -EAGAIN) {
         takt__ring_wait_ready(uring, op);
     } else if (error == -ENOBUFS && buffered && !readiness) {
+        struct takt__bufring *const ring =
+            (struct takt__bufring *)((takt_bufs *)op->arg.ptr)->keeper;
+        if (ring)
+            takt__bufring_grow(ring);
         takt__ring_lease_in_turn(uring, op);
     } else if (!(op->flags & TAKT_OP_MULTI)) {
         takt__ring_finish(uring, op, error);

@@ -201,7 +201,7 @@ static TAKT_CORO(front)
             takt_reset_on_close(&my->frame, my->client);
             TAKT_AWAIT(takt_close(my->client));
         }
-        if (my->app->bufs.fresh > 64 && my->app->bufs.in_use == 0)
+        if (my->app->bufs.fresh > 16 && my->app->bufs.in_use == 0)
             takt_bufs_trim(&my->app->bufs); /* a storm is over */
     }
     TAKT_AWAIT(takt_close(my->listener)); /* newcomers are to go elsewhere at once */
