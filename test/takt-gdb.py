@@ -49,8 +49,7 @@ class Dump:
         for name in ("FREE READY ON_OP ON_SLEEP ON_EVENT ON_BATCH ON_JOIN ON_RACE ON_SCOPE "
                      "ON_GROUP ON_CHILDREN").split():
             self.wait[constant("TAKT__" + name)] = name
-        # only there with TAKT_AGES
-        self.ages = gdb.lookup_global_symbol("takt__begins") is not None
+        self.ages = constant("TAKT__DUMP_AGES") != 0
         self.seen = set()
 
     # -- what takt__strand_at() and its like do
@@ -163,6 +162,7 @@ class Dump:
         """Of a coroutine that has not run: its body is known, and so is its name here."""
         symbol = gdb.block_for_pc(int(frame["of"]["first"]))
         name = symbol.function.name if symbol and symbol.function else ""
+        name = name.split("(")[0]  # C++ names its arguments too
         return name[:-len("_coro")] if name.endswith("_coro") else "(a coroutine)"
 
     def frame(self, strand, frame, depth):
