@@ -7,7 +7,7 @@
 #   make CC=clang CXX=clang++ ...   another compiler
 #
 # demo and test install what is missing, by way of `make deps`. The longer runs are targets
-# of their own: peers valgrind asan rooms wrong tidy symbols readme ports.
+# of their own: peers storm bench valgrind asan rooms wrong tidy symbols readme ports.
 
 CC ?= cc
 CXX ?= c++
@@ -50,8 +50,9 @@ build-test: examples build/proxy.san $(VARIANTS:%=build/test/%) build/test/two b
             $(ROOMS:%=build/test/%.clang) $(ROOMS:%=build/test/%.cxx) \
             $(EXAMPLES:%=build/%.clang) $(EXAMPLES:%=build/%.cxx)
 
+# as people would install them: without the search for misuse at run time
 build/%: examples/%.c $(HEADERS) | build/test
-	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -DNDEBUG $(CFLAGS) $< $(LDLIBS) -o $@
 build/%.san: examples/%.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
 build/%.clang: examples/%.c $(HEADERS) | build/test
@@ -82,6 +83,11 @@ valgrind: $(ROOMS:%=build/test/%)
 	    $(foreach b,$(BACKENDS),"test/valgrind.sh build/test/contract $b")
 peers: examples
 	@test/peers.sh $(SECONDS)
+storm: examples build/proxy.san
+	@test/run.sh $(foreach b,uring poll refused,"test/storm.py build/proxy $b $(SECONDS)" \
+	                                            "test/storm.py build/proxy.san $b $(SECONDS)")
+bench: examples
+	@test/bench/run.py
 rooms:
 	@test/rooms.sh $(HEADERS)
 wrong:
@@ -108,5 +114,5 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test check build-test asan valgrind peers rooms wrong tidy symbols \
+.PHONY: all examples demo test check build-test asan valgrind peers storm bench rooms wrong tidy symbols \
         readme ports deps deps-ports install clean
