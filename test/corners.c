@@ -1,0 +1,400 @@
+/*
+ * corners.c - the engine's corners: every word, interrupted in every way at every moment
+ *
+ * The backend here holds what it is given until the test says how it ends, refuses when it
+ * is told to, and answers a cancel at once, or later, or with what it had done already. It
+ * counts the descriptors that it hands out and takes back.
+ */
+static void remember(const char *text);
+#define TAKT_LOG(text) remember(text)
+#define TAKT_IMPLEMENTATION
+#include "../takt.h"
+
+#include "test.h"
+
+/* -- fake: a backend that does what it is told ------------------------------- */
+
+enum { HELD = 1, ANSWERED = 2 }; /* takt_op.state */
+
+typedef struct fake_config {
+    int unused;
+} fake_config;
+
+typedef struct fake {
+    takt_ns now;
+    takt_op *held, *held_last; /* until the test says how they end; oldest first */
+    takt_op *done, *done_last; /* answered, not yet polled */
+    int in_flight, submits, cancels, polls;
+    int opens, closes;
+    int refuse;      /* the n-th submission from here on is refused; 0: none */
+    int poll_error;  /* in place of completions */
+    bool at_once;    /* nothing is held */
+    bool hold_close; /* closing takes its time */
+    bool deaf;       /* a cancel is heard, but not answered */
+} fake;
+
+static int frees;
+
+static int fake_init(fake *f, const fake_config *config, const takt_slots *slots)
+{
+    (void)config;
+    (void)slots;
+    memset(f, 0, sizeof *f);
+    return 0;
+}
+
+static void fake_free(fake *f)
+{
+    EXPECT_EQ(f->in_flight, 0);
+    EXPECT_EQ(f->opens, f->closes);
+    frees++;
+}
+
+static takt_ns fake_now(fake *f)
+{
+    return f->now;
+}
+
+static void fake_append(takt_op **first, takt_op **last, takt_op *op)
+{
+    op->next = NULL;
+    if (*first)
+        (*last)->next = op;
+    else
+        *first = op;
+    *last = op;
+}
+
+/* The op ends with `result`; an accept that succeeds, with a descriptor. */
+static void fake_answer(fake *f, takt_op *op, int64_t result)
+{
+    if (op->state == HELD) {
+        takt_op **link = &f->held, *before = NULL;
+        while (*link != op) {
+            before = *link;
+            link = &(*link)->next;
+        }
+        *link = op->next;
+        if (f->held_last == op)
+            f->held_last = before;
+    }
+    if (op->kind == TAKT_OP_ACCEPT && result == 0)
+        result = 100 + f->opens++;
+    if (op->kind == TAKT_OP_CLOSE && result == 0)
+        f->closes++;
+    op->result = result;
+    op->state = ANSWERED;
+    fake_append(&f->done, &f->done_last, op);
+}
+
+static int fake_submit(fake *f, takt_op *op, takt_token *token)
+{
+    (void)token;
+    if (f->refuse && --f->refuse == 0)
+        return -ENOBUFS;
+    f->submits++;
+    f->in_flight++;
+    op->state = 0;
+    if (f->at_once || op->kind == TAKT_OP_NOP ||
+        (op->kind == TAKT_OP_CLOSE && !f->hold_close)) {
+        fake_answer(f, op, 0);
+    } else {
+        fake_append(&f->held, &f->held_last, op);
+        op->state = HELD;
+    }
+    return 0;
+}
+
+static void fake_cancel(fake *f, takt_op *op)
+{
+    f->cancels++;
+    EXPECT(op->kind != TAKT_OP_CLOSE);
+    if (op->state == HELD && !f->deaf)
+        fake_answer(f, op, -ECANCELED);
+}
+
+static int fake_poll(fake *f, takt_completion *out, int max, takt_ns wait)
+{
+    int count = 0;
+    f->polls++;
+    if (f->poll_error)
+        return f->poll_error;
+    for (; f->done && count < max; count++) {
+        memset(&out[count], 0, sizeof *out);
+        out[count].token = takt_token_of(f->done);
+        out[count].value = f->done->result;
+        out[count].error = f->done->result < 0 ? (int32_t)f->done->result : 0;
+        f->done->state = 0;
+        f->done = f->done->next;
+        f->in_flight--;
+    }
+    if (count == 0 && wait == TAKT_FOREVER)
+        return -EDEADLK; /* nothing will ever happen again */
+    if (count == 0)
+        f->now += wait;
+    return count ? count : TAKT_EWOULDBLOCK;
+}
+
+static void fake_flush(fake *f)
+{
+    (void)f;
+}
+
+static bool fake_busy(fake *f)
+{
+    return f->done != NULL;
+}
+
+static int fake_fd(fake *f)
+{
+    (void)f;
+    return -1;
+}
+
+static int64_t fake_call(fake *f, takt_op *op)
+{
+    if (op->kind == TAKT_OP_CLOSE)
+        f->closes++;
+    return 0;
+}
+
+TAKT_LOOP(net, fake);
+static net loop;
+static fake *const kernel = &loop.backend;
+static char logged[512]; /* the last line */
+
+static void remember(const char *text)
+{
+    snprintf(logged, sizeof logged, "%s", text);
+}
+
+/* Ends everything that is held, oldest first. */
+static void answer_all(int64_t result)
+{
+    while (kernel->held)
+        fake_answer(kernel, kernel->held, result);
+}
+
+static void turn(void)
+{
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+}
+
+/* Turns until nothing moves any more, without letting time pass. */
+static void settle(void)
+{
+    for (int i = 0; i < 1000; i++)
+        if (net_turn(&loop, 0, 0) <= 0)
+            return;
+    EXPECT(!"it settles");
+}
+
+static void setup_with(net_config *config, uint32_t strands)
+{
+    logged[0] = '\0';
+    frees = 0;
+    config->loop.strands = strands;
+    EXPECT_EQ(net_init(&loop, config), 0);
+}
+
+static void setup(uint32_t strands)
+{
+    net_config config = net_defaults();
+    setup_with(&config, strands);
+}
+
+/* Nothing is left: no strand, no timer, no task, nothing with the backend. */
+static void finish(void)
+{
+    EXPECT_EQ(loop.sched.strands_used, 0);
+    EXPECT_EQ(loop.sched.wheel.count, 0);
+    EXPECT_EQ(loop.sched.pending, 0);
+    EXPECT_EQ(loop.sched.starved_first, 0);
+    EXPECT_EQ(loop.sched.stats.stale, 0);
+    EXPECT_EQ(net_free(&loop), 0);
+    EXPECT_EQ(frees, 1);
+}
+
+/* -- defers: how many, and what may happen in one ------------------------------ */
+
+struct defers {
+    takt_frame frame;
+    int mode, count; /* of the defers */
+    int err;
+    struct defers *callee;
+};
+
+static TAKT_CORO(defers)
+{
+    TAKT_BEGIN(defers, my);
+    if (my->count > 0)
+        TAKT_DEFER { note("1"); }
+    if (my->count > 1)
+        TAKT_DEFER { note("2"); }
+    if (my->count > 2)
+        TAKT_DEFER { note("3"); }
+    if (my->count > 3)
+        TAKT_DEFER { note("4"); }
+    if (my->count > 4)
+        TAKT_DEFER { note("never"); }
+    note("b");
+    TAKT_CATCH { my->err = my->frame.error; }
+    TAKT_END;
+}
+
+static void as_many_defers_as_there_is_room_for(void)
+{
+    static const char *const traces[] = {"b", "b1", "b21", "b321", "b4321", "4321"};
+    static struct defers it;
+    setup(1);
+    for (int count = 0; count <= TAKT_DEFERS_MAX + 1; count++) {
+        test_trace[0] = '\0';
+        EXPECT_EQ(TAKT_START_ON(&loop, it, defers, .count = count), true);
+        EXPECT_EQ(net_run(&loop), 0);
+        EXPECT_TRACE(traces[count]);
+        EXPECT_EQ(it.err, count > TAKT_DEFERS_MAX ? TAKT_EDEFERS : 0);
+    }
+    finish();
+}
+
+/* However a block is left, it is over, and the next one runs. */
+struct leaves {
+    takt_frame frame;
+    int mode, err, n, i;
+    struct defers callee;
+    struct leaves_child {
+        takt_frame frame;
+        int fail;
+    } child;
+};
+
+static TAKT_CORO(leaves_child)
+{
+    TAKT_BEGIN(leaves_child, my);
+    TAKT_DEFER { note("~"); }
+    TAKT_AWAIT(takt_nop());
+    if (my->fail)
+        TAKT_THROW(-EDOM);
+    TAKT_AWAIT(takt_accept(1, NULL));
+    note("never");
+    TAKT_END;
+}
+
+static TAKT_CORO(leaves)
+{
+    TAKT_BEGIN(leaves, my);
+    TAKT_DEFER { note("1"); }
+    TAKT_DEFER {
+        note("(");
+        TAKT_AWAIT(takt_nop());
+        note("a");
+        if (my->mode == 1)
+            TAKT_THROW(-ENOENT);
+        if (my->mode == 2)
+            TAKT_RETURN;
+        if (my->mode == 3)
+            break;
+        if (my->mode == 4)
+            continue;
+        if (my->mode == 5) {
+            kernel->refuse = 1;
+            TAKT_AWAIT(takt_nop()); /* fails: ends this block, not the next */
+        } else if (my->mode == 6) {
+            TAKT_TRY_CALL(my->n, my->callee, defers, .count = 5);
+            note(my->n == 0 && my->callee.err == TAKT_EDEFERS ? "c" : "?");
+        } else if (my->mode == 7) { /* started here, does not outlive it */
+            TAKT_START(my->child, leaves_child, .fail = 0);
+            TAKT_AWAIT(takt_nop());
+        } else if (my->mode == 8) { /* and does not interrupt it by failing */
+            TAKT_START(my->child, leaves_child, .fail = 1);
+            TAKT_JOIN(my->child);
+            note(takt_error(&my->child.frame) == -EDOM ? "j" : "?");
+        } else if (my->mode == 9) {
+            for (my->i = 0; my->i < 3; my->i++)
+                TAKT_AWAIT(takt_nop());
+            note("3");
+        } else if (my->mode == 10) {
+            TAKT_CHECK(-EIO);
+        }
+        note(")");
+    }
+    note("b");
+    TAKT_CATCH { note("never"); }
+    TAKT_END;
+}
+
+static void however_a_defer_is_left_the_next_one_runs(void)
+{
+    static const char *const traces[] = {
+        "b(a)1", "b(a1", "b(a1", "b(a1", "b(a1", "b(a1", "b(a4321c)1",
+        "b(a)~1", "b(a~j)1", "b(a3)1", "b(a1"};
+    static struct leaves it;
+    for (int mode = 0; mode <= 10; mode++) {
+        setup(2);
+        test_trace[0] = '\0';
+        EXPECT_EQ(TAKT_START_ON(&loop, it, leaves, .mode = mode), true);
+        EXPECT_EQ(net_run(&loop), 0); /* no error in a defer comes out of it */
+        EXPECT_TRACE(traces[mode]);
+        finish();
+    }
+}
+
+/* -- refused submissions: the first op and later ones; that coroutine only ------------ */
+
+struct asker {
+    takt_frame frame;
+    int fd, done, err;
+};
+
+static TAKT_CORO(asker)
+{
+    TAKT_BEGIN(asker, my);
+    TAKT_DEFER {
+        note("~");
+        if (my->fd > 0)
+            TAKT_AWAIT(takt_close(my->fd));
+    }
+    TAKT_AWAIT(my->fd, takt_accept(1, NULL));
+    my->done++;
+    TAKT_AWAIT(takt_recv(1, NULL, 0));
+    my->done++;
+    TAKT_CATCH { my->err = my->frame.error; }
+    TAKT_END;
+}
+
+static void a_refused_op_is_thrown_into_that_coroutine_only(void)
+{
+    static struct asker a, b, c;
+    for (int which = 1; which <= 6; which++) { /* three first ops, three second ones */
+        setup(3);
+        test_trace[0] = '\0';
+        kernel->refuse = which;
+        EXPECT(TAKT_START_ON(&loop, a, asker) && TAKT_START_ON(&loop, b, asker) &&
+               TAKT_START_ON(&loop, c, asker));
+        turn();
+        EXPECT_EQ(kernel->in_flight, which <= 3 ? 2 : 3);
+        answer_all(0);
+        settle();
+        answer_all(7);
+        EXPECT_EQ(net_run(&loop), 0);
+        EXPECT_EQ(a.done + b.done + c.done, which <= 3 ? 4 : 5);
+        EXPECT_EQ(a.err + b.err + c.err, -ENOBUFS);
+        EXPECT_TRACE("~~~");
+        EXPECT_EQ(kernel->opens, which <= 3 ? 2 : 3);
+        finish();
+    }
+}
+
+
+
+/* -- the list --------------------------------------------------------------------- */
+
+int main(int argc, char **argv)
+{
+    static const test tests[] = {
+        TEST(as_many_defers_as_there_is_room_for),
+        TEST(however_a_defer_is_left_the_next_one_runs),
+        TEST(a_refused_op_is_thrown_into_that_coroutine_only),
+    };
+    return RUN_TESTS(argc, argv, tests);
+}
