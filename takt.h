@@ -134,13 +134,19 @@
 #define TAKT__UNUSED __attribute__((unused))
 #define TAKT__MUST_USE __attribute__((warn_unused_result))
 #define TAKT__COLD __attribute__((cold, noinline))
+#define TAKT__NOINLINE __attribute__((noinline))
 #define TAKT__LIKELY(x) __builtin_expect(!!(x), 1)
 #define TAKT__UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define TAKT__STACK_POINTER() ((uintptr_t)__builtin_frame_address(0))
+#ifdef __riscv /* where the caller's frame ends; elsewhere two words lie in between */
+#define TAKT__STACK_POINTER() ((uintptr_t)__builtin_frame_address(0) - 1)
+#else
+#define TAKT__STACK_POINTER() ((uintptr_t)__builtin_frame_address(0) + 2 * sizeof(void *) - 1)
+#endif
 #else
 #define TAKT__UNUSED
 #define TAKT__MUST_USE
 #define TAKT__COLD
+#define TAKT__NOINLINE
 #define TAKT__LIKELY(x) (x)
 #define TAKT__UNLIKELY(x) (x)
 #define TAKT__STACK_POINTER() ((uintptr_t)0)
@@ -1486,6 +1492,7 @@ void takt__sched_begin(takt_sched *s);
 void takt__sched_free(takt_sched *s, takt_completion *completions);
 void takt__defaults(takt_config *config);
 takt_strand *takt__next_ready(takt_sched *s);
+void takt__stack_begins(takt_sched *s);
 void takt__turn_begins(takt_sched *s);
 takt_body *takt__step(takt_sched *s, takt_strand *strand, int go);
 bool takt__refuse(takt_sched *s, takt_strand *strand);
@@ -1989,7 +1996,7 @@ takt__unwind: {                                                                 
         const int most = (int)sched->config.completions;                                     \
         int count, progress;                                                                 \
         sched->in_turn = true;                                                               \
-        sched->stack_base = TAKT__STACK_POINTER();                                           \
+        takt__stack_begins(sched);                                                           \
         sched->now_known = false;                                                            \
         sched->stats.turns++;                                                                \
         takt__turn_begins(sched);                                                            \
@@ -2058,7 +2065,7 @@ takt__unwind: {                                                                 
         if (rc < 0 || sched->in_turn)                                                        \
             return rc;                                                                       \
         sched->in_turn = true;                                                               \
-        sched->stack_base = TAKT__STACK_POINTER();                                           \
+        takt__stack_begins(sched);                                                           \
         sched->now_known = false;                                                            \
         name##__run(loop, frame->strand, body);                                              \
         sched->in_turn = false;                                                              \
@@ -4019,6 +4026,13 @@ static void takt__ready(takt_sched *s, takt_strand *strand)
 {
     strand->wait = TAKT__READY;
     takt__append(s, strand, &s->ready_first, &s->ready_last);
+}
+
+/* Bodies run below here. Not inlined, and nor is its frame a part of the caller's: what
+ * stands on the stack of who runs the loop, in main() say, is no body's local. */
+TAKT__NOINLINE void takt__stack_begins(takt_sched *s)
+{
+    s->stack_base = TAKT__STACK_POINTER();
 }
 
 /* Those that have yielded come behind what is ready. */

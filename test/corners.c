@@ -158,6 +158,14 @@ static int64_t fake_call(fake *f, takt_op *op)
     return 0;
 }
 
+/* A loop of which all is inlined into who runs it, as -O3 and -flto may do unasked. */
+typedef struct tiny tiny;
+#if defined(__GNUC__)
+__attribute__((always_inline)) static inline int tiny_run(tiny *);
+__attribute__((always_inline)) static inline int tiny__turn(tiny *, takt_ns, int);
+#endif
+TAKT_LOOP(tiny, fake);
+
 TAKT_LOOP(net, fake);
 static net loop;
 static fake *const kernel = &loop.backend;
@@ -385,7 +393,34 @@ static void a_refused_op_is_thrown_into_that_coroutine_only(void)
     }
 }
 
+/* -- a frame on main's own stack ------------------------------------------------- */
 
+static tiny tiny_loop;
+
+struct local {
+    takt_frame frame;
+    int n;
+    char buf[64];
+};
+
+static TAKT_CORO(local)
+{
+    TAKT_BEGIN(local, my);
+    TAKT_AWAIT(my->n, takt_recv(1, my->buf, sizeof my->buf));
+    TAKT_END;
+}
+
+static void a_frame_may_stand_on_the_stack_of_who_runs_the_loop(void)
+{
+    struct local local;
+    const tiny_config config = tiny_defaults();
+    EXPECT_EQ(tiny_init(&tiny_loop, &config), 0);
+    tiny_loop.backend.at_once = true;
+    EXPECT(TAKT_START_ON(&tiny_loop, local, local));
+    EXPECT_EQ(tiny_run(&tiny_loop), 0);
+    EXPECT_EQ(local.n, 0);
+    EXPECT_EQ(tiny_free(&tiny_loop), 0);
+}
 
 /* -- the list --------------------------------------------------------------------- */
 
@@ -395,6 +430,7 @@ int main(int argc, char **argv)
         TEST(as_many_defers_as_there_is_room_for),
         TEST(however_a_defer_is_left_the_next_one_runs),
         TEST(a_refused_op_is_thrown_into_that_coroutine_only),
+        TEST(a_frame_may_stand_on_the_stack_of_who_runs_the_loop),
     };
     return RUN_TESTS(argc, argv, tests);
 }
