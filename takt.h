@@ -4823,12 +4823,14 @@ bool takt__failing(takt_frame *f)
     return true;
 }
 
-/* For TAKT_TRY_: an error becomes yours to handle, an order to stop does not. */
+/* For TAKT_TRY_: an error becomes yours to handle, an order to stop does not, unless in a
+ * defer: there is nothing left to stop, and what follows, a close say, must not be skipped. */
 int64_t takt__take_result(takt_frame *f)
 {
     takt_op *const op = takt__op_of(f);
     const int64_t result = op->result;
-    if (result < 0 && !(f->strand->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON))
+    if (result < 0 && (f->state == TAKT__UNWINDING || !(f->strand->flags & TAKT__STOP) ||
+                       takt__told(f) == TAKT__GO_ON))
         op->result = 0;
     return result;
 }

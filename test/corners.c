@@ -422,6 +422,43 @@ static void a_frame_may_stand_on_the_stack_of_who_runs_the_loop(void)
     EXPECT_EQ(tiny_free(&tiny_loop), 0);
 }
 
+/* -- TAKT_TRY_ in a defer: also while the loop is drained -------------------------- */
+
+struct polite {
+    takt_frame frame;
+    int fd, n, err;
+    char bye[4];
+    struct defers callee;
+};
+
+static TAKT_CORO(polite)
+{
+    TAKT_BEGIN(polite, my);
+    TAKT_AWAIT(my->fd, takt_accept(1, NULL));
+    TAKT_DEFER {
+        TAKT_TRY_AWAIT(my->n, takt_send(my->fd, my->bye, sizeof my->bye));
+        TAKT_TRY_CALL(my->err, my->callee, defers, .count = 0);
+        TAKT_AWAIT(takt_close(my->fd)); /* whatever became of the farewell */
+    }
+    TAKT_AWAIT(takt_sleep(TAKT_SEC));
+    TAKT_END;
+}
+
+static void a_failed_try_does_not_end_a_defer(void)
+{
+    static struct polite it;
+    setup(1);
+    EXPECT(TAKT_START_ON(&loop, it, polite));
+    turn();
+    answer_all(0);
+    turn();
+    EXPECT_EQ(net_drain(&loop), 1);
+    EXPECT_EQ(it.n, TAKT_ECANCELED);
+    EXPECT_EQ(kernel->opens, 1);
+    EXPECT_EQ(kernel->closes, 1);
+    finish();
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -431,6 +468,7 @@ int main(int argc, char **argv)
         TEST(however_a_defer_is_left_the_next_one_runs),
         TEST(a_refused_op_is_thrown_into_that_coroutine_only),
         TEST(a_frame_may_stand_on_the_stack_of_who_runs_the_loop),
+        TEST(a_failed_try_does_not_end_a_defer),
     };
     return RUN_TESTS(argc, argv, tests);
 }
