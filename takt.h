@@ -4870,16 +4870,21 @@ void takt__lost(takt_frame *f, uint32_t label)
     f->state = TAKT__UNWINDING;
 }
 
+/* While a block runs, its own line stands above those that are still to run. */
 bool takt__defer(takt_frame *f, uint32_t line)
 {
     const uint32_t below = line - f->of.coro->line;
-    if (f->state == TAKT__UNWINDING && f->bits & TAKT__IN_DEFER &&
-        f->defers[f->defer_count] == below)
+    const bool inside = f->state == TAKT__UNWINDING && f->bits & TAKT__IN_DEFER;
+    if (inside && f->defers[f->defer_count] == below)
         return true; /* a `break` inside the block: on to the unwinding */
-    if (f->defer_count == TAKT_DEFERS_MAX || below > UINT16_MAX) {
+    if (f->defer_count + inside >= TAKT_DEFERS_MAX || below > UINT16_MAX) {
+        if (inside)
+            takt__complain(f, takt_strerror(TAKT_EDEFERS));
         takt__throw(f, TAKT_EDEFERS, line);
         return true;
     }
+    if (inside)
+        f->defers[f->defer_count + 1] = f->defers[f->defer_count];
     f->defers[f->defer_count++] = (uint16_t)below;
     return false;
 }

@@ -459,6 +459,48 @@ static void a_failed_try_does_not_end_a_defer(void)
     finish();
 }
 
+/* -- a defer that registers another ------------------------------------------------ */
+
+struct nested {
+    takt_frame frame;
+    int mode, times;
+};
+
+static TAKT_CORO(nested)
+{
+    TAKT_BEGIN(nested, my);
+    TAKT_DEFER { note("1"); }
+    if (my->mode > 1) {
+        TAKT_DEFER { note("2"); }
+        TAKT_DEFER { note("3"); }
+    }
+    TAKT_DEFER {
+        note("(");
+        EXPECT(++my->times == 1);
+        TAKT_DEFER { note("n"); }
+        TAKT_AWAIT(takt_nop());
+        if (my->mode == 1)
+            break;
+        note(")");
+    }
+    note("b");
+    TAKT_END;
+}
+
+static void a_defer_in_a_defer_runs_next_and_once(void)
+{
+    static const char *const traces[] = {"b()n1", "b(n1", "b(321"};
+    static struct nested it;
+    for (int mode = 0; mode < 3; mode++) {
+        setup(1);
+        test_trace[0] = '\0';
+        EXPECT(TAKT_START_ON(&loop, it, nested, .mode = mode));
+        EXPECT_EQ(net_run(&loop), 0);
+        EXPECT_TRACE(traces[mode]); /* the last one has no room: that ends the block */
+        finish();
+    }
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -469,6 +511,7 @@ int main(int argc, char **argv)
         TEST(a_refused_op_is_thrown_into_that_coroutine_only),
         TEST(a_frame_may_stand_on_the_stack_of_who_runs_the_loop),
         TEST(a_failed_try_does_not_end_a_defer),
+        TEST(a_defer_in_a_defer_runs_next_and_once),
     };
     return RUN_TESTS(argc, argv, tests);
 }
