@@ -2089,8 +2089,9 @@ takt__unwind: {                                                                 
         const int discarded = takt__discard_all(sched);                                      \
         const takt_ns deadline =                                                             \
             takt_after(backend_##_now(&loop->backend), sched->config.reap_limit);            \
-        while (broken && name##__run_ready(loop))                                            \
+        do                                                                                   \
             takt__turn_begins(sched);                                                        \
+        while (broken && name##__run_ready(loop));                                           \
         while (sched->strands_used && !broken &&                                             \
                backend_##_now(&loop->backend) < deadline)                                    \
             name##__turn(loop, 10 * TAKT_MS, 0);                                             \

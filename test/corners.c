@@ -501,6 +501,35 @@ static void a_defer_in_a_defer_runs_next_and_once(void)
     }
 }
 
+/* -- a broken loop -------------------------------------------------------------------- */
+
+struct yielder {
+    takt_frame frame;
+};
+
+static TAKT_CORO(yielder)
+{
+    TAKT_BEGIN(yielder, my);
+    TAKT_DEFER { note("~"); }
+    for (;;)
+        TAKT_YIELD;
+    TAKT_END;
+}
+
+static void a_broken_loop_reaches_those_that_have_yielded(void)
+{
+    static struct yielder a, b;
+    setup(2);
+    EXPECT(TAKT_START_ON(&loop, a, yielder));
+    EXPECT(TAKT_START_ON(&loop, b, yielder));
+    turn();
+    kernel->poll_error = -EIO;
+    EXPECT_EQ(net_turn(&loop, 0, 0), -EIO);
+    net_drain(&loop);
+    EXPECT_TRACE("~~");
+    finish();
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -512,6 +541,7 @@ int main(int argc, char **argv)
         TEST(a_frame_may_stand_on_the_stack_of_who_runs_the_loop),
         TEST(a_failed_try_does_not_end_a_defer),
         TEST(a_defer_in_a_defer_runs_next_and_once),
+        TEST(a_broken_loop_reaches_those_that_have_yielded),
     };
     return RUN_TESTS(argc, argv, tests);
 }
