@@ -4711,6 +4711,8 @@ void takt__join_add(takt_frame *f, takt_frame *child, int index)
 {
     takt_op *const account = takt__op_of(f);
     if (child->strand && child->parent == f && child->bits & TAKT__ROOT) {
+        if (child->strand->flags & TAKT__AWAITED)
+            return; /* it was named before */
         child->strand->flags |= TAKT__AWAITED;
         child->strand->racer = (uint8_t)index;
         account->bits++;

@@ -530,6 +530,44 @@ static void a_broken_loop_reaches_those_that_have_yielded(void)
     finish();
 }
 
+/* -- a child that is named twice ---------------------------------------------------- */
+
+struct doubles {
+    takt_frame frame;
+    int mode, winner;
+    struct yielder other;
+    struct leaves_child a;
+};
+
+static TAKT_CORO(doubles)
+{
+    TAKT_BEGIN(doubles, my);
+    TAKT_START(my->a, leaves_child, .fail = 0);
+    if (my->mode == 0)
+        TAKT_JOIN(my->a, my->a);
+    else
+        TAKT_RACE(my->winner, my->a, my->a);
+    note("J");
+    TAKT_END;
+}
+
+static void a_child_that_is_named_twice_is_awaited_once(void)
+{
+    static struct doubles it;
+    for (int mode = 0; mode < 2; mode++) {
+        setup(2);
+        test_trace[0] = '\0';
+        EXPECT(TAKT_START_ON(&loop, it, doubles, .mode = mode, .winner = 7));
+        settle();
+        takt_cancel(&it.a.frame);
+        EXPECT_EQ(net_run(&loop), mode == 0 ? 0 : TAKT_ECANCELED); /* nobody has won */
+        EXPECT_TRACE(mode == 0 ? "~J" : "~");
+        if (takt_alive(&it.frame))
+            net_drain(&loop);
+        finish();
+    }
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -542,6 +580,7 @@ int main(int argc, char **argv)
         TEST(a_failed_try_does_not_end_a_defer),
         TEST(a_defer_in_a_defer_runs_next_and_once),
         TEST(a_broken_loop_reaches_those_that_have_yielded),
+        TEST(a_child_that_is_named_twice_is_awaited_once),
     };
     return RUN_TESTS(argc, argv, tests);
 }
