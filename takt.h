@@ -3904,7 +3904,7 @@ takt_sched *takt_sched_of(const takt_frame *frame)
 
 static takt_ns takt__now(takt_sched *s)
 {
-    if (!s->now_known) {
+    if (!s->now_known || !s->in_turn) {
         s->now = s->calls->now(s->backend);
         s->now_known = s->in_turn;
     }
@@ -5585,7 +5585,7 @@ void takt_dump_to(const takt_sched *sched, void (*print)(void *user, const char 
     p.sched = sched;
     p.print = print ? print : takt__log_line;
     p.user = user;
-    p.now = sched->now_known ? sched->now : sched->calls->now(sched->backend);
+    p.now = sched->now_known && sched->in_turn ? sched->now : sched->calls->now(sched->backend);
     takt__put(&text, "takt: ");
     takt__put_number(&text, sched->pending);
     takt__put(&text, " tasks, ");

@@ -568,6 +568,27 @@ static void a_child_that_is_named_twice_is_awaited_once(void)
     }
 }
 
+/* -- the time, asked for between two turns ---------------------------------------------- */
+
+static void between_turns_the_clock_is_read_anew(void)
+{
+    static struct yielder yielder;
+    setup(1);
+    EXPECT(TAKT_START_ON(&loop, yielder, yielder));
+    turn();
+    turn();
+    kernel->now += 3600 * TAKT_SEC; /* somebody else's loop was busy */
+    EXPECT_EQ(takt_now(&yielder.frame), 3600 * TAKT_SEC);
+    net_stop(&loop, TAKT_SEC); /* a second from now, not from then */
+    turn();
+    EXPECT(takt_alive(&yielder.frame));
+    kernel->now += 2 * TAKT_SEC;
+    turn();
+    turn();
+    EXPECT(!takt_alive(&yielder.frame));
+    finish();
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -581,6 +602,7 @@ int main(int argc, char **argv)
         TEST(a_defer_in_a_defer_runs_next_and_once),
         TEST(a_broken_loop_reaches_those_that_have_yielded),
         TEST(a_child_that_is_named_twice_is_awaited_once),
+        TEST(between_turns_the_clock_is_read_anew),
     };
     return RUN_TESTS(argc, argv, tests);
 }
