@@ -1405,7 +1405,8 @@ enum { /* takt_frame.bits */
     TAKT__POOLED = 2,      /* in memory of the loop's */
     TAKT__GROUPED = 4,     /* parent is a takt_group */
     TAKT__INTERRUPTED = 8, /* error is to be thrown at its next await */
-    TAKT__IN_DEFER = 16
+    TAKT__IN_DEFER = 16,
+    TAKT__CALL_CANCELLED = 32 /* and with it what it has called, but not its caller */
 };
 
 enum { /* takt_strand.wait */
@@ -4096,14 +4097,13 @@ static int takt__told(const takt_frame *f)
     const takt_strand *const strand = f->strand;
     if (takt__sched_of_strand(strand)->discarding)
         return TAKT__CANCEL_IT;
-    if (f->state == TAKT__UNWINDING)
-        return TAKT__GO_ON;
-    for (const takt_frame *a = f; !(a->bits & TAKT__ROOT);) {
-        a = a->parent;
+    for (const takt_frame *a = f;; a = a->parent) {
         if (a->state == TAKT__UNWINDING)
             return TAKT__GO_ON;
-        if (a->bits & TAKT__INTERRUPTED)
+        if (a->bits & TAKT__CALL_CANCELLED || (a != f && a->bits & TAKT__INTERRUPTED))
             return TAKT__CANCEL_IT;
+        if (a->bits & TAKT__ROOT)
+            break;
     }
     if (strand->flags & TAKT__CANCELLED)
         return TAKT__CANCEL_IT;
@@ -4232,10 +4232,12 @@ void takt_cancel(takt_frame *frame)
 {
     if (!takt_alive(frame))
         return;
-    if (frame->bits & TAKT__ROOT)
+    if (frame->bits & TAKT__ROOT) {
         takt__cancel_strand(takt__sched_of_strand(frame->strand), frame->strand);
-    else
-        takt__interrupt_frame(frame->parent, TAKT_ECANCELED);
+    } else {
+        frame->bits |= TAKT__CALL_CANCELLED;
+        takt__stop_strand(takt__sched_of_strand(frame->strand), frame->strand);
+    }
 }
 
 /* ==========================================================================

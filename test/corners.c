@@ -589,6 +589,66 @@ static void between_turns_the_clock_is_read_anew(void)
     finish();
 }
 
+/* -- a cancelled call: its caller is told by the call's error, and by nothing else ---------- */
+
+struct pair {
+    takt_frame frame;
+    int mode, err, fd;
+    struct asker callee;
+};
+
+static TAKT_CORO(pair)
+{
+    TAKT_BEGIN(pair, my);
+    TAKT_TRY_CALL(my->err, my->callee, asker);
+    TAKT_AWAIT(takt_nop());
+    note("!");
+    TAKT_DEFER { /* in a defer too, that call can be cancelled */
+        TAKT_TRY_CALL(my->err, my->callee, asker);
+        TAKT_AWAIT(takt_nop());
+        note("d");
+    }
+    TAKT_END;
+}
+
+static void a_cancelled_call_is_its_callers_to_handle(void)
+{
+    static struct pair it;
+    setup(1);
+    EXPECT(TAKT_START_ON(&loop, it, pair));
+    settle();
+    takt_cancel(&it.callee.frame);
+    settle();
+    EXPECT_TRACE("~!");
+    EXPECT_EQ(it.err, TAKT_ECANCELED);
+    EXPECT_EQ(it.callee.err, 0); /* it cannot be caught in there */
+    it.err = 0;
+    takt_cancel(&it.callee.frame);
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_TRACE("~!~d");
+    EXPECT_EQ(it.err, TAKT_ECANCELED);
+    finish();
+}
+
+static void a_call_that_completes_all_the_same_leaves_no_order_behind(void)
+{
+    static struct pair it;
+    setup(1);
+    EXPECT(TAKT_START_ON(&loop, it, pair));
+    settle();
+    answer_all(0);
+    settle();
+    answer_all(0); /* the last that it awaits: done, but not yet polled */
+    takt_cancel(&it.callee.frame);
+    settle();
+    EXPECT_TRACE("~!");
+    EXPECT_EQ(it.err, 0);
+    takt_cancel(&it.callee.frame);
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_EQ(it.frame.error, 0);
+    finish();
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -603,6 +663,8 @@ int main(int argc, char **argv)
         TEST(a_broken_loop_reaches_those_that_have_yielded),
         TEST(a_child_that_is_named_twice_is_awaited_once),
         TEST(between_turns_the_clock_is_read_anew),
+        TEST(a_cancelled_call_is_its_callers_to_handle),
+        TEST(a_call_that_completes_all_the_same_leaves_no_order_behind),
     };
     return RUN_TESTS(argc, argv, tests);
 }
