@@ -4388,10 +4388,11 @@ static void takt__begin(takt_sched *s, takt_strand *strand)
 bool takt__special(takt_sched *s, takt_strand *strand, int64_t result)
 {
     takt_op *const op = &strand->slot.op;
+    const takt_strand *const told = strand->flags & TAKT__REQUEST ? strand->who.owner : strand;
     if (result == TAKT_ECANCELED && strand->flags & TAKT__ASKED) {
         if (strand->flags & TAKT__EXPIRED)
             op->result = -ETIMEDOUT;
-        else if (s->stopping && op->kind == TAKT_OP_ACCEPT && !(strand->flags & TAKT__STOP))
+        else if (s->stopping && op->kind == TAKT_OP_ACCEPT && !(told->flags & TAKT__STOP))
             op->result = TAKT_ESTOPPING;
     }
     takt__settle(s, strand);
@@ -4417,7 +4418,8 @@ int takt__yield(takt_frame *f, uint32_t line)
 /* -- batches ----------------------------------------------------------------
  *
  * The owner's op keeps the account: buf and len are the user's ops, extra the next of
- * them to submit, bits the list of those in flight, result 0 or the order to stop.
+ * them to submit, bits the list of those in flight, result 0 or the order to stop, arg
+ * how many of them that has cancelled: if none, the batch is done all the same.
  */
 
 /* Submits what there are free strands for; the owner goes on when all are over. */
@@ -4433,6 +4435,7 @@ static void takt__pump(takt_sched *s, takt_strand *owner)
         takt_strand *request;
         if (account->result < 0 && op->kind != TAKT_OP_CLOSE) {
             op->result = TAKT_ECANCELED;
+            account->arg.done++;
             account->extra++;
             continue;
         }
@@ -4449,6 +4452,8 @@ static void takt__pump(takt_sched *s, takt_strand *owner)
     }
     owner->pumping = 0;
     if (account->extra == account->len && !account->bits) {
+        if (account->arg.done == 0)
+            account->result = 0;
         takt__ready(s, owner);
     } else if (account->extra < account->len && !account->bits) {
         owner->flags |= TAKT__STARVED; /* none of its own will come back to free one */
@@ -4463,6 +4468,7 @@ static void takt__request_over(takt_sched *s, takt_strand *request)
     op->result = request->slot.op.result;
     op->arg = request->slot.op.arg;
     op->fd = request->slot.op.fd;
+    owner->slot.op.arg.done += op->result == TAKT_ECANCELED;
     takt__unlink(s, &owner->slot.op.bits, request);
     takt__strand_give(s, request);
     takt__pump(s, owner);
@@ -4739,9 +4745,9 @@ void takt__join_all(takt_frame *f)
 /* What a race yields when nobody is left in it. */
 static int64_t takt__race_result(const takt_op *account)
 {
-    if (account->result < 0)
-        return account->result;
-    return account->len ? 0 : (int64_t)account->arg.done;
+    if (account->len)
+        return 0;
+    return account->result < 0 ? account->result : (int64_t)account->arg.done;
 }
 
 int takt__join(takt_frame *f, bool race, uint32_t line)
@@ -4998,16 +5004,15 @@ static void takt__report(takt_sched *s, const takt_frame *f)
     TAKT_LOG(line);
 }
 
-/* One of those that a frame waits for has ended. */
+/* One of those that a frame waits for has ended. What succeeds in spite of an order to stop
+ * is done, as an op is: the results are delivered, and the order takes the next await. */
 static void takt__joined(takt_sched *s, takt_frame *parent, int error, uint8_t racer)
 {
     takt_strand *const strand = parent->strand;
     takt_op *const account = &strand->slot.op;
     if (strand->wait == TAKT__ON_SCOPE) {
-        if (strand->flags & TAKT__EXPIRED && error == TAKT_ECANCELED)
-            account->result = -ETIMEDOUT;
-        else if (account->result == 0)
-            account->result = error;
+        account->result = strand->flags & TAKT__EXPIRED && error == TAKT_ECANCELED ? -ETIMEDOUT
+                                                                                  : error;
         takt__settle(s, strand);
         takt__ready(s, strand);
         return;
@@ -5020,8 +5025,10 @@ static void takt__joined(takt_sched *s, takt_frame *parent, int error, uint8_t r
     if (strand->wait == TAKT__ON_RACE && error >= 0 && account->len == 1)
         takt__cancel_list(s, parent->children, true);
     if (account->bits == 0) {
-        account->result = strand->wait == TAKT__ON_RACE ? takt__race_result(account)
-                                                        : account->result;
+        if (strand->wait == TAKT__ON_RACE)
+            account->result = takt__race_result(account);
+        else if (account->arg.done == 0)
+            account->result = 0;
         takt__ready(s, strand);
     }
 }

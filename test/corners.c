@@ -649,6 +649,324 @@ static void a_call_that_completes_all_the_same_leaves_no_order_behind(void)
     finish();
 }
 
+/* -- every word, in every phase, told to stop in every way ----------------------------- */
+
+#define WORDS(X)                                                                             \
+    X(AWAIT) X(TRY_AWAIT) X(AWAIT_ALL) X(CALL) X(TRY_CALL) X(CALL_WITHIN) X(JOIN) X(RACE)    \
+    X(JOIN_GROUP) X(YIELD) X(EVENT) X(SEMAPHORE) X(SLEEP) X(CLOSE)
+#define PHASES(X)                                                                            \
+    X(BEFORE) /* ready, and about to come to the word */                                     \
+    X(FLIGHT) /* it waits */                                                                 \
+    X(DONE)   /* what it waits for has completed, but it has not been told */                \
+    X(LATE)   /* being cancelled, when it completes all the same */
+#define ORDERS(X)                                                                            \
+    X(CANCEL) X(STOP) X(DRAIN)                                                               \
+    X(CALLED) /* it is a called frame: the call is cancelled */                              \
+    X(CHILD)  /* a child of its own fails */                                                 \
+    X(IDLE)   /* its idle limit passes */
+
+enum { /* the words as they are counted below */
+#define COUNT(name) name##_WORD,
+    WORDS(COUNT) WORDS_COUNT
+#undef COUNT
+};
+enum {
+#define COUNT(name) PHASE_##name,
+    PHASES(COUNT) PHASES_COUNT
+#undef COUNT
+};
+enum {
+#define COUNT(name) ORDER_##name,
+    ORDERS(COUNT) ORDERS_COUNT
+#undef COUNT
+};
+
+/* Its starter takes the descriptor over. */
+struct getter {
+    takt_frame frame;
+    int fd;
+};
+
+static TAKT_CORO(getter)
+{
+    TAKT_BEGIN(getter, my);
+    TAKT_AWAIT(my->fd, takt_accept(1, NULL));
+    TAKT_CATCH { my->fd = 0; }
+    TAKT_END;
+}
+
+struct keeper {
+    takt_frame frame;
+    int fd;
+};
+
+static TAKT_CORO(keeper)
+{
+    TAKT_BEGIN(keeper, my);
+    TAKT_DEFER {
+        if (my->fd > 0)
+            TAKT_AWAIT(takt_close(my->fd));
+    }
+    TAKT_AWAIT(my->fd, takt_accept(1, NULL));
+    TAKT_END;
+}
+
+struct failer {
+    takt_frame frame;
+    takt_event *when;
+    int error;
+};
+
+static TAKT_CORO(failer)
+{
+    TAKT_BEGIN(failer, my);
+    TAKT_AWAIT(takt_event_wait(my->when));
+    TAKT_THROW(my->error);
+    TAKT_END;
+}
+
+struct subject {
+    takt_frame frame;
+    int word;
+    int fd, winner, err;
+    int after, beyond, defers; /* it came past the word, past the next one; how often */
+    int order;
+    int caught;
+    takt_event gate, event, bad_event;
+    takt_semaphore semaphore;
+    takt_idle idle;
+    takt_group group;
+    takt_op ops[2];
+    struct getter a, b;
+    struct failer bad;
+};
+
+static TAKT_CORO(subject)
+{
+    TAKT_BEGIN(subject, my);
+    TAKT_DEFER {
+        my->defers++;
+        if (my->ops[0].result > 0)
+            TAKT_AWAIT(takt_close((int)my->ops[0].result));
+        if (my->ops[1].result > 0)
+            TAKT_AWAIT(takt_close((int)my->ops[1].result));
+        if (my->a.fd > 0)
+            TAKT_AWAIT(takt_close(my->a.fd));
+        if (my->b.fd > 0)
+            TAKT_AWAIT(takt_close(my->b.fd));
+    }
+    TAKT_DEFER {
+        if (my->fd > 0)
+            TAKT_AWAIT(takt_close(my->fd));
+    }
+    if (my->order == ORDER_CHILD)
+        TAKT_START(my->bad, failer, .when = &my->bad_event, .error = -EDOM);
+    if (my->order == ORDER_IDLE)
+        takt_idle_start(&my->frame, &my->idle, 50 * TAKT_MS);
+    if (my->word == JOIN_WORD || my->word == RACE_WORD) {
+        TAKT_START(my->a, getter);
+        TAKT_START(my->b, getter);
+    }
+    if (my->word == JOIN_GROUP_WORD)
+        EXPECT(TAKT_GO(my->group, keeper) && TAKT_GO(my->group, keeper));
+    TAKT_AWAIT(takt_event_wait(&my->gate));
+    if (my->word == AWAIT_WORD) {
+        TAKT_AWAIT(my->fd, takt_accept(1, NULL));
+    } else if (my->word == TRY_AWAIT_WORD) {
+        TAKT_TRY_AWAIT(my->fd, takt_accept(1, NULL));
+    } else if (my->word == AWAIT_ALL_WORD) {
+        my->ops[0] = takt_accept(1, NULL);
+        my->ops[1] = takt_accept(1, NULL);
+        TAKT_AWAIT_ALL(my->ops, 2);
+    } else if (my->word == CALL_WORD) {
+        TAKT_CALL(my->a, getter);
+    } else if (my->word == TRY_CALL_WORD) {
+        TAKT_TRY_CALL(my->err, my->a, getter);
+    } else if (my->word == CALL_WITHIN_WORD) {
+        TAKT_CALL_WITHIN(3600 * TAKT_SEC, my->a, getter);
+    } else if (my->word == JOIN_WORD) {
+        TAKT_JOIN(my->a, my->b);
+    } else if (my->word == RACE_WORD) {
+        TAKT_RACE(my->winner, my->a, my->b);
+    } else if (my->word == JOIN_GROUP_WORD) {
+        TAKT_JOIN_GROUP(my->group);
+    } else if (my->word == YIELD_WORD) {
+        TAKT_YIELD;
+    } else if (my->word == EVENT_WORD) {
+        TAKT_AWAIT(takt_event_wait(&my->event));
+    } else if (my->word == SEMAPHORE_WORD) {
+        TAKT_AWAIT(takt_acquire(&my->semaphore));
+    } else if (my->word == SLEEP_WORD) {
+        TAKT_AWAIT(takt_sleep(3600 * TAKT_SEC));
+    } else {
+        TAKT_AWAIT(takt_close(99));
+    }
+    my->after++;
+    TAKT_AWAIT(takt_nop()); /* here at the latest it is told */
+    my->beyond++;
+    TAKT_CATCH { my->caught = my->frame.error; }
+    TAKT_END;
+}
+
+struct outer {
+    takt_frame frame;
+    int word, err;
+    struct subject it;
+};
+
+static TAKT_CORO(outer)
+{
+    TAKT_BEGIN(outer, my);
+    TAKT_TRY_CALL(my->err, my->it, subject, .word = my->word, .order = ORDER_CALLED);
+    TAKT_AWAIT(takt_nop()); /* it is as free as before */
+    note("!");
+    TAKT_END;
+}
+
+static struct outer outer_frame;
+static struct subject *const it = &outer_frame.it;
+
+/* Does what the word waits for. */
+static void complete(int word)
+{
+    answer_all(0);
+    if (word == EVENT_WORD)
+        takt_event_set(&it->event);
+    if (word == SEMAPHORE_WORD)
+        takt_release(&it->semaphore, 1);
+}
+
+static void order_it(int order)
+{
+    switch (order) {
+    case ORDER_CANCEL:
+    case ORDER_CALLED:
+        takt_cancel(&it->frame);
+        takt_cancel(&it->frame); /* once more changes nothing */
+        break;
+    case ORDER_STOP:
+        net_stop(&loop, 0);
+        net_stop(&loop, TAKT_SEC); /* nor does this */
+        net_stop(&loop, 0);
+        break;
+    case ORDER_DRAIN:
+        net_drain(&loop);
+        net_drain(&loop);
+        break;
+    case ORDER_CHILD:
+        takt_event_set(&it->bad_event);
+        break;
+    default: /* as the timer would, but now */
+        kernel->now += 60 * TAKT_MS;
+        takt__idle_timer(&loop.sched, &it->idle);
+        takt__idle_timer(&loop.sched, &it->idle);
+    }
+}
+
+/* Does the word complete, if it is told to stop in this phase? */
+static int completes(int word, int phase)
+{
+    if (word == CLOSE_WORD)
+        return 1; /* always acts */
+    if (phase == PHASE_BEFORE)
+        return 0;
+    if (word == YIELD_WORD)
+        return 1;
+    if (phase == PHASE_FLIGHT || word == JOIN_GROUP_WORD || word == SLEEP_WORD)
+        return 0;
+    if (word == EVENT_WORD || word == SEMAPHORE_WORD)
+        return phase == PHASE_DONE;
+    return 1; /* what the kernel has done is delivered */
+}
+
+static void start_it(int word, int order)
+{
+    net_config config = net_defaults();
+    TAKT_POOL(config, keeper, 2);
+    config.loop.reap_limit = 100 * TAKT_MS;
+    setup_with(&config, 16);
+    kernel->hold_close = word == CLOSE_WORD;
+    memset((void *)&outer_frame, 0, sizeof outer_frame);
+    if (order == ORDER_CALLED)
+        EXPECT(TAKT_START_ON(&loop, outer_frame, outer, .word = word));
+    else
+        EXPECT(TAKT_START_ON(&loop, *it, subject, .word = word, .order = order));
+    settle();
+}
+
+/* Brings it to the phase and gives the order there. */
+static void tell_it(int word, int phase, int order)
+{
+    const int child = order == ORDER_CHILD; /* takes effect when its turn comes */
+    if (phase == PHASE_BEFORE && child)
+        order_it(order);
+    takt_event_set(&it->gate);
+    if (phase == PHASE_BEFORE && !child)
+        order_it(order);
+    if (phase == PHASE_BEFORE)
+        return;
+    turn();
+    kernel->deaf = phase == PHASE_LATE;
+    if (phase == PHASE_DONE && !child)
+        complete(word);
+    order_it(order);
+    if (phase == PHASE_DONE && child)
+        complete(word);
+    settle();
+    if (phase == PHASE_LATE)
+        complete(word);
+}
+
+static void check_it(int word, int phase, int order)
+{
+    const int caught = order == ORDER_CHILD ? -EDOM : order == ORDER_IDLE ? -ETIMEDOUT : 0;
+    EXPECT(!takt_alive(&it->frame) && takt_finished(&it->frame));
+    EXPECT_EQ(it->after, completes(word, phase));
+    EXPECT_EQ(it->beyond, 0);
+    EXPECT_EQ(it->defers, 1);
+    EXPECT_EQ(it->caught, caught);
+    EXPECT_EQ(takt_error(&it->frame), caught ? 0 : TAKT_ECANCELED);
+    EXPECT_EQ(kernel->in_flight, 0);
+    EXPECT_EQ(it->group.count, 0);
+    EXPECT(!it->event.line.first && !it->semaphore.line.first);
+    if (order == ORDER_CALLED) {
+        EXPECT_EQ(outer_frame.err, TAKT_ECANCELED);
+        EXPECT_EQ(takt_error(&outer_frame.frame), 0);
+        EXPECT_TRACE("!");
+    }
+    if (word == CLOSE_WORD) /* of a descriptor that the test made up */
+        kernel->closes--;
+    EXPECT_EQ(kernel->opens, kernel->closes);
+}
+
+static void every_word_told_to_stop_in_every_phase_in_every_way(void)
+{
+    static const char *const words[] = {
+#define NAME(name) #name,
+        WORDS(NAME)
+    };
+    static const char *const phases[] = {PHASES(NAME)};
+    static const char *const orders[] = {ORDERS(NAME)};
+#undef NAME
+    for (int word = 0; word < WORDS_COUNT; word++)
+        for (int phase = 0; phase < PHASES_COUNT; phase++)
+            for (int order = 0; order < ORDERS_COUNT; order++) {
+                const int before = test_failures;
+                test_trace[0] = '\0';
+                start_it(word, order);
+                tell_it(word, phase, order);
+                settle();
+                kernel->hold_close = false;
+                answer_all(0);
+                settle();
+                net_drain(&loop);
+                check_it(word, phase, order);
+                finish();
+                if (test_failures != before)
+                    printf("  in: %s %s %s\n", words[word], phases[phase], orders[order]);
+            }
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -665,6 +983,7 @@ int main(int argc, char **argv)
         TEST(between_turns_the_clock_is_read_anew),
         TEST(a_cancelled_call_is_its_callers_to_handle),
         TEST(a_call_that_completes_all_the_same_leaves_no_order_behind),
+        TEST(every_word_told_to_stop_in_every_phase_in_every_way),
     };
     return RUN_TESTS(argc, argv, tests);
 }
