@@ -979,7 +979,7 @@ void takt_cancel(takt_frame *frame);
 
 /* Submits `count` ops together and suspends until all have completed. Their failures
  * are not thrown: each carries its own .result. They draw on the loop's strands; what
- * does not fit waits in order. */
+ * does not fit waits in order, and one at a time always fits. */
 #define TAKT_AWAIT_ALL(ops, count) TAKT__AWAIT_ALL(ops, count, __LINE__)
 
 /* Lets everything else that is ready run first. */
@@ -3970,17 +3970,21 @@ static void takt__complain(const takt_frame *f, const char *words)
 
 static void takt__pump(takt_sched *s, takt_strand *owner);
 
-static takt_strand *takt__strand_take(takt_sched *s)
+/* One strand more than was asked for is spared for batches: else those that hold all strands
+ * could each wait for one more, for ever. */
+enum { TAKT__FOR_A_REQUEST, TAKT__FOR_A_FRAME };
+
+static takt_strand *takt__strand_take(takt_sched *s, uint32_t spared)
 {
     takt_strand *strand;
+    if (s->strands_used + spared >= s->slots.count)
+        return NULL;
     if (s->free) {
         strand = takt__strand_at(s, s->free);
         s->free = strand->next;
-    } else if (s->fresh < s->slots.count) {
+    } else {
         strand = (takt_strand *)(void *)takt_slot_at(&s->slots, s->fresh);
         strand->slot.index = s->fresh++;
-    } else {
-        return NULL;
     }
     if (++s->strands_used > s->strands_max)
         s->strands_max = s->strands_used;
@@ -4439,7 +4443,7 @@ static void takt__pump(takt_sched *s, takt_strand *owner)
             account->extra++;
             continue;
         }
-        request = takt__strand_take(s);
+        request = takt__strand_take(s, TAKT__FOR_A_REQUEST);
         if (!request)
             break;
         account->extra++;
@@ -4535,7 +4539,7 @@ bool takt__prepare(takt_frame *f, takt_frame *child, const takt_frame *in, size_
 bool takt__start(takt_frame *f, takt_frame *child, uint32_t line)
 {
     takt_sched *const s = takt__sched_of_strand(f->strand);
-    takt_strand *const strand = takt__strand_take(s);
+    takt_strand *const strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (!strand) {
         memset((void *)child, 0, sizeof *child);
         takt__throw(f, TAKT_ESTRANDS, line);
@@ -4617,7 +4621,7 @@ takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owne
         return takt__refuse_spawn(s);
     }
     if (s->stopping || s->fatal || pool->used == pool->count ||
-        (strand = takt__strand_take(s)) == NULL) {
+        (strand = takt__strand_take(s, TAKT__FOR_A_FRAME)) == NULL) {
         pool->refused++;
         return takt__refuse_spawn(s);
     }
@@ -4641,7 +4645,7 @@ takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owne
 
 bool takt__start_on_begin(takt_sched *s, takt_frame *frame, takt_body *body, size_t size)
 {
-    takt_strand *const strand = s->stopping || s->fatal ? NULL : takt__strand_take(s);
+    takt_strand *const strand = s->stopping || s->fatal ? NULL : takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (!strand) {
         takt__refuse_spawn(s);
         return false;
@@ -4686,7 +4690,7 @@ int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body)
         return TAKT_ESTOPPING;
     if (takt_alive(frame))
         return TAKT_ERUNNING;
-    strand = takt__strand_take(s);
+    strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (!strand)
         return TAKT_ESTRANDS;
     memset((void *)frame, 0, sizeof *frame);
@@ -5410,6 +5414,7 @@ static int takt__slab_init(takt_sched *s, uint64_t count)
     unsigned char *base;
     if (count == 0 || count > UINT32_MAX / 4)
         return -EINVAL;
+    count++; /* the spare one; before them stands a pointer, and they are aligned */
     s->slab = TAKT_CALLOC((size_t)count + 2, sizeof(takt_strand));
     if (!s->slab)
         return -ENOMEM;
@@ -5600,7 +5605,7 @@ void takt_dump_to(const takt_sched *sched, void (*print)(void *user, const char 
     takt__put(&text, " tasks, ");
     takt__put_number(&text, sched->strands_used);
     takt__put(&text, " of ");
-    takt__put_number(&text, sched->slots.count);
+    takt__put_number(&text, sched->slots.count - 1);
     takt__put(&text, " strands, ");
     takt__put_number(&text, sched->wheel.count);
     takt__put(&text, sched->stopping ? " timers, stopping" : " timers");

@@ -967,6 +967,89 @@ static void every_word_told_to_stop_in_every_phase_in_every_way(void)
             }
 }
 
+/* -- batches when strands are short ------------------------------------------------------- */
+
+enum { BATCH = 40 };
+
+struct batcher {
+    takt_frame frame;
+    int count, finished, i;
+    takt_event *all_set; /* what the odd ones wait for, if anything */
+    takt_op ops[BATCH];
+};
+
+static TAKT_CORO(batcher)
+{
+    TAKT_BEGIN(batcher, my);
+    TAKT_DEFER {
+        for (my->i = 0; my->i < my->count; my->i++)
+            if (my->ops[my->i].kind == TAKT_OP_ACCEPT && my->ops[my->i].result >= 100)
+                TAKT_AWAIT(takt_close((int)my->ops[my->i].result));
+    }
+    for (my->i = 0; my->i < my->count; my->i++)
+        my->ops[my->i] = my->all_set && my->i % 2 ? takt_event_wait(my->all_set)
+                                                  : takt_accept(1, NULL);
+    TAKT_AWAIT_ALL(my->ops, (size_t)my->count);
+    my->finished = 1;
+    TAKT_END;
+}
+
+static struct batcher batchers[8];
+
+static void start_batchers(int count, int ops, takt_event *event)
+{
+    for (int i = 0; i < count; i++)
+        EXPECT(TAKT_START_ON(&loop, batchers[i], batcher, .count = ops, .all_set = event));
+}
+
+/* All strands are taken by those that wait for one more. */
+static void batches_that_hold_all_strands_still_get_on(void)
+{
+    static struct batcher more;
+    setup(8);
+    start_batchers(8, BATCH, NULL);
+    EXPECT(!TAKT_START_ON(&loop, more, batcher)); /* the spare one is not for frames */
+    turn();
+    EXPECT_EQ(kernel->in_flight, 1); /* one at a time */
+    EXPECT(!TAKT_START_ON(&loop, more, batcher));
+    while (kernel->in_flight) {
+        answer_all(0);
+        settle();
+    }
+    for (int i = 0; i < 8; i++)
+        EXPECT(batchers[i].finished);
+    EXPECT_EQ(kernel->opens, 8 * BATCH);
+    finish();
+}
+
+/* Cancelled at every point of it, one of them or all: nothing is lost, all is given back. */
+static void starved_batches_can_be_cancelled(void)
+{
+    for (int strands = 3; strands <= 6; strands++)
+        for (int after = 0; after < 40; after++)
+            for (int how = 0; how < 4; how++) {
+                setup((uint32_t)strands);
+                start_batchers(3, 5, NULL);
+                for (int i = 0; i < after; i++) {
+                    turn();
+                    if (kernel->held)
+                        fake_answer(kernel, kernel->held, 0);
+                }
+                kernel->deaf = how == 3;
+                if (how == 2)
+                    net_drain(&loop);
+                for (int i = how == 0 ? 1 : 0; i < (how == 0 ? 2 : 3); i++)
+                    takt_cancel(&batchers[i].frame);
+                for (int i = 0; i < 40; i++) {
+                    settle();
+                    answer_all(0);
+                }
+                settle();
+                EXPECT_EQ(kernel->opens, kernel->closes);
+                finish();
+            }
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -984,6 +1067,8 @@ int main(int argc, char **argv)
         TEST(a_cancelled_call_is_its_callers_to_handle),
         TEST(a_call_that_completes_all_the_same_leaves_no_order_behind),
         TEST(every_word_told_to_stop_in_every_phase_in_every_way),
+        TEST(batches_that_hold_all_strands_still_get_on),
+        TEST(starved_batches_can_be_cancelled),
     };
     return RUN_TESTS(argc, argv, tests);
 }
