@@ -1245,7 +1245,7 @@ typedef struct takt_sched {
     void *backend;
     uintptr_t stack_base; /* of the turn that is running */
     takt_ns now;
-    bool now_known, in_turn, stopping, discarding;
+    bool now_known, in_turn, stopping, discarding, feeding;
     int fatal;
     int first_error; /* of a task, uncaught */
     uint32_t ready_first, ready_last;
@@ -3996,6 +3996,24 @@ static takt_strand *takt__strand_take(takt_sched *s, uint32_t spared)
     return strand;
 }
 
+/* Strands have come back: batches were waiting for them. Not from inside itself, so that
+ * the stack does not grow with the number of those that wait. */
+static void takt__feed(takt_sched *s)
+{
+    if (s->feeding)
+        return;
+    s->feeding = true;
+    while (s->starved_first && s->strands_used < s->slots.count) {
+        takt_strand *const owner = takt__strand_at(s, s->starved_first);
+        s->starved_first = owner->next;
+        if (!s->starved_first)
+            s->starved_last = 0;
+        owner->flags &= (uint8_t)~TAKT__STARVED;
+        takt__pump(s, owner);
+    }
+    s->feeding = false;
+}
+
 static void takt__strand_give(takt_sched *s, takt_strand *strand)
 {
     TAKT_ASSERT(!takt_timer_armed(&strand->timer));
@@ -4005,14 +4023,8 @@ static void takt__strand_give(takt_sched *s, takt_strand *strand)
     strand->next = s->free;
     s->free = takt__place(strand);
     s->strands_used--;
-    if (s->starved_first) { /* a batch was waiting for this */
-        takt_strand *const owner = takt__strand_at(s, s->starved_first);
-        s->starved_first = owner->next;
-        if (!s->starved_first)
-            s->starved_last = 0;
-        owner->flags &= (uint8_t)~TAKT__STARVED;
-        takt__pump(s, owner);
-    }
+    if (s->starved_first)
+        takt__feed(s);
 }
 
 /* -- lists ----------------------------------------------------------------- */

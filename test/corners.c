@@ -1050,6 +1050,42 @@ static void starved_batches_can_be_cancelled(void)
             }
 }
 
+/* -- how deep the stack becomes --------------------------------------------------------------- */
+
+enum { CROWD = 20000 };
+
+struct short_batch {
+    takt_frame frame;
+    takt_op op;
+    takt_event *event;
+};
+
+static TAKT_CORO(short_batch)
+{
+    TAKT_BEGIN(short_batch, my);
+    my->op = takt_event_wait(my->event);
+    TAKT_AWAIT_ALL(&my->op, 1);
+    TAKT_END;
+}
+
+/* Twenty thousand wait for a strand; what they want to wait for has happened meanwhile. */
+static void a_crowd_of_starved_batches_does_not_pile_up_on_the_stack(void)
+{
+    static takt_event event;
+    static net_config config; /* large */
+    config = net_defaults();
+    TAKT_POOL(config, short_batch, CROWD);
+    setup_with(&config, 1);
+    takt_event_reset(&event);
+    for (int i = 0; i < CROWD; i++)
+        EXPECT(TAKT_SPAWN_ON(&loop, short_batch, .event = &event));
+    settle();
+    EXPECT(loop.sched.starved_first);
+    takt_event_set(&event);
+    EXPECT_EQ(net_run(&loop), 0);
+    finish();
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -1069,6 +1105,7 @@ int main(int argc, char **argv)
         TEST(every_word_told_to_stop_in_every_phase_in_every_way),
         TEST(batches_that_hold_all_strands_still_get_on),
         TEST(starved_batches_can_be_cancelled),
+        TEST(a_crowd_of_starved_batches_does_not_pile_up_on_the_stack),
     };
     return RUN_TESTS(argc, argv, tests);
 }
