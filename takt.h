@@ -1037,7 +1037,7 @@ void takt_cancel(takt_frame *frame);
 #define TAKT_GO_ON(loop, group, ...)                                                         \
     TAKT__SPAWN(&(loop)->sched, &(group), NULL, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
-/* Suspends until the group is empty. */
+/* Suspends until the group is empty. Anybody may wait for it, as long as it stands. */
 #define TAKT_JOIN_GROUP(group) TAKT__JOIN_GROUP(group, __LINE__)
 
 /* TAKT_START_ON(&loop, object, name, .arg = value, ...): starts a coroutine in a struct
@@ -1173,7 +1173,8 @@ typedef struct takt_group {
     uint32_t failed;     /* members that ended with an error */
     int32_t first_error; /* of them, 0 if none */
     bool fail_fast;      /* in: the first error cancels all, and is thrown in the owner */
-    bool waited_for;
+    bool waited_for;     /* by its owner */
+    takt_op *waiting;    /* list: the joins of others */
 } takt_group;
 
 /* Cancels every member; returns at once. */
@@ -4211,6 +4212,11 @@ static void takt__interrupt(takt_sched *s, takt_strand *strand)
         return;
     case TAKT__ON_GROUP:
         op->result = TAKT_ECANCELED;
+        for (takt_op **link = &((takt_group *)op->buf)->waiting; *link; link = &(*link)->next)
+            if (*link == op) {
+                *link = op->next;
+                break;
+            }
         takt__ready(s, strand);
         return;
     default: /* ready: it will notice at its next await. Unwinding: let it. */
@@ -4641,9 +4647,9 @@ takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owne
     takt__frame_begin(frame, owner, strand, body, TAKT__ROOT | TAKT__POOLED);
     strand->who.leaf = frame;
     strand->flags = TAKT__NEW;
-    if (group && !group->sched) {
+    if (group) {
         group->sched = s;
-        if (owner) {
+        if (owner && !group->link.owner) {
             group->link.kind = TAKT__GROUP;
             group->link.owner = owner;
             group->link.next = owner->strand->on.attached;
@@ -4802,7 +4808,12 @@ int takt__join_group(takt_frame *f, takt_group *group, uint32_t line)
     if (group->count == 0)
         return TAKT__AGAIN;
     *takt__op_of(f) = takt__op(TAKT_OP_NONE, -1, group, 0);
-    group->waited_for = true;
+    if (group->link.owner == f) {
+        group->waited_for = true;
+    } else {
+        takt__op_of(f)->next = group->waiting;
+        group->waiting = takt__op_of(f);
+    }
     strand->wait = TAKT__ON_GROUP;
     return TAKT__SUSPEND;
 }
@@ -4957,6 +4968,7 @@ static bool takt__detach(takt_sched *s, takt_frame *f)
             link = &it->next;
         } else {
             *link = it->next;
+            it->owner = NULL;
             if (it->kind == TAKT__GROUP)
                 ((takt_group *)(void *)it)->sched = NULL;
             else
@@ -5081,6 +5093,11 @@ static void takt__member_over(takt_sched *s, takt_group *group, takt_strand *str
                     takt__interrupt_frame(owner, error);
             }
         }
+    }
+    while (group->count == 0 && group->waiting) {
+        takt_strand *const waiting = takt__strand_of(group->waiting);
+        group->waiting = group->waiting->next;
+        takt__ready(s, waiting);
     }
     if (group->count == 0 && owner && group->waited_for) {
         takt_strand *const waiting = owner->strand;

@@ -1052,7 +1052,7 @@ static void starved_batches_can_be_cancelled(void)
 
 /* -- how deep the stack becomes --------------------------------------------------------------- */
 
-enum { CROWD = 20000 };
+enum { CROWD = 100000 };
 
 struct short_batch {
     takt_frame frame;
@@ -1068,7 +1068,7 @@ static TAKT_CORO(short_batch)
     TAKT_END;
 }
 
-/* Twenty thousand wait for a strand; what they want to wait for has happened meanwhile. */
+/* A hundred thousand wait for a strand; what they want to wait for has happened meanwhile. */
 static void a_crowd_of_starved_batches_does_not_pile_up_on_the_stack(void)
 {
     static takt_event event;
@@ -1083,6 +1083,98 @@ static void a_crowd_of_starved_batches_does_not_pile_up_on_the_stack(void)
     EXPECT(loop.sched.starved_first);
     takt_event_set(&event);
     EXPECT_EQ(net_run(&loop), 0);
+    finish();
+}
+
+/* -- groups that are not of the frame that waits for them ------------------------------------ */
+
+static takt_group crowd;
+
+struct guest {
+    takt_frame frame;
+    int go; /* adds a member of its own first */
+};
+
+static TAKT_CORO(guest)
+{
+    TAKT_BEGIN(guest, my);
+    TAKT_DEFER { note("~"); }
+    if (my->go)
+        EXPECT(TAKT_GO(crowd, keeper));
+    TAKT_JOIN_GROUP(crowd);
+    note("J");
+    TAKT_END;
+}
+
+static void setup_crowd(void)
+{
+    net_config config = net_defaults();
+    TAKT_POOL(config, keeper, 4);
+    TAKT_POOL(config, failer, 1);
+    setup_with(&config, 4);
+    test_trace[0] = '\0';
+    memset((void *)&crowd, 0, sizeof crowd);
+}
+
+static void anybody_may_wait_for_a_group(void)
+{
+    static struct guest guests[3];
+    for (int cancelled = 0; cancelled < 4; cancelled++) {
+        setup_crowd();
+        EXPECT(TAKT_GO_ON(&loop, crowd, keeper) && TAKT_GO_ON(&loop, crowd, keeper));
+        for (int i = 0; i < 3; i++)
+            EXPECT(TAKT_START_ON(&loop, guests[i], guest));
+        settle();
+        fake_answer(kernel, kernel->held, 0);
+        settle();
+        EXPECT_TRACE("");
+        if (cancelled < 3)
+            takt_cancel(&guests[cancelled].frame);
+        settle();
+        EXPECT_TRACE(cancelled < 3 ? "~" : "");
+        answer_all(0);
+        settle();
+        EXPECT_TRACE(cancelled < 3 ? "~J~J~" : "J~J~J~");
+        EXPECT(crowd.waiting == NULL);
+        finish();
+    }
+}
+
+static void a_group_that_others_used_first_still_ends_with_its_frame(void)
+{
+    static struct guest guest;
+    setup_crowd();
+    EXPECT(TAKT_GO_ON(&loop, crowd, keeper));
+    EXPECT(TAKT_START_ON(&loop, guest, guest, .go = 1));
+    settle();
+    EXPECT_EQ(crowd.count, 2);
+    takt_cancel(&guest.frame);
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_EQ(crowd.count, 0);
+    finish();
+}
+
+static void a_group_forgets_the_frame_that_has_ended(void)
+{
+    static takt_event event;
+    struct guest *const guest = (struct guest *)calloc(1, sizeof *guest);
+    setup_crowd();
+    takt_event_reset(&event);
+    crowd.fail_fast = true;
+    EXPECT(TAKT_START_ON(&loop, *guest, guest, .go = 1));
+    settle();
+    answer_all(0);
+    EXPECT_EQ(net_run(&loop), 0);
+    free(guest);
+    EXPECT(TAKT_GO_ON(&loop, crowd, keeper));
+    EXPECT(TAKT_GO_ON(&loop, crowd, failer, .when = &event, .error = -EDOM));
+    settle();
+    takt_event_set(&event);
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_EQ(crowd.first_error, -EDOM);
+    EXPECT_EQ(crowd.count, 0);
+    finish();
+    setup_crowd(); /* another loop: the group stands as it is, and begins anew */
     finish();
 }
 
@@ -1106,6 +1198,10 @@ int main(int argc, char **argv)
         TEST(batches_that_hold_all_strands_still_get_on),
         TEST(starved_batches_can_be_cancelled),
         TEST(a_crowd_of_starved_batches_does_not_pile_up_on_the_stack),
+        TEST(setup_crowd),
+        TEST(anybody_may_wait_for_a_group),
+        TEST(a_group_that_others_used_first_still_ends_with_its_frame),
+        TEST(a_group_forgets_the_frame_that_has_ended),
     };
     return RUN_TESTS(argc, argv, tests);
 }
