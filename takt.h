@@ -1256,7 +1256,6 @@ typedef struct takt_sched {
     uint32_t free, fresh, strands_used, strands_max;
     uint32_t starved_first, starved_last; /* batches that wait for a free strand */
     takt_frame *spawning; /* its arguments are being set */
-    takt_group *spawning_in;
     takt_timer stop_timer;
     takt_wheel wheel;
     takt_config config;
@@ -4628,6 +4627,14 @@ static takt_frame *takt__refuse_spawn(takt_sched *s)
     return NULL;
 }
 
+/* The arguments of `frame` are being set. They may spawn others: its strand, in no list as
+ * yet, remembers whose arguments those are. */
+static void takt__spawning(takt_sched *s, takt_frame *frame)
+{
+    frame->strand->sibling_next = s->spawning ? takt__place(s->spawning->strand) : 0;
+    s->spawning = frame;
+}
+
 takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owner,
                               takt_body *body, size_t size)
 {
@@ -4644,7 +4651,8 @@ takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owne
         return takt__refuse_spawn(s);
     }
     frame = takt__pool_take(pool);
-    takt__frame_begin(frame, owner, strand, body, TAKT__ROOT | TAKT__POOLED);
+    takt__frame_begin(frame, (takt_frame *)(void *)group, strand, body,
+                      TAKT__ROOT | TAKT__POOLED | (group ? TAKT__GROUPED : 0));
     strand->who.leaf = frame;
     strand->flags = TAKT__NEW;
     if (group) {
@@ -4656,8 +4664,7 @@ takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owne
             owner->strand->on.attached = &group->link;
         }
     }
-    s->spawning = frame;
-    s->spawning_in = group;
+    takt__spawning(s, frame);
     return frame;
 }
 
@@ -4672,8 +4679,7 @@ bool takt__start_on_begin(takt_sched *s, takt_frame *frame, takt_body *body, siz
     takt__frame_begin(frame, NULL, strand, body, TAKT__ROOT);
     strand->who.leaf = frame;
     strand->flags = TAKT__NEW;
-    s->spawning = frame;
-    s->spawning_in = NULL;
+    takt__spawning(s, frame);
     return true;
 }
 
@@ -4681,18 +4687,15 @@ bool takt__start_on_begin(takt_sched *s, takt_frame *frame, takt_body *body, siz
 bool takt__spawn_end(takt_sched *s)
 {
     takt_frame *const frame = s->spawning;
-    takt_group *const group = s->spawning_in;
-    if (group) {
-        frame->bits |= TAKT__GROUPED;
-        frame->parent = (takt_frame *)(void *)group;
+    const takt_strand *const outer = takt__strand_at(s, frame->strand->sibling_next);
+    s->spawning = outer ? outer->who.leaf : NULL;
+    if (frame->bits & TAKT__GROUPED) {
+        takt_group *const group = (takt_group *)(void *)frame->parent;
         group->count++;
         takt__link(s, &group->members, frame->strand);
     } else {
-        frame->parent = NULL;
         takt__link(s, &s->tasks, frame->strand);
     }
-    s->spawning = NULL;
-    s->spawning_in = NULL;
     s->pending++;
     s->stats.spawned++;
     takt__ready(s, frame->strand);

@@ -1178,6 +1178,83 @@ static void a_group_forgets_the_frame_that_has_ended(void)
     finish();
 }
 
+/* -- arguments that do things ---------------------------------------------------------------- */
+
+struct named {
+    takt_frame frame;
+    int a, b, c;
+};
+
+static TAKT_CORO(named)
+{
+    TAKT_BEGIN(named, my);
+    TAKT_DEFER { note("~"); }
+    EXPECT_EQ(my->b, my->a + 1);
+    note(my->a == 1 ? "1" : my->a == 3 ? "3" : my->a == 5 ? "5" : "?");
+    TAKT_AWAIT(takt_recv(1, NULL, 0));
+    note("!");
+    TAKT_END;
+}
+
+static struct named named_object;
+
+static int spawn_in_between(int depth)
+{
+    if (depth == 2)
+        EXPECT(TAKT_GO_ON(&loop, crowd, named, .a = 3, .b = 1 + spawn_in_between(1) + 2));
+    else
+        EXPECT(TAKT_START_ON(&loop, named_object, named, .a = 5, .b = 6));
+    return depth;
+}
+
+static int stop_in_between(int limit)
+{
+    net_stop(&loop, limit);
+    return 2;
+}
+
+static void arguments_of_a_spawn_may_spawn(void)
+{
+    net_config config = net_defaults();
+    TAKT_POOL(config, named, 4);
+    setup_with(&config, 4);
+    memset((void *)&crowd, 0, sizeof crowd);
+    EXPECT(TAKT_SPAWN_ON(&loop, named, .a = 1, .b = spawn_in_between(2), .c = 1));
+    EXPECT_EQ(net_pending(&loop), 3);
+    EXPECT_EQ(crowd.count, 1);
+    settle();
+    EXPECT_TRACE("531");
+    answer_all(-EINTR);
+    EXPECT_EQ(net_run(&loop), -EINTR);
+    EXPECT_EQ(crowd.failed, 1);
+    finish();
+}
+
+/* A stop finds the task whose arguments are just being set: it counts as one that lives. */
+static void a_stop_while_a_spawn_is_pending_takes_it_along(void)
+{
+    for (int mode = 0; mode < 6; mode++) {
+        net_config config = net_defaults();
+        TAKT_POOL(config, named, 4);
+        setup_with(&config, 4);
+        memset((void *)&crowd, 0, sizeof crowd);
+        test_trace[0] = '\0';
+        if (mode % 3 == 0)
+            EXPECT(TAKT_SPAWN_ON(&loop, named, .a = 1, .b = stop_in_between(mode / 3)));
+        else if (mode % 3 == 1)
+            EXPECT(TAKT_GO_ON(&loop, crowd, named, .a = 1, .b = stop_in_between(mode / 3)));
+        else
+            EXPECT(TAKT_START_ON(&loop, named_object, named, .a = 1,
+                                 .b = stop_in_between(mode / 3)));
+        EXPECT(!TAKT_SPAWN_ON(&loop, named, .a = 3, .b = 4));
+        EXPECT_EQ(net_pending(&loop), 1);
+        EXPECT_EQ(net_run(&loop), 0);
+        EXPECT_TRACE("1~"); /* it runs to its first await, and no further */
+        EXPECT_EQ(loop.sched.stats.cancelled, 1);
+        finish();
+    }
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -1202,6 +1279,8 @@ int main(int argc, char **argv)
         TEST(anybody_may_wait_for_a_group),
         TEST(a_group_that_others_used_first_still_ends_with_its_frame),
         TEST(a_group_forgets_the_frame_that_has_ended),
+        TEST(arguments_of_a_spawn_may_spawn),
+        TEST(a_stop_while_a_spawn_is_pending_takes_it_along),
     };
     return RUN_TESTS(argc, argv, tests);
 }
