@@ -1535,14 +1535,15 @@ static inline int takt__call(takt_frame *f, uint32_t line)
     return TAKT__CALLING;
 }
 
+enum { TAKT__BODY_STACK = 16384 }; /* how far below the turn a body's locals may lie */
+
 /* True if the op cannot go to the backend as it is; takt__refuse() looks closer. */
 static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
 {
     const takt_op *const op = &strand->slot.op;
-    enum { BODY_STACK = 16384 }; /* how far below the turn a body's locals may lie */
     return TAKT__UNLIKELY(op->kind < TAKT_OP_FIRST_OF_BACKEND ||
-                          s->stack_base - (uintptr_t)op->buf < BODY_STACK ||
-                          s->stack_base - (uintptr_t)op->arg.ptr < BODY_STACK ||
+                          s->stack_base - (uintptr_t)op->buf < TAKT__BODY_STACK ||
+                          s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK ||
                           s->stopping) &&
            takt__refuse(s, strand);
 }
@@ -4341,10 +4342,9 @@ bool takt__refuse(takt_sched *s, takt_strand *strand)
     takt_op *const op = &strand->slot.op;
     const uintptr_t buf = s->stack_base - (uintptr_t)op->buf;
     const uintptr_t arg = s->stack_base - (uintptr_t)op->arg.ptr;
-    enum { BODY_STACK = 16384 };
     if (op->kind == TAKT_OP_SLEEP || op->kind == TAKT_OP_NONE)
         return true;
-    if (buf < BODY_STACK || arg < BODY_STACK) {
+    if (buf < TAKT__BODY_STACK || arg < TAKT__BODY_STACK) {
         if (strand->flags & TAKT__REQUEST)
             return true;
         takt__complain(strand->who.leaf, takt_strerror(TAKT_ESTACK));
@@ -4365,7 +4365,7 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
         return 0;
     case TAKT_OP_EVENT:
     case TAKT_OP_ACQUIRE:
-        if (s->stack_base - (uintptr_t)op->arg.ptr < 16384)
+        if (s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK)
             return TAKT_ESTACK;
         if (!takt__wait_in_line(s, strand))
             return 1;
@@ -4499,13 +4499,20 @@ void takt__await_all(takt_frame *f, takt_op *ops, size_t count, uint32_t line)
 {
     takt_strand *const owner = f->strand;
     takt_op *const account = &owner->slot.op;
+    takt_sched *const s = takt__sched_of_strand(owner);
     f->line = line;
     *account = takt__op(TAKT_OP_NONE, -1, ops, count);
     if (owner->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON)
         account->result = TAKT_ECANCELED;
+    if (count && s->stack_base - (uintptr_t)ops < TAKT__BODY_STACK) {
+        takt__complain(f, takt_strerror(TAKT_ESTACK));
+        account->len = 0;
+        account->arg.done = 1; /* it has not completed */
+        account->result = TAKT_ESTACK;
+    }
     owner->wait = TAKT__ON_BATCH;
     owner->pumping = 0;
-    takt__pump(takt__sched_of_strand(owner), owner);
+    takt__pump(s, owner);
 }
 
 /* ==========================================================================

@@ -1255,6 +1255,41 @@ static void a_stop_while_a_spawn_is_pending_takes_it_along(void)
     }
 }
 
+/* -- a batch on the C stack ---------------------------------------------------------------- */
+
+struct careless {
+    takt_frame frame;
+    int err;
+};
+
+static TAKT_CORO(careless)
+{
+    TAKT_BEGIN(careless, my);
+    {
+        takt_op ops[2];
+        ops[0] = takt_accept(1, NULL);
+        ops[1] = takt_accept(1, NULL);
+        TAKT_AWAIT_ALL(ops, 2);
+    }
+    note("never");
+    TAKT_CATCH { my->err = my->frame.error; }
+    TAKT_END;
+}
+
+static void a_batch_on_the_stack_is_refused(void)
+{
+    static struct careless one;
+    setup(3);
+    EXPECT(TAKT_START_ON(&loop, one, careless));
+    turn();
+    EXPECT_EQ(kernel->submits, 0);
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_EQ(one.err, TAKT_ESTACK);
+    EXPECT(strstr(logged, "careless") && strstr(logged, "C stack"));
+    EXPECT_TRACE("");
+    finish();
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -1281,6 +1316,7 @@ int main(int argc, char **argv)
         TEST(a_group_forgets_the_frame_that_has_ended),
         TEST(arguments_of_a_spawn_may_spawn),
         TEST(a_stop_while_a_spawn_is_pending_takes_it_along),
+        TEST(a_batch_on_the_stack_is_refused),
     };
     return RUN_TESTS(argc, argv, tests);
 }
