@@ -4993,9 +4993,12 @@ static bool takt__detach(takt_sched *s, takt_frame *f)
 int takt__unwind_step(takt_frame *f)
 {
     takt_sched *const s = takt__sched_of_strand(f->strand);
+    if (f->line == TAKT__UNWIND)
+        f->line = takt__op_of(f)->extra;
     if (f->children)
         takt__cancel_list(s, f->children, false);
     if (!takt__detach(s, f) || f->children) {
+        takt__op_of(f)->extra = f->line; /* where it failed, for who asks later */
         f->line = TAKT__UNWIND;
         f->strand->wait = TAKT__ON_CHILDREN;
         return TAKT__SUSPEND;

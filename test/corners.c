@@ -1290,6 +1290,44 @@ static void a_batch_on_the_stack_is_refused(void)
     finish();
 }
 
+/* -- where it failed --------------------------------------------------------------------- */
+
+static int told_line;
+
+static void on_failure(void *user, const char *name, int error, const char *file, int line)
+{
+    (void)user, (void)name, (void)error, (void)file;
+    told_line = line;
+}
+
+struct culprit {
+    takt_frame frame;
+    int line;
+    struct getter child;
+};
+
+static TAKT_CORO(culprit)
+{
+    TAKT_BEGIN(culprit, my);
+    TAKT_START(my->child, getter);
+    TAKT_AWAIT(takt_nop());
+    my->line = __LINE__ + 1;
+    TAKT_THROW(-EDOM);
+    TAKT_END;
+}
+
+static void a_failure_is_told_with_its_line_also_when_children_are_waited_for(void)
+{
+    static struct culprit one;
+    net_config config = net_defaults();
+    config.loop.on_failure = on_failure;
+    setup_with(&config, 2);
+    EXPECT(TAKT_START_ON(&loop, one, culprit));
+    EXPECT_EQ(net_run(&loop), -EDOM);
+    EXPECT_EQ(told_line, one.line);
+    finish();
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -1317,6 +1355,7 @@ int main(int argc, char **argv)
         TEST(arguments_of_a_spawn_may_spawn),
         TEST(a_stop_while_a_spawn_is_pending_takes_it_along),
         TEST(a_batch_on_the_stack_is_refused),
+        TEST(a_failure_is_told_with_its_line_also_when_children_are_waited_for),
     };
     return RUN_TESTS(argc, argv, tests);
 }
