@@ -28,6 +28,7 @@ typedef struct fake {
     int opens, closes;
     int refuse;      /* the n-th submission from here on is refused; 0: none */
     int poll_error;  /* in place of completions */
+    bool refuse_all; /* every submission is refused */
     bool at_once;    /* nothing is held */
     bool hold_close; /* closing takes its time */
     bool deaf;       /* a cancel is heard, but not answered */
@@ -90,7 +91,7 @@ static void fake_answer(fake *f, takt_op *op, int64_t result)
 static int fake_submit(fake *f, takt_op *op, takt_token *token)
 {
     (void)token;
-    if (f->refuse && --f->refuse == 0)
+    if (f->refuse_all || (f->refuse && --f->refuse == 0))
         return -ENOBUFS;
     f->submits++;
     f->in_flight++;
@@ -1328,6 +1329,333 @@ static void a_failure_is_told_with_its_line_also_when_children_are_waited_for(vo
     finish();
 }
 
+/* -- how deep the stack becomes: nothing recurses ------------------------------------------- */
+
+enum { MILLION = 1000000 };
+
+static uintptr_t highest, lowest;
+
+static void measure(uintptr_t here)
+{
+    highest = here > highest ? here : highest;
+    lowest = here < lowest ? here : lowest;
+}
+
+struct busy {
+    takt_frame frame;
+    int mode, i, n, err;
+    takt_event set;
+    takt_semaphore semaphore;
+    takt_op op;
+    struct counted {
+        takt_frame frame;
+        int in, out, fail;
+    } callee;
+};
+
+static TAKT_CORO(counted)
+{
+    TAKT_BEGIN(counted, my);
+    measure(TAKT__STACK_POINTER());
+    my->out = my->in + 1;
+    if (my->fail)
+        TAKT_THROW(-EDOM);
+    TAKT_END;
+}
+
+static TAKT_CORO(busy)
+{
+    TAKT_BEGIN(busy, my);
+    my->set.set = true;
+    my->semaphore.permits = MILLION;
+    while (my->i < MILLION) {
+        measure(TAKT__STACK_POINTER());
+        if (my->mode == 0) {
+            TAKT_AWAIT(takt_nop());
+            my->i++;
+        } else if (my->mode == 1) {
+            TAKT_TRY_AWAIT(my->n, takt_nop()); /* refused: it does not even suspend */
+            my->i += my->n == -ENOBUFS;
+        } else if (my->mode == 2) {
+            TAKT_AWAIT(takt_event_wait(&my->set));
+            TAKT_AWAIT(takt_acquire(&my->semaphore));
+            my->i += 2;
+        } else if (my->mode == 3) {
+            TAKT_CALL(my->callee, counted, .in = my->i);
+            my->i = my->callee.out;
+        } else if (my->mode == 4) {
+            TAKT_TRY_CALL(my->err, my->callee, counted, .in = my->i, .fail = 1);
+            my->i += my->err == -EDOM;
+        } else if (my->mode == 5) {
+            TAKT_YIELD;
+            my->i++;
+        } else if (my->mode == 6) {
+            my->op = takt_event_wait(&my->set);
+            TAKT_AWAIT_ALL(&my->op, 1);
+            my->i++;
+        } else {
+            TAKT_START(my->callee, counted, .in = my->i);
+            TAKT_JOIN(my->callee);
+            my->i = my->callee.out;
+        }
+    }
+    TAKT_END;
+}
+
+static void a_million_of_each_on_constant_stack(void)
+{
+    static struct busy one;
+    for (int mode = 0; mode < 8; mode++) {
+        highest = 0;
+        lowest = UINTPTR_MAX;
+        setup(2);
+        kernel->refuse_all = mode == 1;
+        EXPECT(TAKT_START_ON(&loop, one, busy, .mode = mode));
+        EXPECT_EQ(net_run(&loop), 0);
+        EXPECT_EQ(one.i, MILLION);
+        EXPECT(highest - lowest < 2048);
+        finish();
+    }
+}
+
+/* Frames that the user allocates as it goes, as deep as the data is. */
+struct tree {
+    takt_frame frame;
+    struct tree *next;
+    int depth, mode, sum;
+};
+
+enum { DEEP = 2000 };
+
+static TAKT_CORO(tree)
+{
+    TAKT_BEGIN(tree, my);
+    TAKT_DEFER {
+        free(my->next);
+        my->next = NULL;
+    }
+    if (my->depth < DEEP) {
+        my->next = (struct tree *)malloc(sizeof *my->next);
+        TAKT_CALL(*my->next, tree, .depth = my->depth + 1, .mode = my->mode);
+        my->sum = my->next->sum + 1;
+    } else if (my->mode == 1) {
+        TAKT_THROW(-EDOM);
+    } else {
+        measure(TAKT__STACK_POINTER());
+        TAKT_AWAIT(takt_accept(1, NULL));
+    }
+    TAKT_END;
+}
+
+static void recursion_through_frames_of_ones_own(void)
+{
+    static struct tree root;
+    for (int mode = 0; mode < 4; mode++) {
+        highest = 0;
+        lowest = UINTPTR_MAX;
+        setup(1); /* one strand, however deep */
+        EXPECT(TAKT_START_ON(&loop, root, tree, .mode = mode));
+        settle();
+        if (mode == 2)
+            takt_cancel(&root.next->next->frame); /* somewhere in between */
+        if (mode == 3)
+            net_drain(&loop);
+        if (mode == 0)
+            answer_all(0);
+        settle();
+        EXPECT(takt_finished(&root.frame));
+        EXPECT_EQ(takt_error(&root.frame), mode == 0 ? 0 : mode == 1 ? -EDOM : TAKT_ECANCELED);
+        EXPECT_EQ(root.sum, mode == 0 ? DEEP : 0);
+        kernel->closes = kernel->opens; /* the test's own */
+        finish();
+    }
+}
+
+/* -- children that have ended, or fail where nobody waits ------------------------------------- */
+
+struct runner {
+    takt_frame frame;
+    int error, id, spoil; /* fails with it; note of its end; throws what it gets */
+    int fd;
+};
+
+static TAKT_CORO(runner)
+{
+    TAKT_BEGIN(runner, my);
+    TAKT_DEFER {
+        if (my->fd > 0)
+            TAKT_AWAIT(takt_close(my->fd));
+        note(my->id == 0 ? "a" : my->id == 1 ? "b" : "c");
+    }
+    if (my->error > 0) { /* waits */
+        TAKT_AWAIT(my->fd, takt_accept(1, NULL));
+        if (my->spoil)
+            TAKT_THROW(-EDOM);
+    } else if (my->error < 0) {
+        TAKT_THROW(my->error);
+    }
+    TAKT_END;
+}
+
+/* What a, b and c do: 0 succeeds at once, -1 fails at once, 1 waits. */
+struct races {
+    takt_frame frame;
+    int a, b, c, join;
+    int winner, err;
+    struct runner one[3];
+};
+
+static TAKT_CORO(races)
+{
+    TAKT_BEGIN(races, my);
+    my->winner = -2;
+    TAKT_START(my->one[0], runner, .error = my->a, .id = 0);
+    TAKT_START(my->one[1], runner, .error = my->b, .id = 1);
+    TAKT_START(my->one[2], runner, .error = my->c, .id = 2);
+    if (my->join & 2) /* let them end first: a failure interrupts this */
+        TAKT_AWAIT(takt_nop());
+    if (my->join & 1)
+        TAKT_JOIN(my->one[0], my->one[1], my->one[2]);
+    else
+        TAKT_RACE(my->winner, my->one[0], my->one[1], my->one[2]);
+    note("!");
+    TAKT_CATCH { my->err = my->frame.error; }
+    TAKT_END;
+}
+
+static void race_it(int a, int b, int c, int join, int winner, int err, const char *trace)
+{
+    static struct races one;
+    const int failures = test_failures;
+    setup(4);
+    test_trace[0] = '\0';
+    EXPECT(TAKT_START_ON(&loop, one, races, .a = a, .b = b, .c = c, .join = join));
+    settle();
+    if (a > 0 && b > 0 && c > 0 && !(join & 1)) /* all wait: cancel one, let one win */
+        takt_cancel(&one.one[0].frame);
+    settle();
+    answer_all(0);
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_EQ(one.winner, winner);
+    EXPECT_EQ(one.err, err);
+    EXPECT_TRACE(trace);
+    finish();
+    if (test_failures != failures)
+        printf("  in: race_it(%d, %d, %d, %d)\n", a, b, c, join);
+}
+
+static void races_and_joins_of_those_that_have_ended(void)
+{
+    race_it(0, 1, 1, 0, 0, 0, "abc!");    /* one wins: the others are cancelled */
+    race_it(0, 1, 1, 2, 0, 0, "acb!");    /* it had won before anybody asked */
+    race_it(1, 1, 0, 2, 2, 0, "cba!");
+    race_it(0, 0, 0, 2, 0, 0, "abc!");    /* all had: the first that is named */
+    race_it(-1, 0, 1, 0, 1, 0, "abc!");   /* one that fails does not end it */
+    race_it(-1, -1, -1, 0, -1, -1, "abc"); /* unless all do */
+    race_it(-1, 1, 0, 2, 2, -1, "acb");   /* it failed while something else was awaited */
+    race_it(1, 1, 1, 0, 1, 0, "abc!");    /* one cancelled from outside: the others race on */
+    race_it(0, 0, 0, 1, -2, 0, "abc!");
+    race_it(0, 0, 0, 3, -2, 0, "abc!");
+    race_it(-1, 1, 1, 1, -2, -1, "abc");
+    race_it(-1, 1, 1, 3, -2, -1, "acb");
+}
+
+/* Children that fail while their parent is on its way out, in its catch, in its defer. */
+struct late {
+    takt_frame frame;
+    int mode, caught, i;
+    struct runner child, other;
+};
+
+static TAKT_CORO(late)
+{
+    TAKT_BEGIN(late, my);
+    TAKT_DEFER {
+        note("(");
+        if (my->mode == 3) {
+            TAKT_START(my->other, runner, .error = -EDOM, .id = 1);
+            TAKT_AWAIT(takt_nop());
+            TAKT_AWAIT(takt_nop());
+        }
+        note(")");
+    }
+    TAKT_START(my->child, runner, .error = 1, .spoil = 1);
+    TAKT_AWAIT(takt_nop());
+    if (my->mode == 0)
+        TAKT_RETURN;
+    TAKT_THROW(-EIO);
+    TAKT_CATCH {
+        my->caught = my->frame.error;
+        note("C");
+        if (my->mode == 2) {
+            TAKT_START(my->other, runner, .error = -EDOM, .id = 1);
+            TAKT_AWAIT(takt_nop());
+            TAKT_AWAIT(takt_nop());
+            note("never");
+        }
+    }
+    TAKT_END;
+}
+
+static void a_child_that_fails_while_its_parent_leaves(void)
+{
+    static const char *const traces[] = {"a()", "aC()", "aCb()", "aC(b)"};
+    static struct late one;
+    for (int mode = 0; mode < 4; mode++) {
+        setup(3);
+        test_trace[0] = '\0';
+        EXPECT(TAKT_START_ON(&loop, one, late, .mode = mode));
+        kernel->deaf = true;
+        settle();
+        answer_all(0); /* it gets what it wanted, and throws, though it was cancelled */
+        EXPECT_EQ(net_run(&loop), mode == 2 ? -EDOM : 0);
+        EXPECT_EQ(takt_error(&one.child.frame), -EDOM);
+        EXPECT_EQ(takt_error(&one.frame), mode == 2 ? -EDOM : 0);
+        EXPECT_EQ(one.caught, mode == 0 ? 0 : -EIO);
+        EXPECT_TRACE(traces[mode]);
+        finish();
+    }
+}
+
+/* -- a stop with a limit ----------------------------------------------------------------------- */
+
+static void a_stop_waits_as_long_as_it_was_told_last(void)
+{
+    static struct keeper a;
+    for (int mode = 0; mode < 6; mode++) {
+        setup(2);
+        kernel->deaf = mode == 5;
+        EXPECT(TAKT_START_ON(&loop, a, keeper));
+        EXPECT_EQ(net_turn(&loop, 0, 0) >= 0, true);
+        kernel->held->kind = TAKT_OP_RECV; /* what a stop lets finish */
+        net_stop(&loop, 10 * TAKT_SEC);
+        settle();
+        EXPECT(takt_alive(&a.frame));
+        if (mode == 1)
+            net_stop(&loop, TAKT_SEC); /* sooner */
+        if (mode == 2)
+            net_stop(&loop, 60 * TAKT_SEC); /* later */
+        if (mode == 3)
+            net_stop(&loop, TAKT_FOREVER); /* never */
+        if (mode == 4)
+            net_stop(&loop, 0); /* now */
+        kernel->now += 2 * TAKT_SEC;
+        settle();
+        EXPECT_EQ(takt_alive(&a.frame), mode != 1 && mode != 4);
+        kernel->now += 20 * TAKT_SEC;
+        settle();
+        EXPECT_EQ(takt_alive(&a.frame), mode == 2 || mode == 3 || mode == 5);
+        kernel->now += 60 * TAKT_SEC;
+        settle();
+        EXPECT_EQ(takt_alive(&a.frame), mode == 3 || mode == 5);
+        EXPECT(!TAKT_START_ON(&loop, a, keeper) || mode > 5);
+        answer_all(0);
+        settle();
+        EXPECT(!takt_alive(&a.frame));
+        finish();
+    }
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -1356,6 +1684,11 @@ int main(int argc, char **argv)
         TEST(a_stop_while_a_spawn_is_pending_takes_it_along),
         TEST(a_batch_on_the_stack_is_refused),
         TEST(a_failure_is_told_with_its_line_also_when_children_are_waited_for),
+        TEST(a_million_of_each_on_constant_stack),
+        TEST(recursion_through_frames_of_ones_own),
+        TEST(races_and_joins_of_those_that_have_ended),
+        TEST(a_child_that_fails_while_its_parent_leaves),
+        TEST(a_stop_waits_as_long_as_it_was_told_last),
     };
     return RUN_TESTS(argc, argv, tests);
 }
