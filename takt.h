@@ -4677,7 +4677,9 @@ takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owne
 
 bool takt__start_on_begin(takt_sched *s, takt_frame *frame, takt_body *body, size_t size)
 {
-    takt_strand *const strand = s->stopping || s->fatal ? NULL : takt__strand_take(s, TAKT__FOR_A_FRAME);
+    takt_strand *strand = NULL;
+    if (!s->stopping && !s->fatal)
+        strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (!strand) {
         takt__refuse_spawn(s);
         return false;
