@@ -696,7 +696,7 @@ TAKT__MUST_USE static inline takt_op takt_recv_multishot(int fd, struct takt_buf
  * bytes) and the longest payload, and a size divisible by 8; else -EINVAL. Items: .data is
  * the buffer, yours until takt_bufs_put(), and a takt_datagram stands at its start; .value
  * is the payload's length, 0 for an empty datagram. Errors of single datagrams (ICMP) do
- * not end it. It ends when the socket is shut down for reading. */
+ * not end it; that the socket is shut down for reading may. */
 TAKT__MUST_USE static inline takt_op takt_recvmsg_multishot(int fd, struct takt_bufs *pool)
 {
     takt_op op = takt__op(TAKT_OP_RECVMSG, fd, NULL, 0);
@@ -762,8 +762,12 @@ const char *takt_op_name(int kind);
  *
  * A buffer is taken when data is there and given back once; the newest comes
  * first, so that it is still in the cache. When the pool is empty, whoever wants
- * to receive waits in line. A pool belongs to one loop, must not move, and must
- * outlive it.
+ * to receive waits in line. A pool belongs to one loop and must not move. It may be freed before or after
+ * the loop is, once nothing that uses it is in flight.
+ *
+ * A backend may keep buffers with the system, so that data goes straight into one: at most
+ * half of those that are not out, and none while somebody waits in line. takt_bufs_take()
+ * does not find these.
  * ======================================================================== */
 
 typedef struct takt_bufs {
@@ -783,8 +787,8 @@ typedef struct takt_bufs {
     /* Of a backend that keeps free buffers with the system: */
     uint32_t kept; /* how many */
     void *keeper;
-    bool (*give_back)(struct takt_bufs *bufs); /* frees one of them; false: it cannot, now */
-    void (*part)(struct takt_bufs *bufs);      /* frees all; the pool is about to go */
+    /* Asks for all of them. False: not now, unless the pool is `going`. */
+    bool (*reclaim)(struct takt_bufs *bufs, bool going);
 } takt_bufs;
 
 /* Allocates `count` buffers of `size` bytes, without touching them: memory is used as
@@ -792,7 +796,7 @@ typedef struct takt_bufs {
  * free, unless it failed. */
 int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size);
 
-/* Frees the memory. No buffer may be in use, and nobody may wait for one (asserted). */
+/* Frees the memory. No buffer may be in use, and no op in flight on the pool. */
 void takt_bufs_free(takt_bufs *bufs);
 
 /* Takes a buffer, of bufs->size bytes and no certain contents; yours until it is put
@@ -1867,7 +1871,8 @@ int takt_exec(const takt_dispatcher *dispatcher, takt_frame *frame, takt_body *b
  *     }
  *
  * A body that is cancelled sees TAKT_ECANCELED as the result of its await, and of every
- * further one: it must finish. */
+ * further one: it must finish. One that is interrupted, by a child or a group of its own
+ * that failed or by its takt_idle, sees that error as the result of one await. */
 
 /* First of all: the state that was given with the await it comes back from; 0 at the
  * beginning. A state that is not yours (default:) asks for takt_finish(). `coro` says who
@@ -3491,8 +3496,8 @@ int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size)
 void takt_bufs_free(takt_bufs *bufs)
 {
     TAKT_ASSERT(bufs->in_use == 0 && bufs->waiting == NULL);
-    if (bufs->part)
-        bufs->part(bufs);
+    if (bufs->reclaim)
+        bufs->reclaim(bufs, true);
     TAKT_FREE(bufs->memory);
     TAKT_FREE(bufs->next);
     memset(bufs, 0, sizeof *bufs);
@@ -3503,20 +3508,36 @@ static bool takt__bufs_any(const takt_bufs *bufs)
     return bufs->free != TAKT__NO_BUFFER || bufs->fresh < bufs->count;
 }
 
-unsigned char *takt_bufs_take(takt_bufs *bufs)
+/* The newest free buffer; there must be one. */
+static uint32_t takt__bufs_pop(takt_bufs *bufs)
 {
-    uint32_t index;
-    if (TAKT__UNLIKELY(!takt__bufs_any(bufs)) && (bufs->kept == 0 || !bufs->give_back(bufs)))
-        return NULL;
-    index = bufs->free;
-    if (index != TAKT__NO_BUFFER)
-        bufs->free = bufs->next[index];
-    else
-        index = bufs->fresh++;
+    const uint32_t index = bufs->free;
+    if (index == TAKT__NO_BUFFER)
+        return bufs->fresh++;
+    bufs->free = bufs->next[index];
+    return index;
+}
+
+static void takt__bufs_push(takt_bufs *bufs, uint32_t index)
+{
+    bufs->next[index] = bufs->free;
+    bufs->free = index;
+}
+
+/* Buffer `index`, from here on somebody's. */
+static unsigned char *takt__bufs_lend(takt_bufs *bufs, uint32_t index)
+{
     bufs->next[index] = TAKT__LEASED;
     if (++bufs->in_use > bufs->in_use_max)
         bufs->in_use_max = bufs->in_use;
     return bufs->memory + (size_t)index * bufs->size;
+}
+
+unsigned char *takt_bufs_take(takt_bufs *bufs)
+{
+    if (TAKT__UNLIKELY(!takt__bufs_any(bufs)))
+        return NULL;
+    return takt__bufs_lend(bufs, takt__bufs_pop(bufs));
 }
 
 int takt_bufs_put(takt_bufs *bufs, unsigned char **data)
@@ -3531,8 +3552,7 @@ int takt_bufs_put(takt_bufs *bufs, unsigned char **data)
     index = (uint32_t)(offset / bufs->size);
     if (index >= bufs->fresh || bufs->next[index] != TAKT__LEASED)
         return TAKT_EBUFFER;
-    bufs->next[index] = bufs->free;
-    bufs->free = index;
+    takt__bufs_push(bufs, index);
     bufs->in_use--;
     return 0;
 }
@@ -3731,7 +3751,7 @@ static int takt__bounded_release(void *user, void *slab, size_t capacity)
     uint32_t index;
     if (!slab)
         return 0;
-    if (bounded->slab && capacity == bounded->slab && offset % bounded->slab == 0 &&
+    if (capacity == bounded->slab && capacity > 0 && offset % bounded->slab == 0 &&
         offset / bounded->slab < bounded->count) {
         index = (uint32_t)(offset / bounded->slab);
         if (bounded->out[index]) {
@@ -4000,9 +4020,7 @@ void takt_bufs_trim(takt_bufs *bufs)
         ((uintptr_t)bufs->memory + (size_t)bufs->fresh * bufs->size) & ~(page - 1);
     if (bufs->in_use)
         return;
-    while (bufs->kept && bufs->give_back(bufs))
-        continue;
-    if (bufs->kept)
+    if (bufs->reclaim && !bufs->reclaim(bufs, false))
         return;
 #if defined(MADV_DONTNEED)
     if (last > first)
@@ -4513,7 +4531,9 @@ enum { /* takt_fd.bits */
     TAKT__HUNG_UP = 4,   /* hints no longer fall by short results */
     TAKT__KNOWN = 8,     /* to epoll; until then anything may succeed */
     TAKT__ALWAYS = 16,   /* a regular file */
-    TAKT__QUEUED = 32    /* in the list of those to try */
+    TAKT__QUEUED = 32,   /* in the list of those to try */
+    TAKT__BYTES = 64,    /* a stream of bytes: a short read has taken all there was */
+    TAKT__PACKETS = 128  /* each read takes one message, and says nothing of the next */
 };
 
 enum { /* takt_op.state */
@@ -4670,6 +4690,7 @@ static int64_t takt__posix_opened(takt_posix *posix, int64_t fd)
 
 enum {
     TAKT__HEAD = 256,             /* bytes before the payload of a datagram */
+    TAKT__NAME = 112,             /* of these, for its sender's address */
     TAKT__CONTROLS = 128,         /* of these, for what the kernel says of it */
     TAKT__LATER_MS = 100,         /* until what lacked descriptors or memory is tried again */
     TAKT__AT_ONCE = 64            /* tries in a row */
@@ -4898,6 +4919,20 @@ static int64_t takt__try_bytes(const takt_op *op, bool sending)
     return takt__answer(recv(op->fd, at, len, (int)op->bits | MSG_DONTWAIT));
 }
 
+/* A read got less than it had room for. */
+static void takt__fell_short(takt_fd *entry, int fd)
+{
+    int type = 0;
+    socklen_t len = sizeof type;
+    if (!(entry->bits & (TAKT__BYTES | TAKT__PACKETS))) {
+        const bool bytes = getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
+                           type == SOCK_STREAM;
+        entry->bits |= bytes ? TAKT__BYTES : TAKT__PACKETS;
+    }
+    if (entry->bits & TAKT__BYTES && !(entry->bits & TAKT__HUNG_UP))
+        entry->bits &= ~(uint32_t)TAKT__MAY_READ;
+}
+
 /* send and recv, until all is done where that was asked for. */
 static int64_t takt__try_stream(takt_fd *entry, takt_op *op, bool sending)
 {
@@ -4909,8 +4944,8 @@ static int64_t takt__try_stream(takt_fd *entry, takt_op *op, bool sending)
         if (n == 0 && !sending)
             return op->flags & TAKT_OP_ALL ? TAKT_ETRUNCATED : 0;
         if (!(op->flags & TAKT_OP_ALL)) {
-            if ((uint64_t)n < bytes && !(entry->bits & TAKT__HUNG_UP))
-                entry->bits &= ~(uint32_t)TAKT__MAY_READ;
+            if ((uint64_t)n < bytes)
+                takt__fell_short(entry, op->fd);
             return n;
         }
         op->arg.done += (uint64_t)n;
@@ -4968,8 +5003,8 @@ static int64_t takt__try_lease(takt_posix *posix, takt_fd *entry, takt_op *op)
         takt_bufs_put(bufs, &data);
         return n;
     }
-    if ((uint64_t)n < bufs->size && !(entry->bits & TAKT__HUNG_UP))
-        entry->bits &= ~(uint32_t)TAKT__MAY_READ;
+    if ((uint64_t)n < bufs->size)
+        takt__fell_short(entry, op->fd);
     if (op->flags & TAKT_OP_MULTI)
         op->buf = data;
     else
@@ -7832,14 +7867,6 @@ static int takt__drive_ask(takt_drive *drive, takt_op *op, int64_t *value)
     return how->dispatch(how->user, op, value);
 }
 
-static int takt__drive_submit(void *drive, takt_op *op, takt_token *token)
-{
-    (void)drive;
-    (void)op;
-    (void)token;
-    return -ENOTSUP; /* batches only: refused before they get here */
-}
-
 static void takt__drive_cancel(void *drive, takt_op *op)
 {
     (void)drive;
@@ -7879,8 +7906,8 @@ static void takt__drive_failure(void *user, const char *name, int error, const c
 
 void takt_drive_init(takt_drive *drive, const takt_dispatcher *dispatcher)
 {
-    static const takt__calls calls = {takt__drive_submit, takt__drive_cancel, takt__drive_call,
-                                      takt__drive_now};
+    static const takt__calls calls = {NULL /* of requests: they find no strand */,
+                                      takt__drive_cancel, takt__drive_call, takt__drive_now};
     takt_sched *const s = &drive->sched;
     memset((void *)drive, 0, sizeof *drive);
     drive->dispatcher = dispatcher;
@@ -8133,8 +8160,7 @@ void takt_unwind(takt_frame *frame, int error)
 
 takt_status takt_finish(takt_frame *frame, int error)
 {
-    if (frame->line != TAKT__UNWIND) /* else it comes back from waiting for what it began */
-        takt_unwind(frame, error);
+    takt_unwind(frame, error); /* nothing, if it comes back from waiting for what it began */
     return takt__leave(takt__unwind_step(frame));
 }
 

@@ -28,6 +28,7 @@
  * Find a room by searching for its mark; each appears again as >>room-impl:
  *
  *     >>probe  >>ring  >>encode  >>complete  >>cancel  >>doctor
+ *     and as -impl only: >>bufring  >>multishot
  *
  * Options, to be defined the same way before every include:
  *
@@ -76,7 +77,9 @@ TAKT__EXTERN_C_BEGIN
     X(SUBMIT_ALL, 8, "submit_all", "an invalid request splits a batch in two")            \
     X(IOWAIT, 16, "iowait", "an idle loop is accounted as waiting for a disk")            \
     X(WAITALL, 32, "waitall", "a long send or recv_all comes back for every part")        \
-    X(REGISTERED_RING, 64, "registered_ring", "each call looks up the ring's descriptor")
+    X(REGISTERED_RING, 64, "registered_ring", "each call looks up the ring's descriptor")  \
+    X(BUFFER_RING, 128, "buffer_ring", "to receive into a pool takes a poll and a call")     \
+    X(MULTISHOT, 256, "multishot", "every item of a stream takes a request of its own")
 
 enum { /* takt_uring_config.disable */
 #define TAKT__X(name, bit, word, without) TAKT_URING_NO_##name = bit,
@@ -116,6 +119,7 @@ int takt_uring_config_from_env(takt_uring_config *config);
 
 #ifndef TAKT_NO_URING
 struct takt__uring_message;
+struct takt__bufring;
 #endif
 
 /* The backend; it allocates in init, and must not move from there on. */
@@ -149,6 +153,12 @@ typedef struct takt_uring {
     takt_op *done_first, *done_last;       /* complete, not yet polled */
     takt_completion *out;                  /* while polling */
     int out_count, out_max;
+    struct takt__bufring *bufrings;        /* one for each pool */
+    takt_op *later;                        /* ops that wait for descriptors or memory */
+    takt_ns later_until;                   /* when they are tried again even so */
+    struct __kernel_timespec later_wait;
+    bool later_now;                        /* a descriptor was closed meanwhile */
+    bool later_timer;                      /* the kernel will wake us for them */
     unsigned char trial[8];                /* the probe's: outlives it, should it fail */
 #endif
 } takt_uring;
@@ -201,7 +211,8 @@ enum { /* takt_op.state: where it is, and what was asked of it */
     TAKT__RING_CLOSED = 128,    /* its descriptor is being closed */
     TAKT__RING_ASKED = 256,     /* the kernel was asked for its end, or will be: */
     TAKT__RING_CANCEL_DUE = 512,
-    TAKT__RING_TRY = 1024 /* counts from here on: cancels that found nothing */
+    TAKT__RING_TRY = 1024, /* counts from here on: cancels that found nothing */
+    TAKT__RING_LATER = 8192 /* waits for descriptors or memory; never in the kernel then */
 };
 
 enum { TAKT__RING_TRIES = 7 * TAKT__RING_TRY };
@@ -410,8 +421,10 @@ TAKT__EXTERN_C_END
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -434,6 +447,8 @@ TAKT__EXTERN_C_BEGIN
 #define TAKT__RING_KEY_CANCEL ((uint64_t)1 << 30) /* it is of a cancel for this token */
 #define TAKT__RING_KEY_ACCEPT ((uint64_t)1 << 31) /* its result is a descriptor */
 #define TAKT__RING_KEY_BITS (TAKT__RING_KEY_CANCEL | TAKT__RING_KEY_ACCEPT)
+#define TAKT__RING_KEY_NOBODY (TAKT__RING_KEY_CANCEL | (TAKT__RING_KEY_CANCEL - 1))
+#define TAKT__RING_KEY_TIMER (TAKT__RING_KEY_NOBODY - 1)
 
 /* What a sendmsg or recvmsg points to until the kernel has taken the request. When a
  * recvmsg ends, the kernel also writes flags and lengths back into the header, which
@@ -452,6 +467,12 @@ static void takt__ring_clear(takt_op *op, unsigned bits)
 {
     op->state = (uint16_t)(op->state & ~bits);
 }
+
+enum { /* takt_uring.rungs */
+#define TAKT__X(name, bit, word, without) TAKT__RUNG_##name = bit,
+    TAKT_URING_RUNGS(TAKT__X)
+#undef TAKT__X
+};
 
 /* Completions that were not read. */
 static unsigned takt__ring_unread(const takt_uring *uring)
@@ -542,14 +563,202 @@ static void takt__ring_fill(struct io_uring_sqe *sqe, unsigned opcode, int fd, u
 }
 
 /* ==========================================================================
- * >>probe-impl
+ * >>bufring-impl
+ *
+ * Free buffers of a pool that are with the kernel, so that it puts data straight into one
+ * when data is there: one ring a pool, shared by all connections, made when the pool is
+ * first received into. It is filled up before every wait, with few, and with more each time
+ * that it was found empty; but holds at most half of what is not out, never more than stays
+ * in the cache, and gets nothing while somebody waits in the pool's line. The kernel knows a buffer by the number of its place in `indexes`.
  * ======================================================================== */
 
-enum { /* takt_uring.rungs */
-#define TAKT__X(name, bit, word, without) TAKT__RUNG_##name = bit,
-    TAKT_URING_RUNGS(TAKT__X)
-#undef TAKT__X
+enum {
+    TAKT__BUFRING_FEWEST = 4,       /* buffers of a pool that is worth a ring */
+    TAKT__BUFRING_MOST = 1024,      /* buffers in a ring, */
+    TAKT__BUFRING_BYTES = 1 << 20   /* and their memory */
 };
+
+struct takt__bufring {
+    takt_uring *uring;
+    takt_bufs *bufs;
+    struct takt__bufring *next;
+    struct io_uring_buf *entries; /* shared with the kernel */
+    size_t bytes;                 /* of these */
+    uint32_t *indexes;            /* by number: which buffer, or none */
+    uint16_t *numbers;            /* those that stand for none; a stack */
+    uint32_t number_count;
+    uint32_t most; /* buffers that it may hold */
+    uint32_t goal; /* and how many it is worth: the memory of few stays in the cache */
+    uint32_t mask;
+    uint16_t tail;
+    uint16_t group;
+};
+
+static void takt__bufring_free(struct takt__bufring *ring)
+{
+    if (ring->entries)
+        munmap(ring->entries, ring->bytes);
+    TAKT_FREE(ring->indexes);
+    TAKT_FREE(ring->numbers);
+    TAKT_FREE(ring);
+}
+
+/* Takes the ring back from the kernel, and its buffers with it. */
+static void takt__bufring_detach(struct takt__bufring *ring)
+{
+    takt_bufs *const bufs = ring->bufs;
+    struct takt__bufring **link = &ring->uring->bufrings;
+    io_uring_unregister_buf_ring(&ring->uring->ring, ring->group);
+    while (*link != ring)
+        link = &(*link)->next;
+    *link = ring->next;
+    for (uint32_t i = 0; i < ring->most; i++)
+        if (ring->indexes[i] != TAKT__NO_BUFFER)
+            takt__bufs_push(bufs, ring->indexes[i]);
+    bufs->kept = 0;
+    bufs->keeper = NULL;
+    bufs->reclaim = NULL;
+    takt__bufring_free(ring);
+}
+
+/* A completion that was not read may have one of its buffers: then it has to stay. */
+static bool takt__bufring_reclaim(takt_bufs *bufs, bool going)
+{
+    struct takt__bufring *const ring = (struct takt__bufring *)bufs->keeper;
+    if (!going && (takt__ring_unread(ring->uring) || takt__ring_hidden(ring->uring)))
+        return false;
+    takt__bufring_detach(ring);
+    return true;
+}
+
+/* The memory of a ring for `bufs`. False: there is none. */
+static bool takt__bufring_alloc(struct takt__bufring *ring, const takt_bufs *bufs)
+{
+    uint32_t entries = 1;
+    uint32_t most = TAKT__BUFRING_BYTES / bufs->size;
+    if (most < TAKT__BUFRING_FEWEST)
+        most = TAKT__BUFRING_FEWEST;
+    if (most > TAKT__BUFRING_MOST)
+        most = TAKT__BUFRING_MOST;
+    ring->most = most < bufs->count / 2 ? most : bufs->count / 2;
+    while (entries < ring->most)
+        entries *= 2;
+    ring->mask = entries - 1;
+    ring->bytes = entries * sizeof *ring->entries;
+    ring->indexes = (uint32_t *)TAKT_CALLOC(ring->most, sizeof *ring->indexes);
+    ring->numbers = (uint16_t *)TAKT_CALLOC(ring->most, sizeof *ring->numbers);
+    ring->entries = (struct io_uring_buf *)mmap(NULL, ring->bytes, PROT_READ | PROT_WRITE,
+                                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if ((void *)ring->entries == MAP_FAILED)
+        ring->entries = NULL;
+    if (!ring->entries || !ring->indexes || !ring->numbers)
+        return false;
+    madvise(ring->entries, ring->bytes, MADV_DONTFORK); /* what the kernel reads must stay ours */
+    for (uint32_t i = 0; i < ring->most; i++) {
+        ring->indexes[i] = TAKT__NO_BUFFER;
+        ring->numbers[i] = (uint16_t)i;
+    }
+    ring->number_count = ring->most;
+    ring->goal = TAKT__BUFRING_FEWEST < ring->most ? TAKT__BUFRING_FEWEST : ring->most;
+    return true;
+}
+
+/* The ring of `bufs`, made if need be; or NULL: it has none here. */
+static struct takt__bufring *takt__bufring_of(takt_uring *uring, takt_bufs *bufs)
+{
+    struct takt__bufring *ring = (struct takt__bufring *)bufs->keeper;
+    struct io_uring_buf_reg reg;
+    if (ring)
+        return ring->uring == uring ? ring : NULL;
+    if (!(uring->rungs & TAKT__RUNG_BUFFER_RING) || bufs->count < TAKT__BUFRING_FEWEST)
+        return NULL;
+    ring = (struct takt__bufring *)TAKT_CALLOC(1, sizeof *ring);
+    memset(&reg, 0, sizeof reg);
+    if (ring && takt__bufring_alloc(ring, bufs)) {
+        ring->group = (uint16_t)(uring->bufrings ? uring->bufrings->group + 1 : 1);
+        reg.ring_addr = (uint64_t)(uintptr_t)ring->entries;
+        reg.ring_entries = ring->mask + 1;
+        reg.bgid = ring->group;
+        if (io_uring_register_buf_ring(&uring->ring, &reg, 0) == 0) {
+            ring->uring = uring;
+            ring->bufs = bufs;
+            ring->next = uring->bufrings;
+            uring->bufrings = ring;
+            bufs->keeper = ring;
+            bufs->reclaim = takt__bufring_reclaim;
+            return ring;
+        }
+    }
+    if (ring)
+        takt__bufring_free(ring);
+    uring->rungs &= ~(uint32_t)TAKT__RUNG_BUFFER_RING; /* it is not asked for again and again */
+    return NULL;
+}
+
+/* It was found empty: it is worth more. */
+static void takt__bufring_grow(struct takt__bufring *ring)
+{
+    if (ring->goal < ring->most)
+        ring->goal = 2 * ring->goal < ring->most ? 2 * ring->goal : ring->most;
+}
+
+/* Gives the kernel buffers, as many as it may have. */
+static void takt__bufring_fill(struct takt__bufring *ring)
+{
+    takt_bufs *const bufs = ring->bufs;
+    const uint32_t half = (bufs->count - bufs->in_use) / 2;
+    const uint32_t most = half < ring->goal ? half : ring->goal;
+    if (bufs->kept >= most || bufs->waiting)
+        return;
+    while (bufs->kept < most && ring->number_count && takt__bufs_any(bufs)) {
+        const uint32_t index = takt__bufs_pop(bufs);
+        const uint16_t number = ring->numbers[--ring->number_count];
+        struct io_uring_buf *const entry = &ring->entries[ring->tail++ & ring->mask];
+        bufs->next[index] = TAKT__KEPT;
+        bufs->kept++;
+        ring->indexes[number] = index;
+        entry->addr = (uint64_t)(uintptr_t)(bufs->memory + (size_t)index * bufs->size);
+        entry->len = (uint32_t)takt__clamp(bufs->size);
+        entry->bid = number;
+    }
+    __atomic_store_n(&ring->entries[0].resv, ring->tail, __ATOMIC_RELEASE);
+}
+
+/* The buffer that the kernel calls `number`, from here on somebody's; or NULL if the
+ * kernel did not have it. */
+static unsigned char *takt__bufring_claim(takt_bufs *bufs, uint32_t number)
+{
+    struct takt__bufring *const ring = (struct takt__bufring *)bufs->keeper;
+    uint32_t index;
+    if (!ring || number >= ring->most || ring->indexes[number] == TAKT__NO_BUFFER)
+        return NULL;
+    index = ring->indexes[number];
+    ring->indexes[number] = TAKT__NO_BUFFER;
+    ring->numbers[ring->number_count++] = (uint16_t)number;
+    bufs->kept--;
+    return takt__bufs_lend(bufs, index);
+}
+
+/* A buffer came with a completion that nobody waits for: it goes back to where it came from,
+ * if that can be told. */
+static void takt__bufring_orphan(takt_uring *uring, uint32_t number)
+{
+    takt_bufs *from = NULL;
+    unsigned char *data;
+    for (struct takt__bufring *it = uring->bufrings; it; it = it->next) {
+        if (number >= it->most || it->indexes[number] == TAKT__NO_BUFFER)
+            continue;
+        if (from)
+            return;
+        from = it->bufs;
+    }
+    if (from && (data = takt__bufring_claim(from, number)) != NULL)
+        takt_bufs_put(from, &data);
+}
+
+/* ==========================================================================
+ * >>probe-impl
+ * ======================================================================== */
 
 enum { /* the user_data of the trial's requests, and the bit under which each is seen */
     TAKT__TRIAL_NOP,
@@ -558,6 +767,12 @@ enum { /* the user_data of the trial's requests, and the bit under which each is
     TAKT__TRIAL_CANCEL,
     TAKT__TRIAL_COUNT
 };
+
+/* What came back from a request of the trial, last. */
+typedef struct takt__seen {
+    int32_t result;
+    uint32_t flags;
+} takt__seen;
 
 /* The setup flags of rung `step`, best first, without what is switched off. */
 static unsigned takt__probe_flags(int step, uint32_t disable)
@@ -620,7 +835,7 @@ static int takt__probe_setup(takt_uring *uring, const takt_uring_config *config)
 }
 
 /* Reads completions of the trial until all in `wanted` were seen. 0 or an error. */
-static int takt__trial_wait(takt_uring *uring, int32_t *results, unsigned wanted)
+static int takt__trial_wait(takt_uring *uring, takt__seen *results, unsigned wanted)
 {
     struct io_uring_cq *const cq = &uring->ring.cq;
     const takt_ns limit = takt_uring_now(uring) + TAKT_SEC;
@@ -637,7 +852,8 @@ static int takt__trial_wait(takt_uring *uring, int32_t *results, unsigned wanted
             const struct io_uring_cqe *const cqe = &cq->cqes[*cq->khead & cq->ring_mask];
             if (cqe->user_data >= TAKT__TRIAL_COUNT)
                 return -EIO;
-            results[cqe->user_data] = cqe->res;
+            results[cqe->user_data].result = cqe->res;
+            results[cqe->user_data].flags = cqe->flags;
             seen |= 1u << cqe->user_data;
             __atomic_store_n(cq->khead, *cq->khead + 1, __ATOMIC_RELEASE);
         }
@@ -656,7 +872,7 @@ static void takt__trial_ask(takt_uring *uring, unsigned opcode, int fd, const vo
 /* The requests of the trial, on a socket pair with one byte to read at pair[0]. */
 static int takt__trial_run(takt_uring *uring, const int *pair)
 {
-    int32_t results[TAKT__TRIAL_COUNT];
+    takt__seen results[TAKT__TRIAL_COUNT];
     int rc;
     memset(results, 0, sizeof results);
     takt__trial_ask(uring, IORING_OP_NOP, -1, NULL, 0, 0, TAKT__TRIAL_NOP);
@@ -674,23 +890,136 @@ static int takt__trial_run(takt_uring *uring, const int *pair)
     rc = takt__trial_wait(uring, results, 1u << TAKT__TRIAL_RECV | 1u << TAKT__TRIAL_CANCEL);
     if (rc < 0)
         return rc;
-    if (results[TAKT__TRIAL_NOP] != 0 || !(results[TAKT__TRIAL_POLL] & POLLIN))
+    if (results[TAKT__TRIAL_NOP].result != 0 || !(results[TAKT__TRIAL_POLL].result & POLLIN))
         return -EIO;
-    if (results[TAKT__TRIAL_RECV] == 1)
+    if (results[TAKT__TRIAL_RECV].result == 1)
         uring->rungs |= TAKT__RUNG_WAITALL; /* a cancel does not lose what had arrived */
-    else if (results[TAKT__TRIAL_RECV] != -ECANCELED && results[TAKT__TRIAL_RECV] != -EINTR)
+    else if (results[TAKT__TRIAL_RECV].result != -ECANCELED &&
+             results[TAKT__TRIAL_RECV].result != -EINTR)
         return -EIO;
     return 0;
 }
 
+/* A request that may complete many times: does it, with `flags` each time? It has something
+ * to report already. 1, 0, or an error that is the ring's. */
+static int takt__trial_many(takt_uring *uring, const struct io_uring_sqe *like, uint32_t flags,
+                            takt__seen *seen)
+{
+    takt__seen results[TAKT__TRIAL_COUNT];
+    struct io_uring_sqe *sqe = takt__ring_sqe(uring);
+    int rc;
+    if (!sqe)
+        return -EIO;
+    *sqe = *like;
+    sqe->user_data = TAKT__TRIAL_RECV;
+    rc = takt__trial_wait(uring, results, 1u << TAKT__TRIAL_RECV);
+    if (rc < 0)
+        return rc;
+    *seen = results[TAKT__TRIAL_RECV];
+    if (seen->flags & IORING_CQE_F_MORE) {
+        takt__trial_ask(uring, IORING_OP_ASYNC_CANCEL, -1, (void *)(uintptr_t)TAKT__TRIAL_RECV, 0,
+                        0, TAKT__TRIAL_CANCEL);
+        rc = takt__trial_wait(uring, results, 1u << TAKT__TRIAL_RECV | 1u << TAKT__TRIAL_CANCEL);
+    }
+    if (rc < 0)
+        return rc;
+    return seen->result >= 0 && (seen->flags & flags) == flags;
+}
+
+/* Receives into a ring of buffers, once and many times. */
+static int takt__trial_buffers(takt_uring *uring, const int *pair, bool *many)
+{
+    const uint32_t flags = IORING_CQE_F_BUFFER | IORING_CQE_F_MORE;
+    struct io_uring_sqe sqe;
+    struct takt__bufring *ring;
+    takt__seen seen;
+    takt_bufs bufs;
+    int rc = takt_bufs_init(&bufs, 8, 8);
+    *many = false;
+    if (rc < 0)
+        return rc;
+    uring->rungs |= TAKT__RUNG_BUFFER_RING;
+    ring = takt__bufring_of(uring, &bufs);
+    for (int twice = 0; ring && rc >= 0 && twice < 2; twice++) {
+        unsigned char *data;
+        takt__bufring_fill(ring);
+        takt__ring_fill(&sqe, IORING_OP_RECV, pair[0], 0, NULL, 0, 0, 0);
+        sqe.flags = IOSQE_BUFFER_SELECT;
+        sqe.buf_group = ring->group;
+        sqe.ioprio = twice ? IORING_RECV_MULTISHOT : 0;
+        if (send(pair[1], "y", 1, MSG_NOSIGNAL) != 1)
+            rc = -EIO;
+        else
+            rc = takt__trial_many(uring, &sqe, twice ? flags : (uint32_t)IORING_CQE_F_BUFFER, &seen);
+        data = rc == 1 ? takt__bufring_claim(&bufs, seen.flags >> IORING_CQE_BUFFER_SHIFT) : NULL;
+        if (!twice && rc >= 0 && (!data || seen.result != 1 || *data != 'y'))
+            uring->rungs &= ~(uint32_t)TAKT__RUNG_BUFFER_RING;
+        *many = twice && data && seen.result == 1 && *data == 'y';
+        takt_bufs_put(&bufs, &data);
+    }
+    takt_bufs_free(&bufs);
+    return rc < 0 ? rc : 0;
+}
+
+/* Accepts many times, from a listener that has somebody waiting. */
+static int takt__trial_accept(takt_uring *uring, bool *many)
+{
+    struct io_uring_sqe sqe;
+    struct sockaddr_un addr;
+    socklen_t len = sizeof addr;
+    takt__seen seen;
+    const int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+    const int listener = socket(AF_UNIX, type, 0);
+    const int client = socket(AF_UNIX, type, 0);
+    int rc = 0;
+    memset(&addr, 0, sizeof addr);
+    addr.sun_family = AF_UNIX; /* and no name: the kernel chooses one */
+    *many = false;
+    if (listener >= 0 && client >= 0 &&
+        bind(listener, (struct sockaddr *)&addr, sizeof addr.sun_family) == 0 &&
+        listen(listener, 1) == 0 && getsockname(listener, (struct sockaddr *)&addr, &len) == 0 &&
+        connect(client, (struct sockaddr *)&addr, len) == 0) {
+        takt__ring_fill(&sqe, IORING_OP_ACCEPT, listener, 0, NULL, 0, SOCK_CLOEXEC, 0);
+        sqe.ioprio = IORING_ACCEPT_MULTISHOT;
+        rc = takt__trial_many(uring, &sqe, IORING_CQE_F_MORE, &seen);
+        if (rc >= 0 && seen.result >= 0)
+            close(seen.result);
+        *many = rc == 1;
+    }
+    if (listener >= 0)
+        close(listener);
+    if (client >= 0)
+        close(client);
+    return rc < 0 ? rc : 0;
+}
+
+/* What streams stand on. 0, or an error that is the ring's. */
+static int takt__trial_streams(takt_uring *uring, const int *pair, uint32_t disable)
+{
+    unsigned char left[8];
+    bool receives = true, accepts = false;
+    int rc = 0;
+    while (recv(pair[0], left, sizeof left, MSG_DONTWAIT) > 0)
+        continue;
+    if (!(disable & TAKT_URING_NO_BUFFER_RING))
+        rc = takt__trial_buffers(uring, pair, &receives);
+    if (rc == 0 && !(disable & TAKT_URING_NO_MULTISHOT))
+        rc = takt__trial_accept(uring, &accepts);
+    if (accepts && (receives || !(uring->rungs & TAKT__RUNG_BUFFER_RING)))
+        uring->rungs |= TAKT__RUNG_MULTISHOT;
+    return rc;
+}
+
 /* Does this ring work? Some exist and do not. */
-static int takt__probe_trial(takt_uring *uring)
+static int takt__probe_trial(takt_uring *uring, uint32_t disable)
 {
     int pair[2];
     int rc;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
         return -errno;
     rc = send(pair[1], "x", 1, MSG_NOSIGNAL) == 1 ? takt__trial_run(uring, pair) : -EIO;
+    if (rc == 0)
+        rc = takt__trial_streams(uring, pair, disable);
     close(pair[0]);
     close(pair[1]);
     uring->enters = 0;
@@ -741,6 +1070,8 @@ static int takt__probe_memory(takt_uring *uring, const takt_uring_config *config
 
 static void takt__ring_release(takt_uring *uring)
 {
+    while (uring->bufrings)
+        takt__bufring_detach(uring->bufrings);
     io_uring_queue_exit(&uring->ring);
     TAKT_FREE(uring->messages);
     TAKT_FREE(uring->parked);
@@ -766,7 +1097,7 @@ static int takt__probe_start(takt_uring *uring, const takt_uring_config *config,
     if (rc == 0) {
         uring->setup_step = "io_uring trial";
         uring->dropped = *uring->ring.cq.koverflow;
-        rc = takt__probe_trial(uring);
+        rc = takt__probe_trial(uring, config->disable);
     }
     if (rc < 0) {
         takt__ring_release(uring);
@@ -802,15 +1133,19 @@ static bool takt__ring_reads(const takt_op *op)
     }
 }
 
-static void takt__encode_readiness(const takt_op *op, struct io_uring_sqe *sqe, uint64_t key)
+static void takt__encode_readiness(const takt_uring *uring, const takt_op *op,
+                                   struct io_uring_sqe *sqe, uint64_t key)
 {
+    const bool many = op->kind == TAKT_OP_READY && op->flags & TAKT_OP_MULTI &&
+                      uring->rungs & TAKT__RUNG_MULTISHOT;
     uint32_t events = takt__ring_reads(op) ? POLLIN : POLLOUT;
     if (op->kind == TAKT_OP_READY)
         events = op->bits;
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     events = events << 16 | events >> 16;
 #endif
-    takt__ring_fill(sqe, IORING_OP_POLL_ADD, op->fd, 0, NULL, 0, events, key);
+    takt__ring_fill(sqe, IORING_OP_POLL_ADD, op->fd, 0, NULL, many ? IORING_POLL_ADD_MULTI : 0,
+                    events, key);
 }
 
 static void takt__encode_accept(const takt_op *op, struct io_uring_sqe *sqe, uint64_t key)
@@ -893,6 +1228,38 @@ static void takt__encode_file(const takt_op *op, struct io_uring_sqe *sqe, uint6
                     offset, op->buf, op->len, 0, key);
 }
 
+/* Connections, datagrams and bytes that come many times, or into a buffer of the kernel's
+ * choice. The kernel writes name and controls of a datagram where a takt_datagram is to be. */
+static void takt__encode_many(takt_uring *uring, takt_op *op, struct io_uring_sqe *sqe,
+                              uint64_t key)
+{
+    const bool many = op->flags & TAKT_OP_MULTI && uring->rungs & TAKT__RUNG_MULTISHOT;
+    const struct takt__bufring *ring;
+    struct msghdr *header;
+    if (op->kind == TAKT_OP_ACCEPT) {
+        takt__encode_accept(op, sqe, key);
+        sqe->ioprio = many ? IORING_ACCEPT_MULTISHOT : 0;
+        return;
+    }
+    ring = (const struct takt__bufring *)((const takt_bufs *)op->arg.ptr)->keeper;
+    if (!ring) { /* the pool was trimmed while `op` stood in line */
+        takt__ring_set(op, TAKT__RING_READINESS);
+        takt__encode_readiness(uring, op, sqe, key);
+        return;
+    }
+    if (op->kind == TAKT_OP_RECVMSG) {
+        header = takt__encode_message(uring, sqe, NULL, 0);
+        header->msg_namelen = TAKT__NAME;
+        header->msg_controllen = TAKT__CONTROLS;
+        takt__ring_fill(sqe, IORING_OP_RECVMSG, op->fd, 0, header, 1, 0, key);
+    } else {
+        takt__ring_fill(sqe, IORING_OP_RECV, op->fd, 0, NULL, 0, 0, key);
+    }
+    sqe->ioprio = many ? IORING_RECV_MULTISHOT : 0;
+    sqe->flags = IOSQE_BUFFER_SELECT;
+    sqe->buf_group = ring->group;
+}
+
 /* Writes the request that `op` needs next. It is the kernel's from here on. */
 static void takt__ring_encode(takt_uring *uring, takt_op *op, struct io_uring_sqe *sqe)
 {
@@ -900,7 +1267,7 @@ static void takt__ring_encode(takt_uring *uring, takt_op *op, struct io_uring_sq
     takt__ring_set(op, TAKT__RING_KERNEL);
     uring->in_flight++;
     if (op->state & TAKT__RING_READINESS) {
-        takt__encode_readiness(op, sqe, key);
+        takt__encode_readiness(uring, op, sqe, key);
         return;
     }
     switch (op->kind) {
@@ -912,7 +1279,9 @@ static void takt__ring_encode(takt_uring *uring, takt_op *op, struct io_uring_sq
         takt__encode_sendto(uring, op, sqe, key);
         break;
     case TAKT_OP_ACCEPT:
-        takt__encode_accept(op, sqe, key);
+    case TAKT_OP_LEASE:
+    case TAKT_OP_RECVMSG:
+        takt__encode_many(uring, op, sqe, key);
         break;
     case TAKT_OP_CONNECT:
     case TAKT_OP_DIAL:
@@ -984,7 +1353,10 @@ static void takt__ring_hand(takt_uring *uring, takt_op *op)
     completion->token = takt_token_of(op);
     completion->value = op->result;
     completion->error = op->result < 0 ? (int32_t)op->result : 0;
-    completion->flags = 0;
+    completion->flags = (op->kind == TAKT_OP_ACCEPT || op->kind == TAKT_OP_DIAL) &&
+                                op->result >= 0
+                            ? TAKT_FD
+                            : 0;
     completion->payload = NULL;
     op->state = 0;
     op->next = NULL;
@@ -1031,6 +1403,8 @@ static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result)
         closer = takt_fds_leave(&uring->fds, op);
     if (op->kind == TAKT_OP_ACCEPT || op->kind == TAKT_OP_DIAL)
         result = takt__ring_settle(uring, op, result);
+    if (op->kind == TAKT_OP_CLOSE || (op->kind == TAKT_OP_DIAL && result < 0))
+        uring->later_now = true; /* a descriptor has become free */
     op->result = result;
     op->state = TAKT__RING_DONE;
     op->next = NULL;
@@ -1125,29 +1499,63 @@ static void takt__ring_stand_in_line(takt_uring *uring, takt_op *op)
     takt__bufs_wait((takt_bufs *)op->arg.ptr, op, &uring->starved);
 }
 
-/* There is data for a lease: now, and only now, it takes a buffer. */
+/* Reading said: the end. But a reset is told only once, and a send that was begun meanwhile
+ * may have been the one that learned of it: then this is no clean end. A Unix socket has no
+ * such state, and says so. */
+static int64_t takt__ring_end(const takt_uring *uring, const takt_op *op)
+{
+    uint8_t state = 0;
+    socklen_t len = sizeof state;
+    if (op->fd >= uring->fds.count || !uring->fds.at[op->fd].writer)
+        return 0;
+    if (getsockopt(op->fd, IPPROTO_TCP, TCP_INFO, &state, &len) < 0)
+        return 0;
+    return state == TCP_CLOSE ? -ECONNRESET : 0;
+}
+
+static void takt__many_item(takt_uring *uring, takt_op *op, int64_t value, void *data);
+static void takt__many_arm(takt_uring *uring, takt_op *op);
+static void takt__many_failed(takt_uring *uring, takt_op *op, int error);
+
+/* There is data for a buffer: now, and only now, one is taken. */
 static void takt__ring_lease(takt_uring *uring, takt_op *op)
 {
     takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
     unsigned char *data = takt_bufs_take(bufs);
     int64_t n;
     if (!data) {
-        takt__ring_stand_in_line(uring, op);
+        if (bufs->kept)
+            takt__many_arm(uring, op); /* but the kernel has some */
+        else
+            takt__ring_stand_in_line(uring, op);
         return;
     }
-    n = takt__answer(recv(op->fd, data, takt__clamp(bufs->size), MSG_DONTWAIT));
-    if (n > 0) {
-        *(unsigned char **)op->buf = data;
-        takt__ring_finish(uring, op, n);
+    if (op->kind == TAKT_OP_RECVMSG)
+        n = takt__many_receive(op->fd, data, bufs->size);
+    else
+        n = takt__answer(recv(op->fd, data, takt__clamp(bufs->size), MSG_DONTWAIT));
+    if (n > 0 || (n == 0 && op->kind == TAKT_OP_RECVMSG)) {
+        takt__many_item(uring, op, n, data);
         return;
     }
     takt_bufs_put(bufs, &data);
-    if (n == 0)
-        takt__ring_finish(uring, op, 0);
+    if (n == -EAGAIN && op->kind == TAKT_OP_RECVMSG && takt__no_more(op->fd))
+        n = -ENODATA;
+    if (n == 0 || n == -ENODATA)
+        takt__ring_finish(uring, op, takt__ring_end(uring, op));
     else if (n == -EAGAIN || n == -EINTR)
         takt__ring_wait_ready(uring, op);
     else
-        takt__ring_finish(uring, op, n);
+        takt__many_failed(uring, op, (int)n);
+}
+
+/* It would take a buffer: behind those that came before. */
+static void takt__ring_lease_in_turn(takt_uring *uring, takt_op *op)
+{
+    if (((const takt_bufs *)op->arg.ptr)->waiting)
+        takt__ring_stand_in_line(uring, op);
+    else
+        takt__ring_lease(uring, op);
 }
 
 /* The descriptor of `op` is ready: what can be done at once, is. */
@@ -1164,10 +1572,8 @@ static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
     }
     switch (op->kind) {
     case TAKT_OP_LEASE:
-        if (((const takt_bufs *)op->arg.ptr)->waiting)
-            takt__ring_stand_in_line(uring, op); /* behind those that came before */
-        else
-            takt__ring_lease(uring, op);
+    case TAKT_OP_RECVMSG:
+        takt__ring_lease_in_turn(uring, op);
         return;
     case TAKT_OP_RECVFROM:
         result = takt__try_datagram(op, false);
@@ -1192,13 +1598,20 @@ static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
 /* -- completions ----------------------------------------------------------- */
 
 static void takt__ring_cancel_ended(takt_uring *uring, uint64_t key, int res);
+static void takt__many_complete(takt_uring *uring, takt_op *op, int res, unsigned flags);
 
 /* A completion that nobody waits for. What it may carry must not be lost, and what is in
  * use must not be closed for it. */
-static void takt__ring_stale(takt_uring *uring, uint64_t key, int res)
+static void takt__ring_stale(takt_uring *uring, uint64_t key, int res, unsigned flags)
 {
+    struct io_uring_sqe *const sqe = flags & IORING_CQE_F_MORE ? takt__ring_sqe(uring) : NULL;
     const takt_fd *entry;
     uring->stale++;
+    if (sqe) /* and no further ones */
+        takt__ring_fill(sqe, IORING_OP_ASYNC_CANCEL, -1, 0, (void *)(uintptr_t)key, 0, 0,
+                        TAKT__RING_KEY_NOBODY);
+    if (flags & IORING_CQE_F_BUFFER)
+        takt__bufring_orphan(uring, flags >> IORING_CQE_BUFFER_SHIFT);
     if (!(key & TAKT__RING_KEY_ACCEPT) || res < 0)
         return;
     entry = res < uring->fds.count ? &uring->fds.at[res] : NULL;
@@ -1218,8 +1631,12 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
     slot = takt_slot_find(uring->slots, key & ~TAKT__RING_KEY_BITS);
     op = slot ? &slot->op : NULL;
     if (TAKT__UNLIKELY(!op || !(op->state & TAKT__RING_KERNEL) || key != takt__ring_key(op) ||
-                       flags & IORING_CQE_F_MORE)) {
-        takt__ring_stale(uring, key, res);
+                       (flags & IORING_CQE_F_MORE && !(op->flags & TAKT_OP_MULTI)))) {
+        takt__ring_stale(uring, key, res, flags);
+        return;
+    }
+    if (flags & IORING_CQE_F_MORE) {
+        takt__many_complete(uring, op, res, flags);
         return;
     }
     uring->in_flight--;
@@ -1228,7 +1645,9 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
         takt__ring_clear(op, TAKT__RING_CANCEL_DUE);
         uring->cancels_due--;
     }
-    if (op->state & TAKT__RING_READINESS) {
+    if (op->flags & TAKT_OP_MULTI || op->kind == TAKT_OP_LEASE) {
+        takt__many_complete(uring, op, res, flags);
+    } else if (op->state & TAKT__RING_READINESS) {
         takt__ring_clear(op, TAKT__RING_READINESS);
         if (res == -EINTR && !takt__ring_stopped(op))
             takt__ring_wait_ready(uring, op);
@@ -1249,7 +1668,7 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
 static void takt__ring_judge(takt_uring *uring)
 {
     uring->plain = uring->on_ring && !uring->fatal && !uring->parked_count &&
-                   !uring->cancels_due;
+                   !uring->cancels_due && !uring->later && !uring->bufrings;
 }
 
 /* Reads completions while there is room for what they finish. */
@@ -1279,6 +1698,281 @@ int takt__ring_reap(takt_uring *uring, takt_completion *done, int count, int max
 }
 
 /* ==========================================================================
+ * >>multishot-impl
+ *
+ * Ops that complete many times, and those that receive into a pool. The kernel ends its
+ * requests at its whim; here, and nowhere else, is decided what follows: what is wrong for
+ * one connection or datagram, and what ended without an error, is begun anew at once; what
+ * found no buffer stands in the pool's line; what found no descriptor waits for a close, or
+ * a while; everything else is the end.
+ *
+ * Without a ring of buffers, or while that is empty, readiness is asked for, and the data
+ * is fetched by a call. So nothing is ever asked for that could only fail.
+ * ======================================================================== */
+
+/* Begins the request that `op` needs next. */
+static void takt__many_arm(takt_uring *uring, takt_op *op)
+{
+    takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
+    bool by_poll = op->kind == TAKT_OP_READY;
+    if (op->kind == TAKT_OP_LEASE ||
+        (op->kind == TAKT_OP_RECVMSG && uring->rungs & TAKT__RUNG_MULTISHOT)) {
+        struct takt__bufring *const ring = takt__bufring_of(uring, bufs);
+        if (ring && bufs->kept == 0)
+            takt__bufring_grow(ring);
+        if (ring)
+            takt__bufring_fill(ring);
+        by_poll = !ring || bufs->kept == 0;
+    } else if (op->kind == TAKT_OP_RECVMSG) {
+        by_poll = true;
+    }
+    takt__ring_clear(op, TAKT__RING_READINESS);
+    takt__ring_set(op, by_poll ? TAKT__RING_READINESS : 0);
+    takt__ring_place(uring, op);
+}
+
+/* What a request that is over has left to do. */
+static void takt__many_go_on(takt_uring *uring, takt_op *op)
+{
+    if (takt__ring_stopped(op))
+        takt__ring_finish(uring, op, takt__ring_stop_code(op));
+    else
+        takt__many_arm(uring, op);
+}
+
+/* Hands `value` and `data` out. There is room: who reads completions saw to that. */
+static void takt__many_item(takt_uring *uring, takt_op *op, int64_t value, void *data)
+{
+    takt_completion *completion;
+    if (!(op->flags & TAKT_OP_MULTI)) {
+        *(unsigned char **)op->buf = (unsigned char *)data;
+        takt__ring_finish(uring, op, value);
+        return;
+    }
+    completion = &uring->out[uring->out_count++];
+    completion->token = takt_token_of(op);
+    completion->value = value;
+    completion->error = 0;
+    completion->flags = TAKT_MORE | (op->kind == TAKT_OP_ACCEPT ? TAKT_FD : 0);
+    completion->payload = data;
+    if (!(op->state & TAKT__RING_KERNEL))
+        takt__many_go_on(uring, op);
+}
+
+/* -- those that wait for descriptors or memory -------------------------------- */
+
+/* Lets the kernel wake whoever sleeps on the ring's descriptor. */
+static void takt__many_set_timer(takt_uring *uring)
+{
+    struct io_uring_sqe *const sqe = uring->later_timer ? NULL : takt__ring_sqe(uring);
+    if (!sqe)
+        return;
+    uring->later_timer = true;
+    uring->later_wait.tv_sec = 0;
+    uring->later_wait.tv_nsec = TAKT__LATER_MS * TAKT_MS;
+    takt__ring_fill(sqe, IORING_OP_TIMEOUT, -1, 0, &uring->later_wait, 1, 0,
+                    TAKT__RING_KEY_TIMER);
+}
+
+static void takt__many_later(takt_uring *uring, takt_op *op)
+{
+    takt__ring_set(op, TAKT__RING_LATER);
+    op->next = uring->later;
+    if (!uring->later) {
+        uring->later_until = takt_uring_now(uring) + TAKT__LATER_MS * TAKT_MS;
+        uring->later_now = false;
+    }
+    uring->later = op;
+    takt__many_set_timer(uring);
+}
+
+static bool takt__many_later_due(takt_uring *uring)
+{
+    return uring->later && (uring->later_now || takt_uring_now(uring) >= uring->later_until);
+}
+
+static void takt__many_run_later(takt_uring *uring)
+{
+    takt_op *op = uring->later;
+    uring->later = NULL;
+    while (op) {
+        takt_op *const next = op->next;
+        op->next = NULL;
+        takt__ring_clear(op, TAKT__RING_LATER);
+        takt__many_arm(uring, op);
+        op = next;
+    }
+}
+
+static void takt__many_leave_later(takt_uring *uring, takt_op *op)
+{
+    takt_op **link = &uring->later;
+    while (*link && *link != op)
+        link = &(*link)->next;
+    if (*link)
+        *link = op->next;
+    op->next = NULL;
+    takt__ring_clear(op, TAKT__RING_LATER);
+}
+
+/* -- completions ----------------------------------------------------------------- */
+
+/* A request of `op`, or the call in its place, has failed. */
+static void takt__many_failed(takt_uring *uring, takt_op *op, int error)
+{
+    const bool buffered = op->kind == TAKT_OP_LEASE || op->kind == TAKT_OP_RECVMSG;
+    const bool readiness = (op->state & TAKT__RING_READINESS) != 0;
+    takt__ring_clear(op, TAKT__RING_READINESS);
+    if (takt__ring_stopped(op) && takt__many_verdict(op, error) != TAKT__ENDS) {
+        takt__ring_finish(uring, op, takt__ring_stop_code(op)); /* it would have gone on */
+    } else if (takt__ring_stopped(op) || error == -ECANCELED) {
+        takt__ring_failed(uring, op, error);
+    } else if (error == -EINTR || error == -EAGAIN) {
+        takt__ring_wait_ready(uring, op);
+    } else if (error == -ENOBUFS && buffered && !readiness) {
+        struct takt__bufring *const ring =
+            (struct takt__bufring *)((takt_bufs *)op->arg.ptr)->keeper;
+        if (ring)
+            takt__bufring_grow(ring);
+        takt__ring_lease_in_turn(uring, op);
+    } else if (!(op->flags & TAKT_OP_MULTI)) {
+        takt__ring_finish(uring, op, error);
+    } else {
+        switch (takt__many_verdict(op, error)) {
+        case TAKT__NOW:
+            takt__many_arm(uring, op);
+            break;
+        case TAKT__AFTER_A_WHILE:
+            takt__many_later(uring, op);
+            break;
+        default:
+            takt__ring_finish(uring, op, error);
+            break;
+        }
+    }
+}
+
+/* Turns what the kernel wrote before a datagram into a takt_datagram, in place. The length of
+ * its payload; or -ENODATA: there will be no more. */
+static int64_t takt__many_parse(int fd, unsigned char *data, int res)
+{
+    takt_datagram *const d = (takt_datagram *)(void *)data;
+    struct io_uring_recvmsg_out out;
+    union {
+        struct cmsghdr align;
+        unsigned char bytes[TAKT__CONTROLS];
+    } controls;
+    struct msghdr message;
+    memcpy(&out, data, sizeof out);
+    if (res < TAKT__HEAD)
+        return -EIO;
+    if (res == TAKT__HEAD && out.namelen == 0 && takt__no_more(fd))
+        return -ENODATA;
+    if (out.namelen > TAKT__NAME)
+        out.namelen = TAKT__NAME;
+    memset(&message, 0, sizeof message);
+    message.msg_control = controls.bytes;
+    message.msg_controllen = out.controllen < TAKT__CONTROLS ? out.controllen : TAKT__CONTROLS;
+    memcpy(controls.bytes, data + sizeof out + TAKT__NAME, message.msg_controllen);
+    memmove(&d->from.sockaddr, data + sizeof out, out.namelen);
+    memset(d->from.sockaddr.bytes + out.namelen, 0, TAKT__NAME - out.namelen);
+    d->from.len = out.namelen;
+    d->from.reserved = 0;
+    memset(&d->to, 0, sizeof d->to);
+    d->data = data + TAKT__HEAD;
+    d->len = (uint32_t)(res - TAKT__HEAD);
+    d->segment = 0;
+    d->ecn = 0;
+    d->truncated = (out.flags & MSG_TRUNC) != 0;
+    if (message.msg_controllen)
+        takt__many_controls(d, &message);
+    return d->len;
+}
+
+/* Bytes or a datagram, in a buffer of the kernel's choice. */
+static void takt__many_received(takt_uring *uring, takt_op *op, int res, unsigned char *data)
+{
+    takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
+    const bool over = !(op->state & TAKT__RING_KERNEL);
+    int64_t n = res;
+    if (data && op->kind == TAKT_OP_RECVMSG)
+        n = takt__many_parse(op->fd, data, res);
+    if (data && (n > 0 || (n == 0 && op->kind == TAKT_OP_RECVMSG))) {
+        takt__many_item(uring, op, n, data);
+        return;
+    }
+    takt_bufs_put(bufs, &data);
+    if (over)
+        takt__ring_finish(uring, op, n == -ENODATA || n == 0 ? 0 : -EIO);
+}
+
+/* A completion of a request of `op`; with IORING_CQE_F_MORE it lives on. */
+static void takt__many_complete(takt_uring *uring, takt_op *op, int res, unsigned flags)
+{
+    unsigned char *data = NULL;
+    if (flags & IORING_CQE_F_BUFFER && op->kind != TAKT_OP_ACCEPT && op->kind != TAKT_OP_READY)
+        data = takt__bufring_claim((takt_bufs *)op->arg.ptr, flags >> IORING_CQE_BUFFER_SHIFT);
+    if (res < 0) {
+        if (data)
+            takt_bufs_put((takt_bufs *)op->arg.ptr, &data);
+        if (!(flags & IORING_CQE_F_MORE))
+            takt__many_failed(uring, op, res);
+        return;
+    }
+    if (op->state & TAKT__RING_READINESS && op->kind != TAKT_OP_READY) {
+        takt__ring_clear(op, TAKT__RING_READINESS);
+        takt__ring_ready(uring, op, res);
+        return;
+    }
+    switch (op->kind) {
+    case TAKT_OP_READY:
+        takt__many_item(uring, op, res, NULL);
+        break;
+    case TAKT_OP_ACCEPT:
+        if (takt__ring_opened(uring, res) >= 0)
+            takt__many_item(uring, op, res, NULL);
+        else if (!(flags & IORING_CQE_F_MORE))
+            takt__many_go_on(uring, op);
+        break;
+    default:
+        takt__many_received(uring, op, res, data);
+        break;
+    }
+}
+
+/* Puts an op in flight that completes many times, or into a buffer of a pool. */
+static int takt__many_submit(takt_uring *uring, takt_op *op)
+{
+    int rc = takt__many_check(op);
+    if (rc == 0 && op->kind == TAKT_OP_RECVMSG && !(op->flags & TAKT_OP_MULTI))
+        rc = -ENOTSUP;
+    if (rc == 0)
+        rc = takt_fds_enter(&uring->fds, op);
+    if (rc < 0)
+        return rc;
+    takt__ring_set(op, TAKT__RING_ENTERED);
+    takt__many_arm(uring, op);
+    return 0;
+}
+
+/* What was put by: ops that stood in line, that wait for descriptors, and room in rings. */
+static void takt__many_catch_up(takt_uring *uring)
+{
+    takt_op *op;
+    while (uring->starved && uring->out_count < uring->out_max &&
+           (op = takt__bufs_serve(&uring->starved)) != NULL) {
+        takt__ring_clear(op, TAKT__RING_NO_BUFFER);
+        takt__ring_lease(uring, op);
+    }
+    if (takt__many_later_due(uring))
+        takt__many_run_later(uring);
+    else if (uring->later)
+        takt__many_set_timer(uring);
+    for (struct takt__bufring *ring = uring->bufrings; ring; ring = ring->next)
+        takt__bufring_fill(ring);
+}
+
+/* ==========================================================================
  * >>cancel-impl
  *
  * A cancel is a request of its own. Its completion says nothing about the op, but
@@ -1303,6 +1997,11 @@ static void takt__ring_cancel_ended(takt_uring *uring, uint64_t key, int res)
 {
     takt_slot *const slot = takt_slot_find(uring->slots, key & ~TAKT__RING_KEY_BITS);
     takt_op *const op = slot ? &slot->op : NULL;
+    if (key == TAKT__RING_KEY_TIMER) {
+        uring->later_timer = false;
+        if (uring->later)
+            takt__many_set_timer(uring);
+    }
     if (res != -ENOENT || !op || !(op->state & TAKT__RING_KERNEL) ||
         (op->state & (TAKT__RING_ASKED | TAKT__RING_CANCEL_DUE)) != TAKT__RING_ASKED ||
         op->state >= TAKT__RING_TRIES)
@@ -1321,6 +2020,9 @@ static void takt__ring_stop(takt_uring *uring, takt_op *op, unsigned why)
     } else if (op->state & TAKT__RING_NO_BUFFER) {
         takt__bufs_leave((takt_bufs *)op->arg.ptr, op);
         takt__ring_finish(uring, op, takt__ring_stop_code(op));
+    } else if (op->state & TAKT__RING_LATER) {
+        takt__many_leave_later(uring, op);
+        takt__ring_finish(uring, op, takt__ring_stop_code(op));
     } else if (op->state & TAKT__RING_KERNEL && !(op->state & TAKT__RING_ASKED)) {
         takt__ring_ask_cancel(uring, op);
     }
@@ -1332,7 +2034,8 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op)
         takt_posix_cancel(&uring->posix, op);
         return;
     }
-    if (op->state & (TAKT__RING_KERNEL | TAKT__RING_PARKED | TAKT__RING_NO_BUFFER))
+    if (op->state &
+        (TAKT__RING_KERNEL | TAKT__RING_PARKED | TAKT__RING_NO_BUFFER | TAKT__RING_LATER))
         takt__ring_stop(uring, op, TAKT__RING_CANCELLED);
     takt__ring_judge(uring);
 }
@@ -1427,6 +2130,8 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
     op->next = NULL;
     if (TAKT__UNLIKELY(uring->fatal && op->kind != TAKT_OP_CLOSE))
         return uring->fatal;
+    if (TAKT__UNLIKELY(op->flags & TAKT_OP_MULTI))
+        return takt__many_submit(uring, op);
     switch (op->kind) {
     case TAKT_OP_RECV:
     case TAKT_OP_SEND:
@@ -1436,8 +2141,9 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
     case TAKT_OP_READ:
         empty = op->len == 0;
         break;
-    case TAKT_OP_RECVFROM:
     case TAKT_OP_LEASE:
+        return takt__many_submit(uring, op);
+    case TAKT_OP_RECVFROM:
     case TAKT_OP_READY:
     case TAKT_OP_SIGNAL:
         state |= TAKT__RING_READINESS;
@@ -1483,10 +2189,8 @@ static void takt__ring_catch_up(takt_uring *uring)
         uring->done_first = op->next;
         takt__ring_hand(uring, op);
     }
-    while (uring->starved && (op = takt__bufs_serve(&uring->starved)) != NULL) {
-        takt__ring_clear(op, TAKT__RING_NO_BUFFER);
-        takt__ring_lease(uring, op);
-    }
+    if (uring->starved || uring->later || uring->bufrings)
+        takt__many_catch_up(uring);
     while (uring->parked_count && (sqe = takt__ring_sqe(uring)) != NULL) {
         op = &takt_slot_at(uring->slots, *takt__parked_at(uring, 0))->op;
         uring->parked_first = (uring->parked_first + 1) % uring->parked_max;
@@ -1508,6 +2212,8 @@ static void takt__ring_turn(takt_uring *uring, takt_ns wait)
         wait = 0;
     if (TAKT__UNLIKELY((uring->parked_count || uring->cancels_due) && wait > TAKT_MS))
         wait = TAKT_MS; /* the kernel is short of memory; it is asked again soon */
+    if (TAKT__UNLIKELY(uring->later && wait > TAKT__LATER_MS * TAKT_MS))
+        wait = TAKT__LATER_MS * TAKT_MS; /* should there have been no entry for the timer */
     if (hidden & IORING_SQ_CQ_OVERFLOW)
         uring->overflow++;
     if ((!submit && !hidden && wait <= 0) || uring->fatal)
@@ -1551,7 +2257,8 @@ bool takt_uring_busy(takt_uring *uring)
         return takt_posix_busy(&uring->posix);
     return uring->done_first || uring->parked_count || uring->cancels_due ||
            takt__ring_unsubmitted(uring) || takt__ring_unread(uring) ||
-           takt__ring_hidden(uring) || takt__bufs_can_serve(uring->starved);
+           takt__ring_hidden(uring) || takt__bufs_can_serve(uring->starved) ||
+           takt__many_later_due(uring);
 }
 
 int64_t takt_uring_call(takt_uring *uring, takt_op *op)
@@ -1560,6 +2267,8 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
     if (!uring->on_ring)
         return takt_posix_call(&uring->posix, op);
     result = takt__net_call(op);
+    if (op->kind == TAKT_OP_CLOSE)
+        uring->later_now = true;
     if (op->kind == TAKT_OP_SOCKET || op->kind == TAKT_OP_SIGNALS)
         result = takt__ring_opened(uring, result);
     return result;
@@ -1606,9 +2315,12 @@ static void takt__ring_drain(takt_uring *uring)
         if (count < 0)
             break;
         for (int i = 0; i < count; i++) {
-            const int kind = takt_slot_at(uring->slots, (uint32_t)done[i].token)->op.kind;
-            if ((kind == TAKT_OP_ACCEPT || kind == TAKT_OP_DIAL) && done[i].value >= 0)
+            unsigned char *data = (unsigned char *)done[i].payload;
+            if (done[i].flags & TAKT_FD)
                 close((int)done[i].value);
+            if (data)
+                takt_bufs_put((takt_bufs *)takt_slot_at(uring->slots, (uint32_t)done[i].token)
+                                  ->op.arg.ptr, &data);
         }
     }
     if (uring->in_flight)
@@ -1621,7 +2333,8 @@ void takt_uring_free(takt_uring *uring)
         takt_posix_free(&uring->posix);
         return;
     }
-    if (uring->in_flight || uring->done_first || uring->parked_count || uring->starved)
+    if (uring->in_flight || uring->done_first || uring->parked_count || uring->starved ||
+        uring->later)
         takt__ring_drain(uring);
     takt__ring_release(uring);
 }

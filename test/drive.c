@@ -188,13 +188,17 @@ static void a_reset_begins_anew_and_changes_nothing_else(void) /* OC-9 */
     b.base = TAKT_MS;
     b.max = TAKT_SEC;
     b.seed = 5;
-    for (int i = 0; i < 10; i++)
+    for (int i = 0; i < 8; i++) /* in the middle of a block */
         (void)takt_backoff_next(&b);
     seed = b.seed;
     EXPECT(seed != 5);
     takt_backoff_reset(&b);
     EXPECT_EQ(takt_backoff_duration(&b), TAKT_MS);
     EXPECT(b.base == TAKT_MS && b.max == TAKT_SEC && b.seed == seed);
+    for (int i = 0; i < 8; i++) {
+        EXPECT_EQ(takt_backoff_duration(&b), nominal(i, TAKT_MS, TAKT_SEC));
+        (void)takt_backoff_next(&b);
+    }
 }
 
 static void the_same_seed_gives_the_same_sleeps(void) /* OC-9 */
@@ -621,6 +625,9 @@ static void an_op_nobody_knows_is_a_failure(void) /* DX-8 */
     EXPECT(takt_discard(&drive));
     takt_drive_init(&drive, NULL); /* and so is a dispatcher that is not there */
     EXPECT_EQ(step(&a, 1), 0);
+    EXPECT_EQ(takt_advance(&drive), -ENOTSUP);
+    dispatcher.dispatch = NULL;
+    drive.dispatcher = &dispatcher;
     EXPECT_EQ(takt_advance(&drive), -ENOTSUP);
     EXPECT(takt_discard(&drive));
 }
@@ -1111,6 +1118,40 @@ static void a_cancel_takes_the_place_of_the_next_dispatch(void)
     EXPECT(takt_discard(&drive));
 }
 
+/* A body that lays hands on what drives it. */
+struct meddler {
+    takt_frame frame;
+    int advanced, resumed, stepped;
+    bool discarded;
+};
+
+static TAKT_CORO(meddler)
+{
+    TAKT_BEGIN(meddler, my);
+    TAKT_AWAIT(echo(1));
+    my->advanced = takt_advance(&drive);
+    my->resumed = takt_try_resume(&drive, drive.epoch, 1);
+    my->stepped = takt_step(&drive, &b.frame, chain_coro);
+    my->discarded = takt_discard(&drive);
+    TAKT_END;
+}
+
+static void a_body_cannot_drive_itself(void) /* LP-51, for a drive */
+{
+    static struct meddler m;
+    setup();
+    memset(&m, 0, sizeof m);
+    EXPECT_EQ(takt_step(&drive, &m.frame, meddler_coro), 0);
+    EXPECT_EQ(takt_advance(&drive), 0);
+    EXPECT_EQ(m.advanced, TAKT_ERESUME);
+    EXPECT_EQ(m.resumed, TAKT_ERESUME);
+    EXPECT_EQ(m.stepped, TAKT_ERUNNING);
+    EXPECT(!m.discarded);
+    EXPECT_EQ(traps, 1);
+    EXPECT_EQ(takt_error(&m.frame), 0);
+    over(&m.frame);
+}
+
 struct asker {
     takt_frame frame;
     int fd;
@@ -1126,6 +1167,7 @@ static TAKT_CORO(asker)
     TAKT_AWAIT(echo(1));
     takt_stop(takt_sched_of(&my->frame), TAKT_FOREVER);
     my->stopping = takt_stopping(&my->frame);
+    TAKT_AWAIT(echo(2)); /* what runs may finish */
     TAKT_AWAIT(takt_accept(3, NULL));
     TAKT_END;
 }
@@ -1154,12 +1196,16 @@ static void calls_and_the_clock_are_the_dispatchers(void)
 struct careless {
     takt_frame frame;
     int64_t got;
+    bool address; /* in */
 };
 
 static TAKT_CORO(careless)
 {
     TAKT_BEGIN(careless, my);
-    {
+    if (my->address) {
+        takt_addr local;
+        TAKT_AWAIT(takt_connect(3, &local));
+    } else {
         char local[8];
         TAKT_AWAIT(my->got, takt_op_user(ECHO, local, 1));
     }
@@ -1175,6 +1221,7 @@ static void an_op_that_points_into_the_stack_is_refused(void)
     EXPECT_EQ(takt_error(&c.frame), TAKT_ESTACK);
     EXPECT(strstr(logged, "careless"));
     EXPECT_EQ(TAKT_EXEC(&dispatcher, c, careless), TAKT_ESTACK);
+    EXPECT_EQ(TAKT_EXEC(&dispatcher, c, careless, .address = true), TAKT_ESTACK);
     EXPECT_EQ(srv.asked, 0);
 }
 
@@ -1286,7 +1333,20 @@ static int64_t stub_call(stub *s, takt_op *op)
 }
 
 TAKT_LOOP(world, stub);
+TAKT_LOOP(net, takt_posix);
 static world loop;
+
+static void the_systems_backend_does_not_know_ops_of_ones_own(void)
+{
+    static net real;
+    net_config config = net_defaults();
+    setup();
+    EXPECT_EQ(net_init(&real, &config), 0);
+    EXPECT(TAKT_START_ON(&real, a, chain, .n = 1));
+    EXPECT_EQ(net_run(&real), -ENOTSUP);
+    EXPECT_EQ(takt_error(&a.frame), -ENOTSUP);
+    EXPECT_EQ(net_free(&real), 0);
+}
 
 /* -- bodies by hand --------------------------------------------------------------------------- */
 
@@ -1495,7 +1555,7 @@ static void a_body_by_hand_is_cancelled_and_discarded(void)
     over(&w.frame);
 }
 
-/* -- bodies by hand on a loop -------------------------------------------------------------------- */
+/* -- bodies by hand on a loop ------------------------------------------------------------ */
 
 /* The words work with what was written by hand. */
 struct employer {
@@ -1556,14 +1616,16 @@ static void by_hand_it_can_be_called_started_and_spawned(void)
 static void by_hand_it_is_cancelled_on_a_loop(void)
 {
     open_loop();
-    memset(&w, 0, sizeof w);
-    w.hold = true;
-    EXPECT_EQ(world_submit(&loop, &w.frame, worker_coro), 0);
-    takt_cancel(&w.frame);
-    EXPECT_EQ(world_run(&loop), 0);
-    EXPECT_EQ(w.seen, TAKT_ECANCELED);
-    EXPECT_EQ(w.good_bye, 9);
-    EXPECT_EQ(takt_error(&w.frame), TAKT_ECANCELED);
+    for (int i = 0; i < 2; i++) { /* and the strand it left behind is like new */
+        memset(&w, 0, sizeof w);
+        w.hold = true;
+        EXPECT_EQ(world_submit(&loop, &w.frame, worker_coro), 0);
+        takt_cancel(&w.frame);
+        EXPECT_EQ(world_run(&loop), 0);
+        EXPECT_EQ(w.seen, TAKT_ECANCELED);
+        EXPECT_EQ(w.good_bye, 9);
+        EXPECT_EQ(takt_error(&w.frame), TAKT_ECANCELED);
+    }
     close_loop();
 }
 
@@ -1579,6 +1641,47 @@ static void by_hand_it_is_told_why_it_was_interrupted(void)
     EXPECT_EQ(w.good_bye, 9);
     EXPECT_EQ(takt_error(&w.frame), -ETIMEDOUT);
     EXPECT_EQ(loop.sched.stats.failed, 1); /* the result tells of it, no line does */
+    close_loop();
+}
+
+/* Waits for what does not come, is told so, and does something else. */
+struct patient {
+    takt_frame frame;
+    takt_idle idle;
+    char byte;
+    int64_t seen, then;
+};
+
+static TAKT_CORO(patient)
+{
+    static const takt_coro coro = {patient_coro, "patient", __FILE__, __LINE__,
+                                   sizeof(struct patient)};
+    struct patient *my = (struct patient *)(void *)takt_self;
+    const int64_t got = takt_result(takt_self);
+    switch (takt_enter(takt_self, &coro)) {
+    case 0:
+        takt_idle_start(takt_self, &my->idle, 50 * TAKT_MS);
+        return takt_yield(takt_self, takt_recv(3, &my->byte, 1), 1);
+    case 1:
+        my->seen = got;
+        return takt_yield(takt_self, echo(5), 2);
+    case 2:
+        my->then = got;
+        return takt_finish(takt_self, 0);
+    default:
+        return takt_finish(takt_self, 0);
+    }
+}
+
+static void by_hand_it_can_go_on_after_an_interruption(void)
+{
+    static struct patient p;
+    open_loop();
+    EXPECT_EQ(world_submit(&loop, &p.frame, patient_coro), 0);
+    EXPECT_EQ(world_run(&loop), 0);
+    EXPECT_EQ(p.seen, -ETIMEDOUT);
+    EXPECT_EQ(p.then, 5);
+    EXPECT_EQ(takt_error(&p.frame), 0);
     close_loop();
 }
 
@@ -1735,9 +1838,11 @@ int main(int argc, char **argv)
         TEST(nothing_starts_on_a_drive_from_outside),
         TEST(a_wait_that_only_a_loop_could_end_is_refused),
         TEST(a_cancel_takes_the_place_of_the_next_dispatch),
+        TEST(a_body_cannot_drive_itself),
         TEST(calls_and_the_clock_are_the_dispatchers),
         TEST(an_op_that_points_into_the_stack_is_refused),
         TEST(ops_of_ones_own_are_nothing_to_the_system),
+        TEST(the_systems_backend_does_not_know_ops_of_ones_own),
         TEST(every_style_is_the_same_under_every_driver),
         TEST(both_flavours_give_43),
         TEST(nothing_runs_before_the_step),
@@ -1746,6 +1851,7 @@ int main(int argc, char **argv)
         TEST(by_hand_it_can_be_called_started_and_spawned),
         TEST(by_hand_it_is_cancelled_on_a_loop),
         TEST(by_hand_it_is_told_why_it_was_interrupted),
+        TEST(by_hand_it_can_go_on_after_an_interruption),
         TEST(by_hand_it_is_discarded_by_a_drain),
         TEST(by_hand_it_waits_for_what_it_began),
         TEST(the_example_of_the_manual_works),

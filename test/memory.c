@@ -238,7 +238,13 @@ static void the_heap_reuses_slabs_of_the_default_size_zeroed(void)
         EXPECT(all_zero(slab, TAKT_SLAB_DEFAULT)); /* CM-6 */
     }
     EXPECT_EQ(allocations, before);
+    slab = (unsigned char *)take(&heap.memory, 0, &capacity);
+    EXPECT(slab != first); /* CM-18 */
+    EXPECT_EQ(give(&heap.memory, slab, capacity), 0); /* one is kept, */
+    before = frees;
     EXPECT_EQ(give(&heap.memory, first, capacity), 0);
+    EXPECT_EQ(frees, before + 1); /* the other is not */
+    first = slab;
     EXPECT_EQ(give(&heap.memory, first, capacity), TAKT_EBUFFER); /* CM-20: not twice */
     takt_heap_free(&heap);
     EXPECT_EQ(allocations - frees, 0);
@@ -285,6 +291,7 @@ static void impossible_bounds_are_refused(void) /* CM-16 */
         allocations_left = left + 1;
     }
     allocations_left = -1;
+    EXPECT_EQ(give(&b.memory, &b, 0), TAKT_EBUFFER);
     EXPECT_EQ(takt_bounded_free(&b), 0); /* harmless */
     EXPECT_EQ(allocations - frees, 0);
 }
@@ -408,13 +415,19 @@ static void it_grows_when_asked_to(void) /* CM-7, CM-10: as they are written */
     EXPECT_EQ(b.refused, 0);
     EXPECT_EQ(takt_bounded_free(&b), -EBUSY);
     EXPECT_EQ(give(&b.memory, more, SLAB + 1), TAKT_EBUFFER); /* not its size */
+    for (int i = 0; i < 4; i++)
+        EXPECT_EQ(give(&b.memory, slabs[i], SLAB), 0);
+    EXPECT_EQ(takt_bounded_free(&b), -EBUSY); /* what grew is out as well */
+    for (int i = 0; i < 4; i++)
+        EXPECT(take(&b.memory, SLAB, &capacity) == slabs[i]);
     EXPECT_EQ(give(&b.memory, more, SLAB), 0);
     EXPECT_EQ(give(&b.memory, large, SLAB + 1), 0);
     EXPECT_EQ(b.grown, 0);
     allocations_left = 0;
     EXPECT(take(&b.memory, 5, &capacity) == NULL); /* the heap is empty too */
     allocations_left = -1;
-    EXPECT_EQ(b.refused, 1);
+    EXPECT(take(&b.memory, SIZE_MAX, &capacity) == NULL);
+    EXPECT_EQ(b.refused, 2);
     for (int i = 0; i < 4; i++)
         EXPECT_EQ(give(&b.memory, slabs[i], SLAB), 0);
     EXPECT(take(&b.memory, 5, &capacity) == slabs[0]); /* what grew is not of the pool */
