@@ -177,12 +177,10 @@
 #define TAKT__HOT static inline __attribute__((always_inline))
 #define TAKT__LIKELY(x) __builtin_expect(!!(x), 1)
 #define TAKT__UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define TAKT__NOINLINE __attribute__((noinline))
 #else
 #define TAKT__UNUSED
 #define TAKT__MUST_USE
 #define TAKT__COLD
-#define TAKT__NOINLINE
 #define TAKT__HOT static inline
 #define TAKT__LIKELY(x) (x)
 #define TAKT__UNLIKELY(x) (x)
@@ -221,11 +219,14 @@
 
 TAKT__EXTERN_C_BEGIN
 
-/* Below everything that the caller, and what it was inlined into, has on the stack. */
+/* Where the stack of the caller, and of what it was inlined into, ends: the highest byte of
+ * what it calls, or at most a few above. */
 TAKT__NOINLINE TAKT__UNUSED static uintptr_t takt__stack_pointer(void)
 {
-#if defined(__GNUC__)
-    return (uintptr_t)__builtin_frame_address(0);
+#if defined(__GNUC__) && defined(__riscv)
+    return (uintptr_t)__builtin_frame_address(0) - 1;
+#elif defined(__GNUC__) /* two words lie in between */
+    return (uintptr_t)__builtin_frame_address(0) + 2 * sizeof(void *) - 1;
 #else
     volatile char here = 0;
     return (uintptr_t)&here + (uintptr_t)here;
@@ -1323,8 +1324,9 @@ void takt_cancel(takt_frame *frame);
 /* Submits `count` ops together and suspends until all have completed. Their failures
  * are not thrown: each carries its own .result. The array is in the frame, or in other
  * memory that stays put; `count` 0 is done at once. They draw on the loop's strands
- * (config.loop.strands); what does not fit waits in order. Told to stop, it cancels all of
- * them, waits until they are over, and throws; each .result is set. */
+ * (config.loop.strands); what does not fit waits in order, and one at a time always fits.
+ * Told to stop, it cancels all of them, waits until they are over, and throws, unless they
+ * had all completed; each .result is set. */
 #define TAKT_AWAIT_ALL(ops, count) TAKT__AWAIT_ALL(ops, count, __LINE__)
 
 /* Submits `count` ops together, and when the first has completed, with success or not,
@@ -1683,7 +1685,6 @@ typedef struct takt_sched {
     struct takt__watch *watches; /* one a strand, where misuse is looked for; else NULL */
     uintptr_t owner;             /* the thread that runs it, from its first turn on */
     takt_frame *spawning; /* its arguments are being set */
-    takt_group *spawning_in;
     takt_timer stop_timer;
     size_t completions_size; /* bytes, as their provider told */
     takt_wheel wheel;
@@ -2199,11 +2200,12 @@ enum { /* takt_frame.state; zero was never started */
 };
 
 enum { /* takt_frame.bits */
-    TAKT__SUBMITTED = 32, /* its end is a result */
     TAKT__ROOT = 1,        /* the first of its strand */
     TAKT__POOLED = 2,      /* in memory of the loop's */
     TAKT__GROUPED = 4,     /* parent is a takt_group */
-    TAKT__INTERRUPTED = 8 /* error is to be thrown at its next await */
+    TAKT__INTERRUPTED = 8, /* error is to be thrown at its next await */
+    TAKT__CALL_CANCELLED = 16, /* and with it what it has called, but not its caller */
+    TAKT__SUBMITTED = 32   /* its end is a result */
 };
 
 enum { TAKT__DEFER_RUNS = 0x8000 }; /* takt_frame.defers */
@@ -3212,8 +3214,10 @@ takt__unwind:                                                                   
             return TAKT_EREENTER;                                                            \
         discarded = takt__discard_all(sched);                                                \
         deadline = takt_after(backend_##_now(&loop->backend), sched->config.reap_limit);     \
-        for (; broken && sched->ready_first; takt__turn_begins(sched))                       \
+        while (broken && (sched->ready_first | sched->later_first)) {                        \
+            takt__turn_begins(sched);                                                        \
             name##__run_ready(loop);                                                         \
+        }                                                                                    \
         while (sched->strands_used && !broken &&                                             \
                backend_##_now(&loop->backend) < deadline)                                    \
             name##__turn(loop, 10 * TAKT_MS, 0);                                             \
@@ -6030,7 +6034,7 @@ takt_sched *takt_sched_of(const takt_frame *frame)
 
 static takt_ns takt__now(takt_sched *s)
 {
-    if (!s->now_known) {
+    if (!s->now_known || !s->in_turn) {
         s->now = s->calls->now(s->backend);
         s->now_known = s->in_turn;
     }
@@ -6276,17 +6280,21 @@ static void takt__needs_loop(const takt_frame *f, const char *word)
 
 static void takt__feed(takt_sched *s);
 
-static takt_strand *takt__strand_take(takt_sched *s)
+/* One strand more than was asked for is spared for batches: else those that hold all strands
+ * could each wait for one more, for ever. */
+enum { TAKT__FOR_A_REQUEST, TAKT__FOR_A_FRAME };
+
+static takt_strand *takt__strand_take(takt_sched *s, uint32_t spared)
 {
     takt_strand *strand;
+    if (s->strands_used + spared >= s->slots.count)
+        return NULL;
     if (s->free) {
         strand = takt__strand_at(s, s->free);
         s->free = strand->next;
-    } else if (s->fresh < s->slots.count) {
+    } else {
         strand = (takt_strand *)(void *)takt_slot_at(&s->slots, s->fresh);
         strand->slot.index = s->fresh++;
-    } else {
-        return NULL;
     }
     if (++s->strands_used > s->strands_max)
         s->strands_max = s->strands_used;
@@ -6397,14 +6405,13 @@ static int takt__told(const takt_frame *f)
     const takt_strand *const strand = f->strand;
     if (takt__sched_of_strand(strand)->discarding)
         return TAKT__CANCEL_IT;
-    if (f->state == TAKT__UNWINDING)
-        return TAKT__GO_ON;
-    for (const takt_frame *a = f; !(a->bits & TAKT__ROOT);) {
-        a = a->parent;
+    for (const takt_frame *a = f;; a = a->parent) {
         if (a->state == TAKT__UNWINDING)
             return TAKT__GO_ON;
-        if (a->bits & TAKT__INTERRUPTED)
+        if (a->bits & TAKT__CALL_CANCELLED || (a != f && a->bits & TAKT__INTERRUPTED))
             return TAKT__CANCEL_IT;
+        if (a->bits & TAKT__ROOT)
+            break;
     }
     if (strand->flags & TAKT__CANCELLED)
         return TAKT__CANCEL_IT;
@@ -6534,10 +6541,12 @@ void takt_cancel(takt_frame *frame)
 {
     if (!takt_alive(frame) || takt__foreign(takt__sched_of_strand(frame->strand), frame))
         return;
-    if (frame->bits & TAKT__ROOT)
+    if (frame->bits & TAKT__ROOT) {
         takt__cancel_strand(takt__sched_of_strand(frame->strand), frame->strand);
-    else
-        takt__interrupt_frame(frame->parent, TAKT_ECANCELED);
+    } else {
+        frame->bits |= TAKT__CALL_CANCELLED;
+        takt__stop_strand(takt__sched_of_strand(frame->strand), frame->strand);
+    }
 }
 
 /* ==========================================================================
@@ -6858,7 +6867,7 @@ static void takt__since(takt_op *op, takt_ns began)
 static bool takt__request(takt_sched *s, takt_strand *owner, takt_op *op)
 {
     takt_op *const account = &owner->slot.op;
-    takt_strand *const request = takt__strand_take(s);
+    takt_strand *const request = takt__strand_take(s, TAKT__FOR_A_REQUEST);
     if (!request)
         return false;
     account->extra++;
@@ -6913,7 +6922,7 @@ static void takt__feed(takt_sched *s)
     if (s->feeding)
         return;
     s->feeding = true;
-    while (s->starved_first && (s->free || s->fresh < s->slots.count)) {
+    while (s->starved_first && s->strands_used < s->slots.count) {
         takt_strand *const owner = takt__strand_at(s, s->starved_first);
         takt__unstarve(s, owner);
         takt__pump(s, owner);
@@ -7071,7 +7080,7 @@ static bool takt__no_strand(takt_frame *f, takt_frame *child, const char *word, 
 bool takt__start(takt_frame *f, takt_frame *child, uint32_t line)
 {
     takt_sched *const s = takt__sched_of_strand(f->strand);
-    takt_strand *const strand = takt__strand_take(s);
+    takt_strand *const strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (!strand)
         return takt__no_strand(f, child, "TAKT_START", line);
     child->strand = strand;
@@ -7172,6 +7181,14 @@ static void takt__group_begin(takt_sched *s, takt_group *group, takt_frame *owne
     owner->strand->on.attached = &group->link;
 }
 
+/* The arguments of `frame` are being set. They may spawn others: its strand, in no list as
+ * yet, remembers whose arguments those are. */
+static void takt__spawning(takt_sched *s, takt_frame *frame)
+{
+    frame->strand->sibling_next = s->spawning ? takt__place(s->spawning->strand) : 0;
+    s->spawning = frame;
+}
+
 takt_frame *TAKT__NAMED(takt__spawn_begin)(takt_sched *s, takt_group *group,
                                            takt_frame *owner, takt_body *body, size_t size)
 {
@@ -7189,28 +7206,29 @@ takt_frame *TAKT__NAMED(takt__spawn_begin)(takt_sched *s, takt_group *group,
         return takt__refuse_spawn(s);
     }
     if (s->stopping || s->fatal || pool->used == pool->count || takt__group_ends(group, owner) ||
-        (strand = takt__strand_take(s)) == NULL) {
+        (strand = takt__strand_take(s, TAKT__FOR_A_FRAME)) == NULL) {
         pool->refused++;
         return takt__refuse_spawn(s);
     }
     frame = takt__pool_take(pool);
-    takt__frame_begin(frame, owner, strand, body, TAKT__ROOT | TAKT__POOLED);
+    takt__frame_begin(frame, (takt_frame *)(void *)group, strand, body,
+                      TAKT__ROOT | TAKT__POOLED | (group ? TAKT__GROUPED : 0));
     strand->who.leaf = frame;
     strand->flags = TAKT__NEW;
     if (group)
         takt__group_begin(s, group, owner);
-    s->spawning = frame;
-    s->spawning_in = group;
+    takt__spawning(s, frame);
     return frame;
 }
 
 bool TAKT__NAMED(takt__start_on_begin)(takt_sched *s, takt_frame *frame, takt_body *body,
                                        size_t size)
 {
-    takt_strand *strand;
+    takt_strand *strand = NULL;
     if (takt__foreign(s, NULL))
         return false;
-    strand = s->stopping || s->fatal || takt__taken(s, frame) ? NULL : takt__strand_take(s);
+    if (!s->stopping && !s->fatal && !takt__taken(s, frame))
+        strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (!strand) {
         takt__refuse_spawn(s);
         return false;
@@ -7219,8 +7237,7 @@ bool TAKT__NAMED(takt__start_on_begin)(takt_sched *s, takt_frame *frame, takt_bo
     takt__frame_begin(frame, NULL, strand, body, TAKT__ROOT);
     strand->who.leaf = frame;
     strand->flags = TAKT__NEW;
-    s->spawning = frame;
-    s->spawning_in = NULL;
+    takt__spawning(s, frame);
     return true;
 }
 
@@ -7228,18 +7245,15 @@ bool TAKT__NAMED(takt__start_on_begin)(takt_sched *s, takt_frame *frame, takt_bo
 bool takt__spawn_end(takt_sched *s)
 {
     takt_frame *const frame = s->spawning;
-    takt_group *const group = s->spawning_in;
-    if (group) {
-        frame->bits |= TAKT__GROUPED;
-        frame->parent = (takt_frame *)(void *)group;
+    const takt_strand *const outer = takt__strand_at(s, frame->strand->sibling_next);
+    s->spawning = outer ? outer->who.leaf : NULL;
+    if (frame->bits & TAKT__GROUPED) {
+        takt_group *const group = (takt_group *)(void *)frame->parent;
         group->count++;
         takt__link(s, &group->members, frame->strand);
     } else {
-        frame->parent = NULL;
         takt__link(s, &s->tasks, frame->strand);
     }
-    s->spawning = NULL;
-    s->spawning_in = NULL;
     s->pending++;
     s->stats.spawned++;
     takt__ready(s, frame->strand);
@@ -7266,7 +7280,7 @@ int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body)
         return TAKT_ERUNNING;
     if (takt__taken(s, frame))
         return TAKT_ESTACK;
-    strand = takt__strand_take(s);
+    strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (!strand)
         return TAKT_ESTRANDS;
     memset((void *)frame, 0, sizeof *frame);
@@ -7299,6 +7313,8 @@ void takt__join_add(takt_frame *f, takt_frame *child, int index)
 {
     takt_op *const account = takt__op_of(f);
     if (child->strand && child->parent == f && child->bits & TAKT__ROOT) {
+        if (child->strand->flags & TAKT__AWAITED)
+            return; /* it was named before */
         child->strand->flags |= TAKT__AWAITED;
         child->strand->racer = (uint8_t)index;
         account->bits++;
@@ -7429,12 +7445,14 @@ TAKT__NOINLINE int takt__failing(takt_frame *f)
     return takt__unwind_step(f);
 }
 
-/* For TAKT_TRY_: an error becomes yours to handle, an order to stop does not. */
+/* For TAKT_TRY_: an error becomes yours to handle, an order to stop does not, unless in a
+ * defer: there is nothing left to stop, and what follows, a close say, must not be skipped. */
 int64_t takt__take_result(takt_frame *f)
 {
     takt_op *const op = takt__op_of(f);
     const int64_t result = op->result;
-    if (result < 0 && !(f->strand->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON))
+    if (result < 0 && (f->state == TAKT__UNWINDING || !(f->strand->flags & TAKT__STOP) ||
+                       takt__told(f) == TAKT__GO_ON))
         op->result = 0;
     return result;
 }
@@ -7485,7 +7503,10 @@ TAKT__NOINLINE bool takt__defer(takt_frame *f, uint32_t line)
         i++;
     }
     if (i == TAKT_DEFERS_MAX || below >= TAKT__DEFER_RUNS) {
+        const bool inside = f->state == TAKT__UNWINDING; /* of another: nobody is thrown at */
         takt__throw(f, TAKT_EDEFERS, line);
+        if (inside)
+            takt__complain(f, takt_strerror(TAKT_EDEFERS));
         return true;
     }
     f->defers[i] = (uint16_t)below;
@@ -7627,16 +7648,15 @@ static void takt__report(takt_sched *s, const takt_frame *f)
     TAKT_LOG(line);
 }
 
-/* One of those that a frame waits for has ended. */
+/* One of those that a frame waits for has ended. What succeeds in spite of an order to stop
+ * is done, as an op is: the results are delivered, and the order takes the next await. */
 static void takt__joined(takt_sched *s, takt_frame *parent, int error, uint8_t racer)
 {
     takt_strand *const strand = parent->strand;
     takt_op *const account = &strand->slot.op;
     if (strand->wait == TAKT__ON_SCOPE) {
-        if (strand->flags & TAKT__EXPIRED && error == TAKT_ECANCELED)
-            account->result = -ETIMEDOUT;
-        else if (account->result == 0 || error == 0)
-            account->result = error;
+        account->result = strand->flags & TAKT__EXPIRED && error == TAKT_ECANCELED ? -ETIMEDOUT
+                                                                                  : error;
         takt__settle(s, strand);
         takt__ready(s, strand);
         return;
@@ -8352,7 +8372,7 @@ bool takt__open(takt_frame *f, takt_stream *stream, takt_op op, uint32_t line)
     else if (!(op.flags & TAKT_OP_MULTI))
         rc = -EINVAL;
     else
-        strand = takt__strand_take(s);
+        strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (strand) {
         memset((void *)stream, 0, sizeof *stream);
         stream->limit = limit;
@@ -9012,9 +9032,11 @@ static int takt__slab_init(takt_sched *s, uint64_t count)
     size_t watches = 0; /* in strands' worth */
     if (count == 0 || count > UINT32_MAX / 4)
         return -EINVAL;
+    count++; /* the spare one */
     if (TAKT__GUARDED)
         watches = ((size_t)count * sizeof *s->watches + sizeof(takt_strand) - 1) /
                   sizeof(takt_strand);
+    /* before them stands a pointer, and they are aligned */
     s->slab = TAKT_CALLOC((size_t)count + 2 + watches, sizeof(takt_strand));
     if (!s->slab)
         return -ENOMEM;
@@ -9505,7 +9527,7 @@ static void takt__dump_head(takt__printer *p)
     takt__text *const text = takt__line_begin(p, 0);
     takt__put_both(text, "takt: ", s->pending);
     takt__put_both(text, " tasks, ", s->strands_used);
-    takt__put_both(text, " of ", s->slots.count);
+    takt__put_both(text, " of ", s->slots.count - !s->alone); /* less the spare one */
     takt__put_both(text, " strands (at most ", s->strands_max);
     takt__put_both(text, "), ", s->wheel.count);
     takt__put_both(text, " timers, turn ", s->stats.turns);
@@ -9523,7 +9545,7 @@ void takt_dump_to(const takt_sched *sched, void (*print)(void *user, const char 
 {
     takt__printer p;
     takt__printer_init(&p, sched, print, user);
-    p.now = sched->now_known ? sched->now : sched->calls->now(sched->backend);
+    p.now = sched->now_known && sched->in_turn ? sched->now : sched->calls->now(sched->backend);
     takt__dump_head(&p);
     takt__dump_list(&p, sched->tasks, 1);
     takt__dump_groups(&p);

@@ -272,7 +272,8 @@ class Dump:
     def head(self):
         s = self.s
         text = "takt: %d tasks, %d of %d strands (at most %d), %d timers, turn %d" % (
-            int(s["pending"]), int(s["strands_used"]), int(s["slots"]["count"]),
+            int(s["pending"]), int(s["strands_used"]),
+            int(s["slots"]["count"]) - (not int(s["alone"])),
             int(s["strands_max"]), int(s["wheel"]["count"]), int(s["stats"]["turns"]))
         if int(s["fatal"]):
             text += ", ended: error %d" % int(s["fatal"])
