@@ -84,7 +84,7 @@ valgrind: $(ROOMS:%=build/test/%)
 peers: examples
 	@test/peers.sh $(SECONDS)
 storm: examples build/proxy.san
-	@test/run.sh $(foreach b,uring poll refused,"test/storm.py build/proxy $b $(SECONDS)" \
+	@LIMIT=600 test/run.sh $(foreach b,uring poll refused,"test/storm.py build/proxy $b $(SECONDS)" \
 	                                            "test/storm.py build/proxy.san $b $(SECONDS)")
 bench: examples
 	@test/bench/run.py
@@ -114,5 +114,5 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test check build-test asan valgrind peers storm bench rooms wrong tidy symbols \
-        readme ports deps deps-ports install clean
+.PHONY: all examples demo test check build-test asan valgrind peers storm bench rooms wrong tidy \
+        symbols readme ports deps deps-ports install clean
