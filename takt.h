@@ -147,10 +147,20 @@
 #define TAKT__EXTERN_C_END
 #endif
 
+#if defined(__has_attribute)
+#if __has_attribute(warning)
+#define TAKT__WARN_IF_CALLED(text) __attribute__((warning(text)))
+#endif
+#endif
+#ifndef TAKT__WARN_IF_CALLED
+#define TAKT__WARN_IF_CALLED(text)
+#endif
+
 #if defined(__GNUC__) || defined(__clang__)
 #define TAKT__UNUSED __attribute__((unused))
 #define TAKT__MUST_USE __attribute__((warn_unused_result))
 #define TAKT__COLD __attribute__((cold, noinline))
+#define TAKT__KNOWN_POSITIVE(x) (__builtin_constant_p(x) && (x) >= 0)
 #define TAKT__LIKELY(x) __builtin_expect(!!(x), 1)
 #define TAKT__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define TAKT__NOINLINE __attribute__((noinline))
@@ -158,6 +168,7 @@
 #define TAKT__UNUSED
 #define TAKT__MUST_USE
 #define TAKT__COLD
+#define TAKT__KNOWN_POSITIVE(x) false
 #define TAKT__LIKELY(x) (x)
 #define TAKT__UNLIKELY(x) (x)
 #if defined(_MSC_VER)
@@ -1113,7 +1124,10 @@ void takt_cancel(takt_frame *frame);
 /* Fails with `error`, which must be negative. */
 #define TAKT_THROW(error)                                                                    \
     do {                                                                                     \
-        takt__throw(takt_self, (error), __LINE__);                                           \
+        if (TAKT__KNOWN_POSITIVE(error))                                                     \
+            takt__throw_positive(takt_self, (error), __LINE__);                              \
+        else                                                                                 \
+            takt__throw(takt_self, (error), __LINE__);                                       \
         goto takt__unwind;                                                                   \
     } while (0)
 
@@ -1540,7 +1554,10 @@ bool takt__failing(takt_frame *f);
 bool takt__defer(takt_frame *f, uint32_t line);
 int takt__unwind_step(takt_frame *f);
 void takt__lost(takt_frame *f, uint32_t label);
+TAKT__WARN_IF_CALLED("a break leaves the coroutine's body; use TAKT_RETURN")
 void takt__fell_out(takt_frame *f, uint32_t line);
+TAKT__WARN_IF_CALLED("a thrown error must be negative: -EINVAL, not EINVAL")
+void takt__throw_positive(takt_frame *f, int error, uint32_t line);
 void takt__return(takt_frame *f);
 void takt__throw(takt_frame *f, int error, uint32_t line);
 int64_t takt__take_result(takt_frame *f);
@@ -5347,6 +5364,11 @@ void takt__throw(takt_frame *f, int error, uint32_t line)
 {
     f->line = line;
     takt__fail(f, error < 0 ? error : TAKT_ERANGE);
+}
+
+void takt__throw_positive(takt_frame *f, int error, uint32_t line)
+{
+    takt__throw(f, error, line);
 }
 
 void takt__return(takt_frame *f)
