@@ -21,10 +21,13 @@
  *
  *   An op is a plain value that says what is wanted: copy it freely. It becomes
  *   a request when a coroutine awaits it; the memory that it points to is then
- *   the kernel's until the await has returned.
+ *   the kernel's until the await has returned. AddressSanitizer reports whoever
+ *   touches it before (use-after-poison), and a struct that was freed while its
+ *   coroutine waits; a debug build whoever changes what is being sent.
  *
  *   A loop is a struct of yours. It must not move after its init. It belongs to
- *   the thread that runs it.
+ *   the thread that runs it, from its first turn on; once nobody runs it any
+ *   more, another may drain and free it.
  *
  * One program:
  *
@@ -154,6 +157,13 @@
 #endif
 #ifndef TAKT__WARN_IF_CALLED
 #define TAKT__WARN_IF_CALLED(text)
+#endif
+
+/* A parameter whose address goes into the result: clang++ refuses one of a local's. */
+#if defined(__clang__) && defined(__cplusplus)
+#define TAKT__KEPT [[clang::lifetimebound]]
+#else
+#define TAKT__KEPT
 #endif
 
 #if defined(__GNUC__) || defined(__clang__)
@@ -461,7 +471,8 @@ struct takt_addr;
  * its address, or NULL. Result: its descriptor, yours to close; it has
  * SOCK_CLOEXEC and SOCK_NONBLOCK. Fails with TAKT_ESTOPPING once the loop is
  * stopping. */
-TAKT__MUST_USE static inline takt_op takt_accept(int listener, struct takt_addr *peer)
+TAKT__MUST_USE static inline takt_op takt_accept(int listener,
+                                                 struct takt_addr *peer TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_ACCEPT, listener, NULL, 0);
     op.arg.ptr = peer;
@@ -469,7 +480,8 @@ TAKT__MUST_USE static inline takt_op takt_accept(int listener, struct takt_addr 
 }
 
 /* Connects the socket `fd` to `addr`: connect(2). Result: 0. */
-TAKT__MUST_USE static inline takt_op takt_connect(int fd, const struct takt_addr *addr)
+TAKT__MUST_USE static inline takt_op takt_connect(int fd,
+                                                  const struct takt_addr *addr TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_CONNECT, fd, NULL, 0);
     op.arg.ptr = (void *)(uintptr_t)addr;
@@ -479,7 +491,7 @@ TAKT__MUST_USE static inline takt_op takt_connect(int fd, const struct takt_addr
 /* Makes a stream socket of the address's family and connects it. Result: its
  * descriptor, yours to close; nothing is left behind when it fails. A socket
  * that connected to itself fails with TAKT_ESELF. */
-TAKT__MUST_USE static inline takt_op takt_tcp_connect(const struct takt_addr *addr)
+TAKT__MUST_USE static inline takt_op takt_tcp_connect(const struct takt_addr *addr TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_DIAL, -1, NULL, 0);
     op.arg.ptr = (void *)(uintptr_t)addr;
@@ -488,7 +500,8 @@ TAKT__MUST_USE static inline takt_op takt_tcp_connect(const struct takt_addr *ad
 
 /* Receives what is there, at most `len` bytes. `flags` as for recv(2). Result:
  * bytes, 0 at the end of the stream. */
-TAKT__MUST_USE static inline takt_op takt_recv_flags(int fd, void *buf, size_t len, int flags)
+TAKT__MUST_USE static inline takt_op takt_recv_flags(int fd, void *buf TAKT__KEPT, size_t len,
+                                                     int flags)
 {
     takt_op op = takt__op(TAKT_OP_RECV, fd, buf, len);
     op.bits = (uint32_t)flags;
@@ -496,14 +509,14 @@ TAKT__MUST_USE static inline takt_op takt_recv_flags(int fd, void *buf, size_t l
 }
 
 /* takt_recv_flags() without flags. */
-TAKT__MUST_USE static inline takt_op takt_recv(int fd, void *buf, size_t len)
+TAKT__MUST_USE static inline takt_op takt_recv(int fd, void *buf TAKT__KEPT, size_t len)
 {
     return takt__op(TAKT_OP_RECV, fd, buf, len);
 }
 
 /* Receives exactly `len` bytes. Result: `len`. If the peer ends the stream
  * first: TAKT_ETRUNCATED, and takt_done() tells how many arrived. */
-TAKT__MUST_USE static inline takt_op takt_recv_all(int fd, void *buf, size_t len)
+TAKT__MUST_USE static inline takt_op takt_recv_all(int fd, void *buf TAKT__KEPT, size_t len)
 {
     takt_op op = takt__op(TAKT_OP_RECV, fd, buf, len);
     op.flags = TAKT_OP_ALL;
@@ -512,7 +525,8 @@ TAKT__MUST_USE static inline takt_op takt_recv_all(int fd, void *buf, size_t len
 
 /* Receives into `count` (1 to 1024) buffers, filling one after the other. The
  * array too must stay put. Result: bytes, 0 at the end of the stream. */
-TAKT__MUST_USE static inline takt_op takt_recvv(int fd, const struct iovec *bufs, int count)
+TAKT__MUST_USE static inline takt_op takt_recvv(int fd, const struct iovec *bufs TAKT__KEPT,
+                                                int count)
 {
     takt_op op = takt__op(TAKT_OP_RECV, fd, bufs, (size_t)(count > 0 ? count : 0));
     op.flags = TAKT_OP_VECTOR;
@@ -527,7 +541,7 @@ struct takt_bufs;
  * Result: bytes, 0 at the end of the stream. An empty pool is waited for, first
  * come, first served. */
 TAKT__MUST_USE static inline takt_op takt_recv_lease(int fd, struct takt_bufs *pool,
-                                                     unsigned char **data)
+                                                     unsigned char **data TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_LEASE, fd, data, 0);
     op.arg.ptr = pool;
@@ -536,8 +550,8 @@ TAKT__MUST_USE static inline takt_op takt_recv_lease(int fd, struct takt_bufs *p
 
 /* Sends all of `buf`. `flags` as for send(2); MSG_NOSIGNAL is always set.
  * Result: `len`. When it fails half way, takt_done() tells how many bytes went. */
-TAKT__MUST_USE static inline takt_op takt_send_flags(int fd, const void *buf, size_t len,
-                                                     int flags)
+TAKT__MUST_USE static inline takt_op takt_send_flags(int fd, const void *buf TAKT__KEPT,
+                                                     size_t len, int flags)
 {
     takt_op op = takt__op(TAKT_OP_SEND, fd, buf, len);
     op.flags = TAKT_OP_ALL;
@@ -546,14 +560,15 @@ TAKT__MUST_USE static inline takt_op takt_send_flags(int fd, const void *buf, si
 }
 
 /* takt_send_flags() without flags. */
-TAKT__MUST_USE static inline takt_op takt_send(int fd, const void *buf, size_t len)
+TAKT__MUST_USE static inline takt_op takt_send(int fd, const void *buf TAKT__KEPT, size_t len)
 {
     return takt_send_flags(fd, buf, len, 0);
 }
 
 /* Sends all of `count` (1 to 1024) buffers. The array too must stay put.
  * Result: the sum of their lengths. */
-TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs, int count)
+TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs TAKT__KEPT,
+                                                int count)
 {
     takt_op op = takt__op(TAKT_OP_SEND, fd, bufs, (size_t)(count > 0 ? count : 0));
     op.flags = TAKT_OP_ALL | TAKT_OP_VECTOR;
@@ -562,8 +577,8 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
 
 /* Sends one datagram. `to`: where, or NULL on a connected socket. Several may
  * wait on one socket. Result: `len`. */
-TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf, size_t len,
-                                                 const struct takt_addr *to)
+TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf TAKT__KEPT, size_t len,
+                                                 const struct takt_addr *to TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_SENDTO, fd, buf, len);
     op.arg.ptr = (void *)(uintptr_t)to;
@@ -572,8 +587,8 @@ TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf, size_t
 
 /* Receives one datagram. `from`: where to put its sender, or NULL. Result: its
  * length; if that is above `len`, the rest was cut off (MSG_TRUNC). */
-TAKT__MUST_USE static inline takt_op takt_recvfrom(int fd, void *buf, size_t len,
-                                                   struct takt_addr *from)
+TAKT__MUST_USE static inline takt_op takt_recvfrom(int fd, void *buf TAKT__KEPT, size_t len,
+                                                   struct takt_addr *from TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_RECVFROM, fd, buf, len);
     op.arg.ptr = from;
@@ -613,7 +628,8 @@ TAKT__MUST_USE static inline takt_op takt_ready(int fd, int events)
 /* read(2) and pread(2): `offset` -1 reads at the current position. Result: bytes,
  * maybe fewer than `len`; 0 at the end. On the portable backend regular files
  * are read where they stand, and other descriptors must be non-blocking. */
-TAKT__MUST_USE static inline takt_op takt_read(int fd, void *buf, size_t len, int64_t offset)
+TAKT__MUST_USE static inline takt_op takt_read(int fd, void *buf TAKT__KEPT, size_t len,
+                                               int64_t offset)
 {
     takt_op op = takt__op(TAKT_OP_READ, fd, buf, len);
     op.arg.offset = offset;
@@ -622,7 +638,7 @@ TAKT__MUST_USE static inline takt_op takt_read(int fd, void *buf, size_t len, in
 
 /* write(2) and pwrite(2), as takt_read(). On a socket or a pipe without a reader
  * it raises SIGPIPE unless that is ignored: use takt_send() on sockets. */
-TAKT__MUST_USE static inline takt_op takt_write(int fd, const void *buf, size_t len,
+TAKT__MUST_USE static inline takt_op takt_write(int fd, const void *buf TAKT__KEPT, size_t len,
                                                 int64_t offset)
 {
     takt_op op = takt__op(TAKT_OP_WRITE, fd, buf, len);
@@ -637,7 +653,7 @@ TAKT__MUST_USE static inline takt_op takt_signal(int fd)
 }
 
 /* The same op, but it fails with -ETIMEDOUT after `ns` nanoseconds. */
-TAKT__MUST_USE static inline takt_op takt_within(takt_ns ns, takt_op op)
+TAKT__MUST_USE static inline takt_op takt_within(takt_ns ns, takt_op op TAKT__KEPT)
 {
     if (op.kind != TAKT_OP_SLEEP)
         op.flags &= (uint8_t)~TAKT_OP_DEADLINE;
@@ -647,7 +663,7 @@ TAKT__MUST_USE static inline takt_op takt_within(takt_ns ns, takt_op op)
 
 /* The same op, but it fails with -ETIMEDOUT once the loop's clock reaches
  * `deadline`. Not for takt_sleep(). */
-TAKT__MUST_USE static inline takt_op takt_by(takt_ns deadline, takt_op op)
+TAKT__MUST_USE static inline takt_op takt_by(takt_ns deadline, takt_op op TAKT__KEPT)
 {
     op.flags |= TAKT_OP_DEADLINE;
     op.when = deadline > 0 ? deadline : 1;
@@ -725,6 +741,10 @@ void takt_bufs_trim(takt_bufs *bufs);
  *   bool B_busy(B *)              completions wait that no descriptor announces
  *   int  B_fd(B *)                becomes readable when poll has work, or -1
  *   int64_t B_call(B *, takt_op *) what does not wait: socket, bind, options ...
+ *
+ * What an op says may be written is the backend's until its terminal completion: under
+ * AddressSanitizer anybody else is caught in there. A backend that writes into it itself
+ * does so in poll and flush, or in submit and cancel of the same op.
  * ======================================================================== */
 
 /* Correlates a completion with its op: generation in the high, index in the low
@@ -1115,9 +1135,10 @@ void takt_cancel(takt_frame *frame);
 #define TAKT_JOIN_GROUP(group) TAKT__JOIN_GROUP(group, __LINE__)
 
 /* TAKT_START_ON(&loop, object, name, .arg = value, ...): starts a coroutine in a struct
- * of yours, from outside any coroutine. True, or false if no strand is free or the loop
- * is stopping. The struct may go once takt_alive(&object.frame) is false. `object` is
- * evaluated once for every argument. */
+ * of yours, from outside any coroutine. True, or false if no strand is free, the loop is
+ * stopping, or the struct cannot be used: it lies on the stack of a body, or (TAKT_DEBUG)
+ * is alive. It may go once takt_alive(&object.frame) is false. `object` is evaluated once
+ * for every argument. */
 #define TAKT_START_ON(loop, object, ...)                                                     \
     TAKT__START_ON(&(loop)->sched, object, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
@@ -1375,7 +1396,7 @@ typedef struct takt_event {
 } takt_event;
 
 /* Suspends until the event is set. Result: 0. */
-TAKT__MUST_USE static inline takt_op takt_event_wait(takt_event *event)
+TAKT__MUST_USE static inline takt_op takt_event_wait(takt_event *event TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_EVENT, -1, NULL, 0);
     op.arg.ptr = event;
@@ -1394,7 +1415,7 @@ typedef struct takt_semaphore {
 
 /* Takes a permit, or suspends until there is one: first come, first served. Result: 0;
  * what was granted is delivered even to one that is being cancelled. */
-TAKT__MUST_USE static inline takt_op takt_acquire(takt_semaphore *semaphore)
+TAKT__MUST_USE static inline takt_op takt_acquire(takt_semaphore *semaphore TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_ACQUIRE, -1, NULL, 0);
     op.arg.ptr = semaphore;
@@ -1632,6 +1653,13 @@ static inline int takt__await(takt_frame *f, uint32_t line)
     return TAKT__LIKELY(!(f->strand->flags & TAKT__STOP)) ? TAKT__OP : takt__await_told(f);
 }
 
+/* Leaves with an op; by value, so that a compiler can see what it points to. */
+static inline takt_status takt__leave_with(takt_frame *f, takt_op op TAKT__KEPT, uint32_t line)
+{
+    *takt__op_of(f) = op;
+    return takt__leave(takt__await(f, line));
+}
+
 static inline int64_t takt__result(takt_frame *f)
 {
     return takt__op_of(f)->result;
@@ -1834,8 +1862,8 @@ takt__unwind: {                                                                 
     TAKT__AWAIT_(op, (result) = (__typeof__(result))takt__result(takt_self), __LINE__)
 #define TAKT__AWAIT_(op, store, line)                                                        \
     do {                                                                                     \
-        *takt__op_of(takt_self) = (op);                                                      \
-        TAKT__LEAVE_AND_RETURN_AT(line, takt__await(takt_self, line))                        \
+        return takt__leave_with(takt_self, (op), line);                                      \
+    case TAKT__AT(line):                                                                     \
         store;                                                                               \
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
@@ -1844,8 +1872,8 @@ takt__unwind: {                                                                 
     do {                                                                                     \
         TAKT__STATIC_ASSERT((__typeof__(result))-1 < 0 && sizeof(result) >= sizeof(int),     \
             "the result of TAKT_TRY_AWAIT must be signed and at least an int");              \
-        *takt__op_of(takt_self) = (op);                                                      \
-        TAKT__LEAVE_AND_RETURN_AT(line, takt__await(takt_self, line))                        \
+        return takt__leave_with(takt_self, (op), line);                                      \
+    case TAKT__AT(line):                                                                     \
         (result) = (__typeof__(result))takt__take_result(takt_self);                         \
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
@@ -4005,15 +4033,13 @@ static void takt__op_arrived(const takt_op *op)
 
 TAKT__UNUSED static uint64_t takt__sum_up(uint64_t sum, const unsigned char *at, size_t len)
 {
-    const uint64_t prime = 0x9e3779b97f4a7c15u;
     uint64_t word;
     for (; len >= sizeof word; at += sizeof word, len -= sizeof word) {
         memcpy(&word, at, sizeof word);
-        sum = (sum ^ word) * prime;
-        sum ^= sum >> 29;
+        sum = (sum << 7 | sum >> 57) ^ word;
     }
     for (; len; at++, len--)
-        sum = (sum ^ *at) * prime;
+        sum = (sum << 7 | sum >> 57) ^ *at;
     return sum;
 }
 
@@ -4041,7 +4067,7 @@ static uint32_t takt__op_sum(const takt_op *op)
         const size_t last = len < 2 * end ? end : len - end;
         sum = takt__sum_up(sum, at + last, len - last);
     }
-    sum = (sum ^ sum >> 32) | 1;
+    sum = sum * 0x9e3779b97f4a7c15u >> 32 | 1;
 #if defined(TAKT_VALGRIND)
     VALGRIND_MAKE_MEM_DEFINED(&sum, sizeof sum); /* padding may be sent */
 #endif
@@ -5100,6 +5126,15 @@ static takt_frame *takt__pool_take(takt_pool *pool)
     return (takt_frame *)memory;
 }
 
+/* One of them it is. */
+static takt_pool *takt__pool_it_is_from(takt_sched *s, const takt_frame *frame)
+{
+    takt_pool *pool = s->config.pools;
+    while (pool->body != frame->of.coro->body && pool + 1 < s->config.pools + TAKT_POOLS_MAX)
+        pool++;
+    return pool;
+}
+
 static void takt__pool_give(takt_pool *pool, takt_frame *frame)
 {
     memset((void *)frame, 0, sizeof *frame);
@@ -5605,7 +5640,7 @@ static void takt__strand_over(takt_sched *s, takt_strand *strand, takt_frame *f)
             takt__report(s, f);
     }
     if (bits & TAKT__POOLED)
-        takt__pool_give(takt__pool_of(s, f->of.coro->body), f);
+        takt__pool_give(takt__pool_it_is_from(s, f), f);
     if (bits & TAKT__GROUPED)
         takt__member_over(s, (takt_group *)(void *)parent, strand, error);
     else if (parent)
