@@ -719,7 +719,7 @@ static void takt__bufring_fill(struct takt__bufring *ring)
         const uint32_t index = takt__bufs_pop(bufs);
         const uint16_t number = ring->numbers[--ring->number_count];
         struct io_uring_buf *const entry = &ring->entries[ring->tail++ & ring->mask];
-        bufs->next[index] = TAKT__KEPT;
+        bufs->next[index] = TAKT__WITH_BACKEND;
         bufs->kept++;
         ring->indexes[number] = index;
         entry->addr = (uint64_t)(uintptr_t)(bufs->memory + (size_t)index * bufs->size);
