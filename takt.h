@@ -4413,7 +4413,8 @@ bool takt__special(takt_sched *s, takt_strand *strand, int64_t result)
     if (result == TAKT_ECANCELED && strand->flags & TAKT__ASKED) {
         if (strand->flags & TAKT__EXPIRED)
             op->result = -ETIMEDOUT;
-        else if (s->stopping && op->kind == TAKT_OP_ACCEPT && !(told->flags & TAKT__STOP))
+        else if (s->stopping && op->kind == TAKT_OP_ACCEPT &&
+                 (!(told->flags & TAKT__STOP) || takt__told(told->who.leaf) == TAKT__GO_ON))
             op->result = TAKT_ESTOPPING;
     }
     takt__settle(s, strand);

@@ -1662,6 +1662,47 @@ static void a_stop_waits_as_long_as_it_was_told_last(void)
 
 
 
+/* -- an order that is over leaves nothing behind ------------------------------------------------ */
+
+struct acceptor {
+    takt_frame frame;
+    int batch, err;
+    struct asker callee;
+    int64_t n;
+    takt_op op;
+};
+
+static TAKT_CORO(acceptor)
+{
+    TAKT_BEGIN(acceptor, my);
+    TAKT_TRY_CALL(my->err, my->callee, asker);
+    EXPECT_EQ(my->err, TAKT_ECANCELED);
+    if (my->batch) {
+        my->op = takt_accept(1, NULL);
+        TAKT_AWAIT_ALL(&my->op, 1);
+        my->n = my->op.result;
+    } else {
+        TAKT_TRY_AWAIT(my->n, takt_accept(1, NULL));
+    }
+    TAKT_END;
+}
+
+static void an_accept_after_a_cancelled_call_is_told_of_a_stop(void)
+{
+    static struct acceptor one;
+    for (int batch = 0; batch < 2; batch++) {
+        setup(2);
+        EXPECT(TAKT_START_ON(&loop, one, acceptor, .batch = batch));
+        settle();
+        takt_cancel(&one.callee.frame);
+        settle();
+        net_stop(&loop, TAKT_FOREVER);
+        EXPECT_EQ(net_run(&loop), 0);
+        EXPECT_EQ(one.n, TAKT_ESTOPPING);
+        finish();
+    }
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -1694,6 +1735,7 @@ int main(int argc, char **argv)
         TEST(races_and_joins_of_those_that_have_ended),
         TEST(a_child_that_fails_while_its_parent_leaves),
         TEST(a_stop_waits_as_long_as_it_was_told_last),
+        TEST(an_accept_after_a_cancelled_call_is_told_of_a_stop),
     };
     return RUN_TESTS(argc, argv, tests);
 }
