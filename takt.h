@@ -2341,9 +2341,18 @@ void takt__free(void *memory);
 
 /* Notes when an op begins, in the place of its result, which is not there yet. */
 #ifdef TAKT_AGES
-void takt__begins(takt_sched *s, takt_strand *strand);
+enum { TAKT__AGES = 1 };
+static inline void takt__begins(takt_sched *s, takt_strand *strand)
+{
+    if (!s->now_known) {
+        s->now = s->calls->now(s->backend);
+        s->now_known = s->in_turn;
+    }
+    strand->slot.op.result = s->now;
+}
 #define TAKT__BEGINS(s, strand) takt__begins((s), (strand))
 #else
+enum { TAKT__AGES = 0 };
 #define TAKT__BEGINS(s, strand) ((void)0)
 #endif
 
@@ -6037,13 +6046,6 @@ takt_ns takt_now(const takt_frame *frame)
     return takt__now(takt_sched_of(frame));
 }
 
-#ifdef TAKT_AGES
-void takt__begins(takt_sched *s, takt_strand *strand)
-{
-    strand->slot.op.result = takt__now(s);
-}
-#endif
-
 TAKT__UNUSED static int64_t takt__ask(takt_frame *frame, takt_op *op)
 {
     takt_sched *const s = takt_sched_of(frame);
@@ -9163,6 +9165,11 @@ void takt__sched_free(takt_sched *s, takt_completion **completions)
  * test/takt-gdb.py prints the same lines from a core file: keep them alike.
  * ======================================================================== */
 
+enum {
+    TAKT__DUMP_DEPTH = 64, /* of children in children, and of calls on a strand */
+    TAKT__DUMP_AGES = TAKT__AGES
+};
+
 /* -- lines ----------------------------------------------------------------- */
 
 typedef struct takt__printer {
@@ -9229,10 +9236,8 @@ static takt_ns takt__waits_since(const takt_strand *strand)
     const bool armed = takt_timer_armed(&strand->timer) && strand->timer.when != TAKT_FOREVER;
     if (strand->wait == TAKT__ON_SLEEP && armed && !(op->flags & TAKT_OP_DEADLINE))
         return strand->timer.when - (strand->flags & TAKT__EXPIRED ? op->when : op->arg.sleep);
-#ifdef TAKT_AGES
-    if (strand->wait != TAKT__ON_SLEEP)
+    if (TAKT__DUMP_AGES && strand->wait != TAKT__ON_SLEEP)
         return op->result;
-#endif
     if (strand->wait != TAKT__ON_SLEEP && armed && op->when && !(op->flags & TAKT_OP_DEADLINE))
         return strand->timer.when - op->when;
     return 0;
@@ -9386,8 +9391,6 @@ static void takt__dump_batch(takt__printer *p, const takt_strand *owner, int dep
 }
 
 /* -- strands --------------------------------------------------------------- */
-
-enum { TAKT__DUMP_DEPTH = 64 }; /* of children in children, and of calls on a strand */
 
 static void takt__dump_strand(takt__printer *p, const takt_strand *strand, int depth);
 

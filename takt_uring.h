@@ -103,6 +103,9 @@ typedef struct takt_uring_config {
     uint32_t cq_entries; /* completions that can wait; 0: four times that. More than these
                           * are not lost: the kernel keeps them */
     uint32_t disable;    /* rungs not to use: TAKT_URING_NO_..., or'ed */
+    takt_ns spin;        /* before it sleeps, ask for so long whether something has come, at
+                            most 1 ms; 0: sleep at once. Halved each time that was in vain,
+                            and whole again when something comes within that time */
 } takt_uring_config;
 
 /* Sets `config` from the environment: for examples and tests, never for programs
@@ -134,6 +137,8 @@ typedef struct takt_uring {
     uint64_t submitted;     /* requests */
     uint64_t stale;         /* completions that nobody waited for */
     uint64_t overflow;      /* turns that found more completions than the ring holds */
+    uint64_t spins;         /* times it asked before it slept */
+    takt_ns spin, spin_now; /* as configured, and as it has proved worth while */
     takt_posix posix;
     /* The ring's: */
 #ifndef TAKT_NO_URING
@@ -1105,6 +1110,8 @@ static int takt__probe_start(takt_uring *uring, const takt_uring_config *config,
     }
     takt__probe_grant(uring, config->disable);
     uring->on_ring = true;
+    uring->spin = config->spin < 0 ? 0 : config->spin > TAKT_MS ? TAKT_MS : config->spin;
+    uring->spin_now = uring->spin;
     return 0;
 }
 
@@ -1668,7 +1675,7 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
 static void takt__ring_judge(takt_uring *uring)
 {
     uring->plain = uring->on_ring && !uring->fatal && !uring->parked_count &&
-                   !uring->cancels_due && !uring->later && !uring->bufrings;
+                   !uring->cancels_due && !uring->later && !uring->bufrings && !uring->spin;
 }
 
 /* Reads completions while there is room for what they finish. */
@@ -2202,6 +2209,38 @@ static void takt__ring_catch_up(takt_uring *uring)
         takt__ring_cancels_due(uring);
 }
 
+/* Asks for a while before it sleeps. Whether something has come. */
+static bool takt__ring_spin(takt_uring *uring, takt_ns begin)
+{
+    const takt_ns until = begin + uring->spin_now;
+    do {
+        uring->spins++;
+        if (takt__ring_enter(uring, takt__ring_unsubmitted(uring), 0, IORING_ENTER_GETEVENTS) < 0)
+            return true; /* whatever that is: sleeping is not the answer */
+        if (takt__ring_unread(uring))
+            return true;
+    } while (takt_uring_now(uring) < until);
+    return false;
+}
+
+/* Spins, then sleeps for what is left of `wait`. */
+static void takt__ring_spin_and_wait(takt_uring *uring, takt_ns wait)
+{
+    const takt_ns begin = takt_uring_now(uring);
+    takt_ns left;
+    if (takt__ring_spin(uring, begin)) {
+        uring->spin_now = uring->spin;
+        return;
+    }
+    if (uring->spin_now > TAKT_US)
+        uring->spin_now /= 2;
+    left = wait == TAKT_FOREVER ? wait : begin + wait - takt_uring_now(uring);
+    if (left > 0)
+        takt__ring_enter(uring, 0, left, IORING_ENTER_GETEVENTS);
+    if (takt_uring_now(uring) - begin < uring->spin)
+        uring->spin_now = uring->spin;
+}
+
 /* Enters the kernel if that can bring anything. */
 static void takt__ring_turn(takt_uring *uring, takt_ns wait)
 {
@@ -2218,6 +2257,10 @@ static void takt__ring_turn(takt_uring *uring, takt_ns wait)
         uring->overflow++;
     if ((!submit && !hidden && wait <= 0) || uring->fatal)
         return;
+    if (uring->spin && wait > uring->spin_now) {
+        takt__ring_spin_and_wait(uring, wait);
+        return;
+    }
     rc = takt__ring_enter(uring, submit, wait, IORING_ENTER_GETEVENTS);
     if (TAKT__UNLIKELY((rc == -EAGAIN || rc == -EBUSY) && wait > 0 && !takt__ring_unread(uring)))
         takt__ring_enter(uring, 0, wait < TAKT_MS ? wait : TAKT_MS, IORING_ENTER_GETEVENTS);

@@ -323,6 +323,8 @@ int main(int argc, char **argv)
     app.idle_limit = 60 * TAKT_SEC;
     app.drain_limit = 10 * TAKT_SEC;
     app.max_connections = 10000;
+    if (takt_uring_config_from_env(&config.backend) < 0)
+        return fail("TAKT_BACKEND or TAKT_DISABLE is not understood", -EINVAL);
     parse(&app, &config.backend.mode, argc, argv);
 
     signal(SIGPIPE, SIG_IGN); /* whoever reads our log may go away */

@@ -2021,6 +2021,8 @@ static int choose(const char *name)
             printf("no seccomp filter can be installed: %s\n", strerror(-rc));
         return rc < 0 ? 77 : 0;
     } else if (strcmp(name, "uring") == 0) {
+        if (takt_uring_config_from_env(&wanted.backend) < 0) /* TAKT_DISABLE */
+            return usage();
         wanted.backend.mode = TAKT_URING_ONLY;
         rc = net_init(&loop, &wanted);
         takt_uring_describe(&loop.backend, text, sizeof text);

@@ -154,12 +154,13 @@ ask() { # ARGUMENT...: what the script prints; the rest of gdb's words are left 
         < /dev/null | sed -n '/^takt: /,/^end$/p' | grep -v '^end$'
 }
 
-for flags in "${CC:-cc} -O0" "${CC:-cc} -O2" "clang -O1" "${CC:-cc} -O2 -DTAKT_AGES"; do
+for flags in "${CC:-cc} -O2" "clang -O1" "${CC:-cc} -O0 -DTAKT_AGES" "clang -O2 -DTAKT_AGES" \
+    "${CXX:-c++} -O1 -x c++ -std=c++17"; do
     compiler=${flags%% *}
     command -v "$compiler" > /dev/null || continue
     # shellcheck disable=SC2086
-    if ! $flags -g -std=c11 -D_GNU_SOURCE -I"$root" "$scratch/stuck.c" -o "$scratch/stuck" \
-        > "$scratch/error" 2>&1; then
+    if ! $compiler -g -std=c11 ${flags#* } -D_GNU_SOURCE -I"$root" "$scratch/stuck.c" \
+        -o "$scratch/stuck" > "$scratch/error" 2>&1; then
         failed=$((failed + 1))
         echo "FAIL $flags: it does not compile"
         head -5 "$scratch/error"
@@ -177,8 +178,6 @@ for flags in "${CC:-cc} -O0" "${CC:-cc} -O2" "clang -O1" "${CC:-cc} -O2 -DTAKT_A
     if [ -n "$core" ]; then
         ask "$scratch/stuck" "$core" -ex 'takt-dump loop' > "$scratch/got"
         check "$flags: from a core file" "$scratch/dumped" "$scratch/got"
-        ask "$scratch/stuck" "$core" -ex 'takt-dump-sched &loop.sched' > "$scratch/got"
-        check "$flags: by its scheduler" "$scratch/dumped" "$scratch/got"
     else
         echo "no core file was left: only the process itself is looked at"
     fi
@@ -193,6 +192,13 @@ for flags in "${CC:-cc} -O0" "${CC:-cc} -O2" "clang -O1" "${CC:-cc} -O2 -DTAKT_A
     sed '1,/^end$/d' "$scratch/both" | grep '^takt: \|^  \|^pool \|^buffers ' > "$scratch/got"
     check "$flags: from the stopped process" "$scratch/dumped" "$scratch/got"
 done
+
+# By a scheduler, from wherever it is known.
+if [ -n "$core" ]; then
+    ask "$scratch/stuck" "$core" -ex 'takt-dump-sched &loop.sched' > "$scratch/got"
+    grep '^takt: \|^  \|^pool \|^buffers ' "$scratch/wanted" > "$scratch/dumped"
+    check "takt-dump-sched" "$scratch/dumped" "$scratch/got"
+fi
 
 # One strand alone, from the frame that stands in it.
 timeout 60 gdb -nx -batch -x "$root/test/takt-gdb.py" -ex run -ex 'takt-frame tree' \

@@ -5,9 +5,8 @@
 # takt-dump LOOP prints what takt_dump(&LOOP.sched) would; LOOP is the variable of a loop, a
 # pointer to one, or any expression for it. takt-dump-sched EXPR takes a takt_sched instead,
 # takt-frame EXPR the stack that a frame stands in. Nothing is called in the program, which
-# may be dead. It must have been built with -g, and TAKT_AGES only counts if its macros are
-# known (-g3) or `set $takt_ages = 1` says so. Times are seen from the loop's last look at
-# its clock.
+# may be dead. It must have been built with -g. Times are seen from the loop's last look at its
+# clock.
 import gdb
 
 # The words of takt_op_name() that are not the kind's own name; test/gdb.sh compares.
@@ -50,15 +49,8 @@ class Dump:
         for name in ("FREE READY ON_OP ON_SLEEP ON_EVENT ON_BATCH ON_JOIN ON_RACE ON_SCOPE "
                      "ON_GROUP ON_CHILDREN").split():
             self.wait[constant("TAKT__" + name)] = name
-        self.ages = self.has_ages()
+        self.ages = constant("TAKT__DUMP_AGES") != 0
         self.seen = set()
-
-    @staticmethod
-    def has_ages():
-        if int(gdb.parse_and_eval("$takt_ages != 0") if
-               gdb.convenience_variable("takt_ages") is not None else 0):
-            return True
-        return gdb.lookup_global_symbol("takt__begins") is not None
 
     # -- what takt__strand_at() and its like do
 
@@ -170,6 +162,7 @@ class Dump:
         """Of a coroutine that has not run: its body is known, and so is its name here."""
         symbol = gdb.block_for_pc(int(frame["of"]["first"]))
         name = symbol.function.name if symbol and symbol.function else ""
+        name = name.split("(")[0]  # C++ names its arguments too
         return name[:-len("_coro")] if name.endswith("_coro") else "(a coroutine)"
 
     def frame(self, strand, frame, depth):
