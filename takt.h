@@ -762,8 +762,8 @@ const char *takt_op_name(int kind);
  *
  * A buffer is taken when data is there and given back once; the newest comes
  * first, so that it is still in the cache. When the pool is empty, whoever wants
- * to receive waits in line. A pool belongs to one loop and must not move. It may be freed before or after
- * the loop is, once nothing that uses it is in flight.
+ * to receive waits in line. A pool belongs to one loop and must not move. It may be freed
+ * before or after the loop is, once nothing that uses it is in flight.
  *
  * A backend may keep buffers with the system, so that data goes straight into one: at most
  * half of those that are not out, and none while somebody waits in line. takt_bufs_take()
@@ -2577,7 +2577,7 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
         return takt__leave(TAKT__SUSPEND);                                                   \
     }                                                                                        \
     TAKT__WATCH_BODY                                                                         \
-    switch (TAKT__AT(takt_self->line)) {                                                            \
+    switch (TAKT__AT(takt_self->line)) {                                                     \
         TAKT__BODY_SCOPE                                                                     \
     default:                                                                                 \
         return takt__leave(takt__lost(takt_self));                                           \
@@ -3082,7 +3082,7 @@ takt__unwind:                                                                   
         sched->stack_base = TAKT__STACK_POINTER();                                           \
         sched->now_known = false;                                                            \
         sched->stats.turns++;                                                                \
-        if (TAKT_DEBUG || sched->later_first)                                                              \
+        if (TAKT_DEBUG || sched->later_first)                                                \
             takt__turn_begins(sched);                                                        \
         if (sched->ready_first)                                                              \
             name##__run_ready(loop);                                                         \
@@ -6742,20 +6742,24 @@ void takt__orphan(takt_sched *s, const takt_completion *done)
 static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand, int64_t result)
 {
     const uint16_t flags = strand->flags;
-    const bool ordered = flags & TAKT__REQUEST ? takt__batch_ends(strand->who.owner)
-                                               : (flags & TAKT__STOP) != 0;
+    bool ordered; /* and not only the loop stops */
     if (result != TAKT_ECANCELED || !(flags & TAKT__ASKED))
         return result;
     if (flags & TAKT__EXPIRED)
         return -ETIMEDOUT;
-    if (s->stopping && strand->slot.op.kind == TAKT_OP_ACCEPT && !ordered)
-        return TAKT_ESTOPPING;
-    return result;
+    if (!s->stopping || strand->slot.op.kind != TAKT_OP_ACCEPT)
+        return result;
+    if (flags & TAKT__REQUEST)
+        ordered = takt__batch_ends(strand->who.owner);
+    else
+        ordered = flags & TAKT__STOP && takt__told(strand->who.leaf) != TAKT__GO_ON;
+    return ordered ? result : TAKT_ESTOPPING;
 }
 
 /* A completion that is not the plain success of a plain op. Returns the strand that goes
  * on with it, or NULL. */
-TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done)
+TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, takt_strand *strand,
+                                        const takt_completion *done)
 {
     int64_t result = done->error ? done->error : done->value;
     if (s->foreign.used)

@@ -574,7 +574,8 @@ static void takt__ring_fill(struct io_uring_sqe *sqe, unsigned opcode, int fd, u
  * when data is there: one ring a pool, shared by all connections, made when the pool is
  * first received into. It is filled up before every wait, with few, and with more each time
  * that it was found empty; but holds at most half of what is not out, never more than stays
- * in the cache, and gets nothing while somebody waits in the pool's line. The kernel knows a buffer by the number of its place in `indexes`.
+ * in the cache, and gets nothing while somebody waits in the pool's line. The kernel knows
+ * a buffer by the number of its place in `indexes`.
  * ======================================================================== */
 
 enum {
@@ -955,7 +956,8 @@ static int takt__trial_buffers(takt_uring *uring, const int *pair, bool *many)
         if (send(pair[1], "y", 1, MSG_NOSIGNAL) != 1)
             rc = -EIO;
         else
-            rc = takt__trial_many(uring, &sqe, twice ? flags : (uint32_t)IORING_CQE_F_BUFFER, &seen);
+            rc = takt__trial_many(uring, &sqe, twice ? flags : (uint32_t)IORING_CQE_F_BUFFER,
+                                  &seen);
         data = rc == 1 ? takt__bufring_claim(&bufs, seen.flags >> IORING_CQE_BUFFER_SHIFT) : NULL;
         if (!twice && rc >= 0 && (!data || seen.result != 1 || *data != 'y'))
             uring->rungs &= ~(uint32_t)TAKT__RUNG_BUFFER_RING;
