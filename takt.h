@@ -6753,7 +6753,7 @@ static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand
         ordered = takt__batch_ends(strand->who.owner);
     else
         ordered = flags & TAKT__STOP && takt__told(strand->who.leaf) != TAKT__GO_ON;
-    return ordered ? result : TAKT_ESTOPPING;
+    return ordered ? result : (int64_t)TAKT_ESTOPPING;
 }
 
 /* A completion that is not the plain success of a plain op. Returns the strand that goes
