@@ -1729,7 +1729,7 @@ bool takt_stopping(const takt_frame *frame);
  *     rc = TAKT_EXEC(&dispatcher, reader, read_header, .fd = 3);
  *
  * TAKT_CALL, TAKT_CATCH, TAKT_DEFER and TAKT_YIELD work. There are no further strands, no
- * timers and no pools: TAKT_START, TAKT_CALL_WITHIN and TAKT_AWAIT_ALL throw -ENOTSUP;
+ * timers and no pools: TAKT_START, TAKT_CALL_WITHIN, TAKT_AWAIT_ALL and _ANY throw -ENOTSUP;
  * TAKT_SPAWN and TAKT_GO are false, and they and takt_idle_start() throw -ENOTSUP at the
  * next await; a line in TAKT_LOG names the word. Every op, a sleep too, is the
  * dispatcher's, with its limit (op->when).
@@ -2635,6 +2635,8 @@ takt__unwind:                                                                   
 
 #define TAKT__AWAIT_ANY(who, ops, count, line)                                               \
     do {                                                                                     \
+        TAKT__STATIC_ASSERT((__typeof__(who))-1 < 0 && sizeof(who) >= sizeof(int),           \
+            "the winner of TAKT_AWAIT_ANY must be signed and at least an int: -1 is none");  \
         TAKT__LEAVE_AND_RETURN_AT(                                                           \
             line, takt__await_batch(takt_self, (ops), (count), true, line))                  \
         (who) = takt__op_of(takt_self)->fd;                                                  \

@@ -726,10 +726,11 @@ static void a_strand_that_comes_free_anywhere_is_used(void)
 static void sleeps_that_wait_for_a_strand_are_not_longer(void)
 {
     setup_with(1);
+    loop.backend.now = 5 * TAKT_SEC;
     ops[0] = takt_sleep(TAKT_SEC);
     ops[1] = takt_sleep(2 * TAKT_SEC);
-    ops[2] = takt_sleep_until(3 * TAKT_SEC);
-    ops[3] = takt_by(2 * TAKT_SEC, takt_sleep(TAKT_SEC / 2)); /* past when its time comes */
+    ops[2] = takt_sleep_until(8 * TAKT_SEC);
+    ops[3] = takt_by(7 * TAKT_SEC, takt_sleep(TAKT_SEC / 2)); /* past when its time comes */
     begin(4);
     c.all = true;
     finish();
@@ -738,6 +739,29 @@ static void sleeps_that_wait_for_a_strand_are_not_longer(void)
         EXPECT_EQ(c.ops[i].result, 0);
     EXPECT_EQ(c.ops[1].arg.sleep, 2 * TAKT_SEC); /* the array can be awaited again */
     EXPECT_EQ(c.ops[1].flags, 0);
+}
+
+/* What the losers held goes to who waits for it at once, not when the winner goes on. */
+static void the_strands_of_losers_are_used_at_once(void)
+{
+    static struct chooser other;
+    setup_with(4);
+    ops[0] = takt_event_wait(&event);
+    ops[1] = takt_get(&channel, &c.item);
+    begin(2);
+    turn();
+    ops[0] = recv_on(1);
+    ops[1] = recv_on(2);
+    EXPECT(TAKT_START_ON(&loop, other, chooser, .count = 2));
+    memcpy(other.ops, ops, sizeof ops);
+    turn();
+    EXPECT_EQ(loop.backend.submits, 0);
+    takt_event_set(&event);
+    EXPECT_EQ(loop.backend.submits, 2);
+    turn();
+    complete(2, 3);
+    finish();
+    EXPECT_EQ(other.winner, 1);
 }
 
 static void a_choice_without_any_strand_waits_and_can_be_cancelled(void)
@@ -1256,6 +1280,7 @@ int main(int argc, char **argv)
         TEST(what_was_not_begun_when_the_first_completes_never_is),
         TEST(a_strand_that_comes_free_anywhere_is_used),
         TEST(sleeps_that_wait_for_a_strand_are_not_longer),
+        TEST(the_strands_of_losers_are_used_at_once),
         TEST(a_choice_without_any_strand_waits_and_can_be_cancelled),
         TEST(a_crowd_that_starves_uses_constant_stack),
         TEST(what_lies_on_the_stack_is_refused_by_name),
