@@ -6786,16 +6786,18 @@ void takt__orphan(takt_sched *s, const takt_completion *done)
 static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand, int64_t result)
 {
     const uint16_t flags = strand->flags;
-    const bool ordered = flags & TAKT__REQUEST
-                             ? takt__batch_ends(strand->who.owner)
-                             : flags & TAKT__STOP && takt__told(strand->who.leaf) != TAKT__GO_ON;
+    bool ordered; /* and not only the loop stops */
     if (result != TAKT_ECANCELED || !(flags & TAKT__ASKED))
         return result;
     if (flags & TAKT__EXPIRED)
         return -ETIMEDOUT;
-    if (s->stopping && strand->slot.op.kind == TAKT_OP_ACCEPT && !ordered)
-        return TAKT_ESTOPPING;
-    return result;
+    if (!s->stopping || strand->slot.op.kind != TAKT_OP_ACCEPT)
+        return result;
+    if (flags & TAKT__REQUEST)
+        ordered = takt__batch_ends(strand->who.owner);
+    else
+        ordered = flags & TAKT__STOP && takt__told(strand->who.leaf) != TAKT__GO_ON;
+    return ordered ? result : (int64_t)TAKT_ESTOPPING;
 }
 
 /* A completion that is not the plain success of a plain op. Returns the strand that goes

@@ -665,7 +665,9 @@ static bool takt__bufring_alloc(struct takt__bufring *ring, const takt_bufs *buf
         ring->numbers[i] = (uint16_t)i;
     }
     ring->number_count = ring->most;
-    ring->goal = TAKT__BUFRING_FEWEST < ring->most ? TAKT__BUFRING_FEWEST : ring->most;
+    ring->goal = ring->most;
+    if (ring->goal > TAKT__BUFRING_FEWEST)
+        ring->goal = TAKT__BUFRING_FEWEST;
     return true;
 }
 
@@ -1881,7 +1883,9 @@ static int64_t takt__many_parse(int fd, unsigned char *data, int res)
         out.namelen = TAKT__NAME;
     memset(&message, 0, sizeof message);
     message.msg_control = controls.bytes;
-    message.msg_controllen = out.controllen < TAKT__CONTROLS ? out.controllen : TAKT__CONTROLS;
+    message.msg_controllen = out.controllen;
+    if (out.controllen > TAKT__CONTROLS)
+        message.msg_controllen = TAKT__CONTROLS;
     memcpy(controls.bytes, data + sizeof out + TAKT__NAME, message.msg_controllen);
     memmove(&d->from.sockaddr, data + sizeof out, out.namelen);
     memset(d->from.sockaddr.bytes + out.namelen, 0, TAKT__NAME - out.namelen);

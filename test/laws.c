@@ -283,7 +283,7 @@ static struct world {
     int budget;        /* nodes that may still be made */
     int entered, left; /* bodies begun and ended */
     int errors;        /* that were thrown, each a number of its own */
-    int failures;      /* told by the hook */
+    int failures;      /* told by the hook, or with a result */
     bool ordered;      /* stop or drain: everybody */
     bool ending;
     takt_event events[EVENTS];
@@ -409,6 +409,8 @@ static void leave(struct node *my)
     LAW(!my->told || error < 0, "the failure of a child is lost");
     LAW(error != TAKT_ECANCELED || my->up || my->ordered || world.ordered,
         "cancelled, and by nobody");
+    if (my->frame.bits & TAKT__SUBMITTED && error < 0 && !(strand->flags & TAKT__CANCELLED))
+        world.failures++; /* told with its result, and not to the hook */
     if (up && error < 0) {
         const int wait = up->frame.strand->wait;
         const bool handed = !root || (strand->flags & TAKT__AWAITED &&

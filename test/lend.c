@@ -370,6 +370,9 @@ static void a_broken_loop_opens_everything(void)
     EXPECT_EQ(world_free(&loop), -EBUSY); /* it is still the backend's */
     free(loop.sched.slab); /* here the test knows better */
     free(loop.completions);
+    free(loop.sched.results);
+    free(loop.sched.items);
+    free(loop.sched.foreign.at);
 }
 
 /* -- what is read ----------------------------------------------------------- */
