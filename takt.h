@@ -1448,7 +1448,8 @@ void takt_cancel(takt_frame *frame);
  * looked at: false if no strand is free (config.loop.strands), the loop is stopping, or the
  * struct cannot be used (it lies on the stack of a body, or, under TAKT_DEBUG, is alive);
  * then the arguments were not evaluated. The struct may go once takt_alive(&object.frame) is
- * false. `object` is evaluated once for every argument. */
+ * false. `object` is evaluated once for every argument. (valgrind wants
+ * the struct to be zeroed, or TAKT_VALGRIND.) */
 #define TAKT_START_ON(loop, object, ...)                                                     \
     TAKT__START_ON(&(loop)->sched, object, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
@@ -6241,18 +6242,25 @@ static bool takt__alive_here(const takt_sched *s, const takt_frame *frame)
     return it == frame;
 }
 
-/* True, and told of, if a frame at `frame` cannot begin: 0, or an error. */
+/* True if `frame` is alive on any loop, as far as its memory, which may hold anything, tells:
+ * strands stand at multiples of their size. */
+static bool takt__alive_somewhere(const takt_frame *frame)
+{
+    return frame->strand && (uintptr_t)frame->strand % sizeof(takt_strand) == 0 &&
+           frame->state == TAKT__RUNNING && frame->failed_at == takt__mark(frame);
+}
+
+/* An error, and told of, if a frame at `frame` cannot begin; else 0. */
 static int takt__taken(const takt_sched *s, const takt_frame *frame)
 {
     int error = 0;
+#if defined(TAKT__MSAN) || defined(TAKT_VALGRIND)
+    takt__define(NULL, (void *)(uintptr_t)frame, sizeof *frame); /* it is about to be */
+#endif
     if (s->in_turn && takt__on_stack(s, frame))
         error = TAKT_ESTACK;
-#if !defined(TAKT__MSAN) /* it may be uninitialised */
-    else if (s->watches && (takt__alive_here(s, frame) ||
-                            (frame->strand && frame->state == TAKT__RUNNING &&
-                             frame->failed_at == takt__mark(frame))))
+    else if (s->watches && (takt__alive_here(s, frame) || takt__alive_somewhere(frame)))
         error = TAKT_ERUNNING;
-#endif
     if (error)
         TAKT_LOG(takt_strerror(error));
     return error;
