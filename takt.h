@@ -1943,6 +1943,15 @@ static inline bool takt_route_is_zero(takt_route route)
     return route.token == 0 && route.generation == 0;
 }
 
+/* What a completion of a stream's request stands for: TAKT_OUTCOME_MORE while the request
+ * lives, whatever came with it; else FAILURE with any error, and OK without. */
+static inline takt_outcome takt_route_outcome(const takt_completion *done)
+{
+    return done->flags & TAKT_MORE ? TAKT_OUTCOME_MORE
+           : done->error           ? TAKT_OUTCOME_FAILURE
+                                   : TAKT_OUTCOME_OK;
+}
+
 /* The runner's part that is the same for all. */
 typedef struct takt_routes {
     takt_slots slots;
