@@ -2320,6 +2320,7 @@ int takt__foreign_add(takt_sched *s, takt_strand *strand, takt_token token);
 int takt__expire(takt_sched *s);
 takt_ns takt__wait(takt_sched *s, takt_ns wait);
 void takt__fail_loop(takt_sched *s, int error);
+int takt__too_many(void);
 int takt__discard_all(takt_sched *s);
 int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body);
 
@@ -2810,7 +2811,7 @@ takt__unwind:                                                                   
         name##_config config;                                                                \
         memset(&config, 0, sizeof config);                                                   \
         config.routes = 64;                                                                  \
-        config.events = 256;                                                                 \
+        config.events = TAKT_DEFAULT_COMPLETIONS;                                            \
         return config;                                                                       \
     }                                                                                        \
                                                                                              \
@@ -2894,6 +2895,8 @@ takt__unwind:                                                                   
         if (runner->routes.fatal)                                                            \
             return runner->routes.fatal;                                                     \
         count = backend_##_poll(&runner->backend, runner->completions, (int)runner->max, wait);\
+        if (count > (int)runner->max)                                                        \
+            count = takt__too_many();                                                        \
         if (count == TAKT_EWOULDBLOCK)                                                       \
             return 0;                                                                        \
         if (count < 0) {                                                                     \
@@ -3069,24 +3072,31 @@ takt__unwind:                                                                   
     static inline void name##__turn(name *loop, takt_ns wait, int max)                       \
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
-        const int most = (int)sched->config.completions;                                     \
+        const int config_max = (int)sched->config.completions;                               \
+        const int most = max > 0 && max < config_max ? max : config_max;                     \
         int count;                                                                           \
         sched->in_turn = true;                                                               \
         sched->stack_base = TAKT__STACK_POINTER();                                           \
         sched->now_known = false;                                                            \
         sched->stats.turns++;                                                                \
-        if (TAKT_DEBUG || sched->later_first)                                                              \
+        if (TAKT_DEBUG || sched->later_first)                                                \
             takt__turn_begins(sched);                                                        \
-        if (sched->ready_first)                                                              \
+        if (sched->ready_first) {                                                            \
             name##__run_ready(loop);                                                         \
+            if (TAKT__UNLIKELY(sched->fatal && !sched->discarding)) {                        \
+                sched->in_turn = false;                                                      \
+                return;                                                                      \
+            }                                                                                \
+        }                                                                                    \
         if (sched->ready_first | sched->later_first | sched->wheel.count | !sched->strands_used)\
             wait = takt__wait(sched, wait);                                                  \
         TAKT__LENT_OPEN(sched, true);                                                        \
-        count = backend_##_poll(&loop->backend, loop->completions,                           \
-                                max > 0 && max < most ? max : most, wait);                   \
-        TAKT__LENT_OPEN(sched, false);                                                            \
+        count = backend_##_poll(&loop->backend, loop->completions, most, wait);              \
+        TAKT__LENT_OPEN(sched, false);                                                       \
         sched->now_known = false;                                                            \
-        if (TAKT__UNLIKELY(count < 0)) {                                                     \
+        if (TAKT__UNLIKELY((unsigned)count > (unsigned)most)) { /* or below 0 */             \
+            if (count > 0)                                                                   \
+                count = takt__too_many();                                                    \
             if (count != TAKT_EWOULDBLOCK)                                                   \
                 takt__fail_loop(sched, count);                                               \
             count = 0;                                                                       \
@@ -3175,7 +3185,7 @@ takt__unwind:                                                                   
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
         const uint64_t before = sched->stats.resumed;                                        \
-        if (sched->result_count)                                                             \
+        if (sched->result_count && !sched->in_turn)                                          \
             return 0;                                                                        \
         if (sched->fatal | sched->in_turn)                                                   \
             return sched->fatal ? sched->fatal : TAKT_EREENTER;                              \
@@ -3207,7 +3217,8 @@ takt__unwind:                                                                   
             return TAKT_EREENTER;                                                            \
         discarded = takt__discard_all(sched);                                                \
         deadline = takt_after(backend_##_now(&loop->backend), sched->config.reap_limit);     \
-        for (; broken && sched->ready_first; takt__turn_begins(sched))                       \
+        for (takt__turn_begins(sched); broken && sched->ready_first;                         \
+             takt__turn_begins(sched))                                                       \
             name##__run_ready(loop);                                                         \
         while (sched->strands_used && !broken &&                                             \
                backend_##_now(&loop->backend) < deadline)                                    \
@@ -6244,6 +6255,13 @@ static void takt__needs_loop(const takt_frame *f, const char *word)
     takt__complain(f, line);
 }
 
+/* A poll has told of more completions than it was given places for: they are not there. */
+int takt__too_many(void)
+{
+    TAKT_ASSERT(false && "the backend's poll returned more than max");
+    return -EOVERFLOW;
+}
+
 /* -- the slab of strands --------------------------------------------------- */
 
 static void takt__feed(takt_sched *s);
@@ -8828,7 +8846,7 @@ int takt__expire(takt_sched *s)
 {
     takt_timer *timer;
     int count = 0;
-    if (s->wheel.count == 0)
+    if (s->wheel.count == 0 || (s->fatal && !s->discarding))
         return 0;
     while ((timer = takt_wheel_expire(&s->wheel, takt__now(s))) != NULL) {
         count++;
@@ -8953,12 +8971,22 @@ int takt__discard_all(takt_sched *s)
     return count;
 }
 
+/* From here on nobody runs. Who was ready stands with those that have yielded, until a drain
+ * ends them all. */
 void takt__fail_loop(takt_sched *s, int error)
 {
     if (s->fatal)
         return;
     s->fatal = error;
     s->stats.discarded += s->pending;
+    if (!s->ready_first)
+        return;
+    if (s->later_first)
+        takt__strand_at(s, s->later_last)->next = s->ready_first;
+    else
+        s->later_first = s->ready_first;
+    s->later_last = s->ready_last;
+    s->ready_first = s->ready_last = 0;
 }
 
 /* -- a loop's beginning and end ---------------------------------------------- */
