@@ -623,7 +623,7 @@ static void a_batch_that_turns_fatal(bool more)
     submit_gives(2, 0); /* the token of c */
     arrive(0, 10, 0, 0);
     arrive(1, 20, more ? TAKT_EMORE : 0, 0);
-    arrive(2, 30, 0, 0);
+    arrive(2, 30, 0, TAKT_FD);
 }
 
 /* LP-21, LP-22 */
@@ -636,7 +636,8 @@ static void results_come_before_the_fatal_error_of_their_batch(void)
         EXPECT_EQ(a.sum, 10);
         EXPECT_EQ(net_failed(&loop), fatal); /* it is known already */
         EXPECT_EQ(net_pending(&loop), 0);
-        EXPECT_EQ(c.resumed, 0); /* what came behind it is dropped */
+        EXPECT_EQ(c.resumed, 0); /* what came behind it is dropped, */
+        EXPECT_EQ(sc.calls, 1);  /* and closed */
         EXPECT_EQ(loop.sched.stats.discarded, 2);
         EXPECT_EQ(poll_once(), fatal);
         EXPECT_EQ(sc.polls, 1);
@@ -1273,6 +1274,26 @@ static void a_refused_subscription_costs_nothing(void)
     finish_stream();
 }
 
+/* ST-2 */
+static void a_runner_has_room_for_so_many(void)
+{
+    feed_config config = feed_defaults();
+    takt_route route;
+    script_begin();
+    config.routes = 2;
+    EXPECT_EQ(feed_init(&runner, &config), 0);
+    (void)open_route(1, 1);
+    (void)open_route(2, 1);
+    EXPECT_EQ(feed_subscribe(&runner, request(), &route), -ENOSPC);
+    EXPECT_EQ(sc.submits, 2); /* nobody was asked */
+    EXPECT_EQ(feed_pending(&runner), 2);
+    EXPECT_EQ(feed_failed(&runner), 0);
+    arrive(id(1, 1), 0, 0, 0);
+    EXPECT_EQ(poll_stream(), 1);
+    (void)open_route(3, 1);
+    finish_stream();
+}
+
 /* ST-4, ST-5, ST-27 */
 static void an_id_that_is_none_or_live_ends_the_runner(void)
 {
@@ -1709,6 +1730,7 @@ int main(int argc, char **argv)
         TEST(a_route_is_a_token_and_a_generation),
         TEST(a_subscription_has_the_backends_id),
         TEST(a_refused_subscription_costs_nothing),
+        TEST(a_runner_has_room_for_so_many),
         TEST(an_id_that_is_none_or_live_ends_the_runner),
         TEST(two_generations_of_a_token_are_two_routes),
         TEST(more_keeps_the_route_whatever_came_with_it),
