@@ -892,8 +892,9 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  *            the same, with -ECANCELED or with what it had done. Never refused.
  *   int  B_poll(B *, takt_completion *, int max, takt_ns wait)
  *            flushes what was submitted, waits up to `wait` ns (0: not at all)
- *            for something to complete, returns how many, or an error that is
- *            the end of the loop. TAKT_EWOULDBLOCK: nothing, not an error.
+ *            for something to complete, returns how many (above `max`: asserted),
+ *            or an error that is the end of the loop. TAKT_EWOULDBLOCK: nothing,
+ *            not an error.
  *   void B_flush(B *)             makes the system see what was submitted
  *   bool B_busy(B *)              completions wait that no descriptor announces
  *   int  B_fd(B *)                becomes readable when poll has work, or -1

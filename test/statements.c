@@ -423,6 +423,11 @@ static void an_offered_token_that_is_live_is_no_other(void)
     setup();
     sc.offered = true;
     EXPECT_EQ(submit(&a, 1), 0);
+    submit_gives(sc.tokens[0] + 0x700000000, 0); /* another generation is another token */
+    EXPECT_EQ(submit(&c, 1), 0);
+    arrive(sc.tokens[1], 4, 0, 0);
+    expect_results(1, &c, NULL);
+    EXPECT_EQ(a.resumed, 0);
     submit_gives(sc.tokens[0], 0);
     EXPECT_EQ(submit(&b, 1), TAKT_ELIVETOKEN);
     EXPECT_EQ(loop.sched.stats.discarded, 2);
@@ -1013,6 +1018,20 @@ static void a_drain_gives_the_slab_back_once_whatever_came_before(void)
             finish();
         EXPECT_EQ(acquires + releases, 2);
     }
+}
+
+/* LP-41 */
+static void what_fails_during_a_drain_is_not_the_first_error(void)
+{
+    setup();
+    EXPECT_EQ(submit(&a, 1), 0);
+    poll_gives(-EIO);
+    EXPECT_EQ(net_drain(&loop), 1);
+    EXPECT_EQ(sc.polls, 2);
+    EXPECT_EQ(net_failed(&loop), TAKT_EDISPOSED);
+    EXPECT_EQ(a.discarded, 1);
+    EXPECT_EQ(loop.sched.stats.discarded, 1);
+    finish();
 }
 
 static void *from_another_thread(void *user)
@@ -1721,6 +1740,7 @@ int main(int argc, char **argv)
         TEST(a_wait_ends_with_the_next_deadline),
         TEST(pending_counts_what_is_alive),
         TEST(a_drain_gives_the_slab_back_once_whatever_came_before),
+        TEST(what_fails_during_a_drain_is_not_the_first_error),
         TEST(a_loop_has_one_owner),
         TEST(from_inside_only_a_submit_is_served),
         TEST(a_drain_reaches_each_once),
