@@ -923,8 +923,9 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  *            the same, with -ECANCELED or with what it had done. Never refused.
  *   int  B_poll(B *, takt_completion *, int max, takt_ns wait)
  *            flushes what was submitted, waits up to `wait` ns (0: not at all)
- *            for something to complete, returns how many, or an error that is
- *            the end of the loop. TAKT_EWOULDBLOCK: nothing, not an error.
+ *            for something to complete, returns how many (above `max`: asserted),
+ *            or an error that is the end of the loop. TAKT_EWOULDBLOCK: nothing,
+ *            not an error.
  *   void B_flush(B *)             makes the system see what was submitted
  *   bool B_busy(B *)              completions wait that no descriptor announces
  *   int  B_fd(B *)                becomes readable when poll has work, or -1
@@ -1984,6 +1985,15 @@ static inline bool takt_route_is_zero(takt_route route)
     return route.token == 0 && route.generation == 0;
 }
 
+/* What a completion of a stream's request stands for: TAKT_OUTCOME_MORE while the request
+ * lives, whatever came with it; else FAILURE with any error, and OK without. */
+static inline takt_outcome takt_route_outcome(const takt_completion *done)
+{
+    return done->flags & TAKT_MORE ? TAKT_OUTCOME_MORE
+           : done->error           ? TAKT_OUTCOME_FAILURE
+                                   : TAKT_OUTCOME_OK;
+}
+
 /* The runner's part that is the same for all. */
 typedef struct takt_routes {
     takt_slots slots;
@@ -2356,6 +2366,7 @@ int takt__foreign_add(takt_sched *s, takt_strand *strand, takt_token token);
 int takt__expire(takt_sched *s);
 takt_ns takt__wait(takt_sched *s, takt_ns wait);
 void takt__fail_loop(takt_sched *s, int error);
+int takt__too_many(void);
 int takt__discard_all(takt_sched *s);
 int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body);
 
@@ -2864,7 +2875,7 @@ takt__unwind:                                                                   
         name##_config config;                                                                \
         memset(&config, 0, sizeof config);                                                   \
         config.routes = 64;                                                                  \
-        config.events = 256;                                                                 \
+        config.events = TAKT_DEFAULT_COMPLETIONS;                                            \
         return config;                                                                       \
     }                                                                                        \
                                                                                              \
@@ -2948,6 +2959,8 @@ takt__unwind:                                                                   
         if (runner->routes.fatal)                                                            \
             return runner->routes.fatal;                                                     \
         count = backend_##_poll(&runner->backend, runner->completions, (int)runner->max, wait);\
+        if (count > (int)runner->max)                                                        \
+            count = takt__too_many();                                                        \
         if (count == TAKT_EWOULDBLOCK)                                                       \
             return 0;                                                                        \
         if (count < 0) {                                                                     \
@@ -3123,7 +3136,8 @@ takt__unwind:                                                                   
     static inline void name##__turn(name *loop, takt_ns wait, int max)                       \
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
-        const int most = (int)sched->config.completions;                                     \
+        const int config_max = (int)sched->config.completions;                               \
+        const int most = max > 0 && max < config_max ? max : config_max;                     \
         int count;                                                                           \
         sched->in_turn = true;                                                               \
         sched->stack_base = TAKT__STACK_POINTER();                                           \
@@ -3131,16 +3145,22 @@ takt__unwind:                                                                   
         sched->stats.turns++;                                                                \
         if (TAKT_DEBUG || sched->later_first)                                                \
             takt__turn_begins(sched);                                                        \
-        if (sched->ready_first)                                                              \
+        if (sched->ready_first) {                                                            \
             name##__run_ready(loop);                                                         \
+            if (TAKT__UNLIKELY(sched->fatal && !sched->discarding)) {                        \
+                sched->in_turn = false;                                                      \
+                return;                                                                      \
+            }                                                                                \
+        }                                                                                    \
         if (sched->ready_first | sched->later_first | sched->wheel.count | !sched->strands_used)\
             wait = takt__wait(sched, wait);                                                  \
         TAKT__LENT_OPEN(sched, true);                                                        \
-        count = backend_##_poll(&loop->backend, loop->completions,                           \
-                                max > 0 && max < most ? max : most, wait);                   \
-        TAKT__LENT_OPEN(sched, false);                                                            \
+        count = backend_##_poll(&loop->backend, loop->completions, most, wait);              \
+        TAKT__LENT_OPEN(sched, false);                                                       \
         sched->now_known = false;                                                            \
-        if (TAKT__UNLIKELY(count < 0)) {                                                     \
+        if (TAKT__UNLIKELY((unsigned)count > (unsigned)most)) { /* or below 0 */             \
+            if (count > 0)                                                                   \
+                count = takt__too_many();                                                    \
             if (count != TAKT_EWOULDBLOCK)                                                   \
                 takt__fail_loop(sched, count);                                               \
             count = 0;                                                                       \
@@ -3229,7 +3249,7 @@ takt__unwind:                                                                   
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
         const uint64_t before = sched->stats.resumed;                                        \
-        if (sched->result_count)                                                             \
+        if (sched->result_count && !sched->in_turn)                                          \
             return 0;                                                                        \
         if (sched->fatal | sched->in_turn)                                                   \
             return sched->fatal ? sched->fatal : TAKT_EREENTER;                              \
@@ -6328,6 +6348,13 @@ static void takt__needs_loop(const takt_frame *f, const char *word)
     takt__complain(f, line);
 }
 
+/* A poll has told of more completions than it was given places for: they are not there. */
+int takt__too_many(void)
+{
+    TAKT_ASSERT(false && "the backend's poll returned more than max");
+    return -EOVERFLOW;
+}
+
 /* -- the slab of strands --------------------------------------------------- */
 
 static void takt__feed(takt_sched *s);
@@ -8937,7 +8964,7 @@ int takt__expire(takt_sched *s)
 {
     takt_timer *timer;
     int count = 0;
-    if (s->wheel.count == 0)
+    if (s->wheel.count == 0 || (s->fatal && !s->discarding))
         return 0;
     while ((timer = takt_wheel_expire(&s->wheel, takt__now(s))) != NULL) {
         count++;
@@ -9062,12 +9089,22 @@ int takt__discard_all(takt_sched *s)
     return count;
 }
 
+/* From here on nobody runs. Who was ready stands with those that have yielded, until a drain
+ * ends them all. */
 void takt__fail_loop(takt_sched *s, int error)
 {
     if (s->fatal)
         return;
     s->fatal = error;
     s->stats.discarded += s->pending;
+    if (!s->ready_first)
+        return;
+    if (s->later_first)
+        takt__strand_at(s, s->later_last)->next = s->ready_first;
+    else
+        s->later_first = s->ready_first;
+    s->later_last = s->ready_last;
+    s->ready_first = s->ready_last = 0;
 }
 
 /* -- a loop's beginning and end ---------------------------------------------- */
