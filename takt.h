@@ -935,7 +935,9 @@ typedef struct takt_slots {
 enum {             /* takt_completion.flags */
     TAKT_MORE = 1, /* of a TAKT_OP_MULTI: the request lives on, further ones follow */
     TAKT_FD = 2,   /* `value` is a descriptor that has to be closed by somebody */
-    TAKT_NO_VALUE = 4 /* of a TAKT_OP_MULTI: it lives, and that is all */
+    TAKT_NO_VALUE = 4, /* of a TAKT_OP_MULTI: it lives, and that is all */
+    TAKT__MATCHED = 8 /* takt_uring's: a plain success, whose op it has just looked up by the
+                       * token: the loop need not do that once more */
 };
 
 /* One completion of one op. */
@@ -2315,7 +2317,7 @@ takt_body *takt__step(takt_sched *s, takt_strand *strand, int go);
 bool takt__refuse(takt_sched *s, takt_strand *strand);
 void takt__arm_limit(takt_sched *s, takt_strand *strand);
 void takt__settle(takt_sched *s, takt_strand *strand);
-takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done);
+takt_strand *takt__claim(takt_sched *s, const takt_completion *done);
 void takt__orphan(takt_sched *s, const takt_completion *done);
 void takt__results_taken(takt_sched *s, uint32_t count);
 int takt__foreign_add(takt_sched *s, takt_strand *strand, takt_token token);
@@ -2469,20 +2471,23 @@ static inline bool takt__ends(takt_frame *f)
     return true;
 }
 
-/* What a strand runs next after its leaf has left with `go`: a callee that begins, or the
- * caller of one that has ended. All else is for takt__step(). */
+/* What a strand runs next after its leaf has left with `go`: a callee that begins, the
+ * caller of one that has ended, the leaf again, or nothing. All else is for takt__step(). */
 static inline takt_body *takt__hop(takt_sched *s, takt_strand *strand, int go)
 {
     takt_frame *const f = strand->who.leaf;
     if (go == TAKT__CALLING)
         return f->of.first;
-    if (go != TAKT__FINISH || f->bits & TAKT__ROOT || strand->wait == TAKT__ON_OP)
-        return takt__step(s, strand, go);
-    f->state = TAKT__FINISHED;
-    f->strand = NULL;
-    strand->who.leaf = f->parent;
-    strand->slot.op.result = f->error;
-    return f->parent->of.coro->body;
+    if (go == TAKT__FINISH && !(f->bits & TAKT__ROOT) && strand->wait != TAKT__ON_OP) {
+        f->state = TAKT__FINISHED;
+        f->strand = NULL;
+        strand->who.leaf = f->parent;
+        strand->slot.op.result = f->error;
+        return f->parent->of.coro->body;
+    }
+    if (go == TAKT__AGAIN)
+        return f->of.coro->body;
+    return go == TAKT__SUSPEND && !TAKT__GUARDED ? NULL : takt__step(s, strand, go);
 }
 
 enum { TAKT__BODY_STACK = 16384 }; /* how far below the turn a body's locals may lie */
@@ -2497,14 +2502,24 @@ static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
            takt__refuse(s, strand);
 }
 
-/* takt_slot_find(), with a stride that the compiler knows. */
+/* takt_slot_at() and takt_slot_find(), with a stride that the compiler knows. */
+static inline takt_strand *takt__strand_by(const takt_sched *s, uint32_t index)
+{
+    return (takt_strand *)(void *)(s->slots.base + (size_t)index * sizeof(takt_strand));
+}
+
 static inline takt_strand *takt__strand_of_token(const takt_sched *s, takt_token token)
 {
-    takt_strand *const strand =
-        (takt_strand *)(void *)(s->slots.base + (size_t)(uint32_t)token * sizeof(takt_strand));
+    takt_strand *const strand = takt__strand_by(s, (uint32_t)token);
     return (uint32_t)token < s->slots.count && strand->slot.generation == (uint32_t)(token >> 32)
                ? strand
                : NULL;
+}
+
+/* A plain success of an op that has the token now. */
+static inline bool takt__matches(const takt_sched *s, const takt_completion *done)
+{
+    return takt__strand_of_token(s, done->token) && !(done->flags | (uint32_t)done->error);
 }
 
 /* What a turn has done: resumptions since `before`. */
@@ -3144,14 +3159,14 @@ takt__unwind:                                                                   
     static inline void name##__complete(name *loop, const takt_completion *done)             \
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
-        takt_strand *strand = takt__strand_of_token(sched, done->token);                     \
+        takt_strand *strand = takt__strand_by(sched, (uint32_t)done->token);                 \
         int go;                                                                              \
-        if (TAKT__LIKELY(strand && strand->wait == TAKT__ON_OP &&                            \
-                         !(strand->flags | done->flags | (uint32_t)done->error))) {          \
+        if (TAKT__LIKELY((done->flags == TAKT__MATCHED || takt__matches(sched, done)) &&     \
+                         strand->wait == TAKT__ON_OP && !strand->flags)) {                   \
             strand->slot.op.result = done->value;                                            \
             if (!TAKT__REGAIN(sched, strand))                                                \
                 return;                                                                      \
-        } else if ((strand = takt__claim(sched, strand, done)) == NULL) {                    \
+        } else if ((strand = takt__claim(sched, done)) == NULL) {                            \
             return;                                                                          \
         }                                                                                    \
         strand->wait = TAKT__READY;                                                          \
@@ -3180,6 +3195,7 @@ takt__unwind:                                                                   
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
         const int most = (int)sched->config.completions;                                     \
+        const takt_completion *done;                                                         \
         int count;                                                                           \
         sched->in_turn = true;                                                               \
         sched->stack_base = TAKT__STACK_POINTER();                                           \
@@ -3202,11 +3218,12 @@ takt__unwind:                                                                   
             count = 0;                                                                       \
         }                                                                                    \
         sched->stats.completions += (uint64_t)count;                                         \
-        for (int i = 0; i < count; i++)                                                      \
+        done = loop->completions;                                                            \
+        for (const takt_completion *const end = done + count; done != end; done++)           \
             if (TAKT__LIKELY(!sched->fatal || sched->discarding))                            \
-                name##__complete(loop, &loop->completions[i]);                               \
+                name##__complete(loop, done);                                                \
             else                                                                             \
-                takt__orphan(sched, &loop->completions[i]);                                  \
+                takt__orphan(sched, done);                                                   \
         if (sched->wheel.count)                                                              \
             takt__expire(sched);                                                             \
         if (sched->ready_first)                                                              \
@@ -6858,8 +6875,9 @@ static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand
 
 /* A completion that is not the plain success of a plain op. Returns the strand that goes
  * on with it, or NULL. */
-TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done)
+TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, const takt_completion *done)
 {
+    takt_strand *strand = takt__strand_of_token(s, done->token);
     int64_t result = done->error ? done->error : done->value;
     if (s->foreign.used)
         strand = takt__foreign_find(s, strand, done);
