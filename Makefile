@@ -7,7 +7,7 @@
 #   make CC=clang CXX=clang++ ...   another compiler
 #
 # demo and test install what is missing, by way of `make deps`. The longer runs are targets
-# of their own: peers valgrind asan clang cxx rooms wrong tidy symbols readme.
+# of their own: peers storm rungs bench valgrind asan rooms wrong tidy symbols readme ports.
 
 CC ?= cc
 CXX ?= c++
@@ -21,7 +21,7 @@ LDLIBS += -luring
 
 HEADERS = takt.h takt_uring.h
 EXAMPLES = $(patsubst examples/%.c,%,$(wildcard examples/*.c))
-ROOMS = $(filter-out demo two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
+ROOMS = $(filter-out demo doctor two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
 BACKENDS = epoll poll uring refused
 SOURCES = $(HEADERS) $(wildcard examples/*.c test/*.c test/*.h test/*.cc)
 VARIANTS = $(ROOMS) $(ROOMS:%=%.san)
@@ -32,7 +32,7 @@ SUITE = $(foreach v,$(filter-out contract contract.%,$(VARIANTS)),"build/test/$v
 
 all: examples
 
-examples: $(EXAMPLES:%=build/%)
+examples: $(EXAMPLES:%=build/%) build/doctor
 
 demo: deps examples build/demo
 	@test/demo.sh
@@ -41,23 +41,36 @@ test: deps
 	@$(MAKE) --no-print-directory -j2 build-test
 	@test/run.sh $(SUITE) build/test/two build/test/cxx "test/wrong/run.sh" \
 	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" \
-	    "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
+	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused"
 
 check: test
 
-build-test: examples build/proxy.san $(VARIANTS:%=build/test/%) build/test/two build/test/cxx \
-            $(ROOMS:%=build/test/%.clang) $(ROOMS:%=build/test/%.cxx) \
-            $(EXAMPLES:%=build/%.clang) $(EXAMPLES:%=build/%.cxx)
+build-test: examples build/proxy.san $(EXAMPLES:%=build/%.read) $(VARIANTS:%=build/test/%) \
+            build/test/two build/test/cxx build/test/contract.clang build/test/contract.cxx \
+            $(ROOMS:%=build/test/%.read)
 
+# clang and C++ read everything, and see to its warnings; only contract.c do they build
+build/test/%.read: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
+	clang -std=c11 $(WARN) $(CPPFLAGS) -fsyntax-only $<
+	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) -fsyntax-only $<
+	@touch $@
+
+# as people would install them: without the search for misuse at run time
 build/%: examples/%.c $(HEADERS) | build/test
-	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -DNDEBUG $(CFLAGS) $< $(LDLIBS) -o $@
 build/%.san: examples/%.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
+build/%.read: examples/%.c $(HEADERS) | build/test
+	clang -std=c11 $(WARN) $(CPPFLAGS) -fsyntax-only $<
+	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) -fsyntax-only $<
+	@touch $@
 build/%.clang: examples/%.c $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/%.cxx: examples/%.c $(HEADERS) | build/test
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+build/doctor: test/doctor.c $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/demo: test/demo.c | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< -o $@
 build/test/%: test/%.c test/test.h $(wildcard test/*.h) $(HEADERS) | build/test
@@ -82,6 +95,13 @@ valgrind: $(ROOMS:%=build/test/%)
 	    $(foreach b,$(BACKENDS),"test/valgrind.sh build/test/contract $b")
 peers: examples
 	@test/peers.sh $(SECONDS)
+storm: examples build/proxy.san
+	@LIMIT=600 test/run.sh $(foreach b,uring poll refused,"test/storm.py build/proxy $b $(SECONDS)" \
+	                                            "test/storm.py build/proxy.san $b $(SECONDS)")
+rungs: examples build/test/contract build/test/stream_backend
+	@test/rungs.sh
+bench: examples
+	@test/bench/run.py
 rooms:
 	@test/rooms.sh $(HEADERS)
 wrong:
@@ -92,6 +112,10 @@ symbols:
 	@test/symbols.sh
 readme:
 	@test/readme.sh README.md
+ports: # other levels, machines and libraries; `make deps-ports` installs what that takes
+	@test/ports.sh
+deps-ports:
+	@test/deps.sh ports
 
 # The only place where anything is installed: as root, with a sudo that asks nothing, or in CI.
 deps:
@@ -104,5 +128,5 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test check build-test asan valgrind peers rooms wrong tidy symbols \
-        readme deps install clean
+.PHONY: all examples demo test check build-test asan valgrind peers storm rungs bench rooms \
+        wrong tidy symbols readme ports deps deps-ports install clean

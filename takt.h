@@ -14,7 +14,8 @@
  *   A coroutine is a struct and a body. The struct is yours (or a pool's of the
  *   loop); its first member is a takt_frame. While the coroutine is alive, the
  *   struct must not move and must not be freed: the kernel may be writing into
- *   it. Everything that must survive a suspension lives in it.
+ *   it. Everything that must survive a suspension lives in it. Once it is not
+ *   alive, it may be freed, moved, or started anew.
  *
  *   A strand is a chain of frames (caller -> callee) that waits for one thing
  *   at a time. Strands live in a slab that the loop allocates at its start.
@@ -24,7 +25,24 @@
  *   the kernel's until the await has returned.
  *
  *   A loop is a struct of yours. It must not move after its init. It belongs to
- *   the thread that runs it.
+ *   the thread that runs it, and so does all that it runs. Its init allocates
+ *   all the memory that it will ever use; its free gives it back.
+ *
+ *   Groups, events, semaphores and idle limits are structs of yours too: they
+ *   must not move, nor end, while somebody stands in them. A buffer pool
+ *   allocates its buffers at its init, and must outlive the loop.
+ *
+ * How to read the comments below. Unless one says otherwise:
+ *
+ *   A pointer is not NULL, and what an op points to must stay put until the
+ *   await has returned; what a plain function is handed it may forget.
+ *   Sizes are bytes, times takt_ns, descriptors stay yours. Text ends with a 0.
+ *   Errors are negative: -errno, or TAKT_E... of >>outcome. "Throws" means: as
+ *   TAKT_THROW, with that error.
+ *   A function never suspends, never waits and never allocates; it is called in
+ *   the loop's thread, from a coroutine or from outside. A word that may
+ *   suspend says so, and throws TAKT_ECANCELED there once its coroutine has
+ *   been told to stop. That one cannot be caught.
  *
  * One program:
  *
@@ -68,19 +86,32 @@
  *     values      >>config  >>time  >>outcome  >>op  >>memory  >>backend  >>net
  *     backends    >>posix
  *     language    >>frame  >>keywords
- *     engine      >>timer  >>sched  >>stream  >>chan  >>loop  >>dump
- *     inside      >>engine  >>macros; and as -impl only: >>many  >>try  >>wait  >>stop  >>await
- *                 >>start  >>join  >>leave
+ *     engine      >>timer  >>sched  >>drive  >>stream  >>chan  >>loop  >>dump
+ *     inside      >>engine  >>macros; and as -impl only: >>many  >>try  >>wait  >>lend  >>stop
+ *                 >>await  >>start  >>join  >>leave
  *
  * Options, to be defined the same way before every include:
  *
- *     TAKT_DEFERS_MAX   4      live TAKT_DEFER blocks a frame; fixed by the layout
- *     TAKT_POOLS_MAX    16     coroutines that a loop's config can list
+ *     TAKT_POOLS_MAX    16     coroutines that a loop's config can list; a plain number. Where
+ *                              two files differ, the linker names it
  *     TAKT_NO_POSIX            leave out >>net's and >>posix's system calls
  *     TAKT_NO_EPOLL            poll(2) even on Linux
- *     TAKT_CALLOC(n, size), TAKT_FREE(ptr)   both or neither; default libc's
+ *     TAKT_AGES                dumps tell of every op how long it has been awaited; the
+ *                              clock is then read once in each turn that begins an op
+ *     TAKT_CALLOC(n, size), TAKT_FREE(ptr)   both or neither; default libc's. Called by
+ *                                            the inits and frees only; NULL: -ENOMEM
  *     TAKT_ASSERT(condition)                 default assert of <assert.h>
- *     TAKT_LOG(text)                         default: a line on stderr
+ *     TAKT_LOG(text)                         one line, without its end; default: stderr
+ *     TAKT_PANIC(text)                       a mistake of the program's that cannot go on;
+ *                                            default: TAKT_LOG, then abort()
+ *     TAKT_CLOCK()      takt_ns of a clock that never goes back; default CLOCK_MONOTONIC
+ *     TAKT_DEBUG        1      look for misuse at run time: frames that were freed or
+ *                              overwritten while alive, foreign threads, memory that was
+ *                              changed while lent. 0 if NDEBUG is defined. No layout
+ *                              depends on it
+ *     TAKT_VALGRIND            tell valgrind what io_uring wrote: <valgrind/memcheck.h>
+ *
+ * And one that is fixed: TAKT_DEFERS_MAX, 4 live TAKT_DEFER blocks a frame.
  *
  * Licence: MIT, see the end of this file.
  */
@@ -108,13 +139,21 @@
 #include <stdint.h>
 #include <string.h>
 
-#define TAKT_VERSION "0.1.0"
+#define TAKT_VERSION "0.1.0" /* semver.org; while it begins with 0, anything may change */
 
 #ifndef TAKT_POOLS_MAX
 #define TAKT_POOLS_MAX 16
 #endif
 
 #define TAKT_DEFERS_MAX 4
+
+#ifndef TAKT_DEBUG
+#ifdef NDEBUG
+#define TAKT_DEBUG 0
+#else
+#define TAKT_DEBUG 1
+#endif
+#endif
 
 #if defined(TAKT_CALLOC) != defined(TAKT_FREE)
 #error "define both TAKT_CALLOC(n, size) and TAKT_FREE(ptr), or neither"
@@ -134,36 +173,84 @@
 #define TAKT__UNUSED __attribute__((unused))
 #define TAKT__MUST_USE __attribute__((warn_unused_result))
 #define TAKT__COLD __attribute__((cold, noinline))
-#define TAKT__NOINLINE __attribute__((noinline)) /* keeps what is called rarely out of hot code */
+#define TAKT__NOINLINE __attribute__((noinline)) /* what is rare stays out of hot code */
+#define TAKT__HOT static inline __attribute__((always_inline))
 #define TAKT__LIKELY(x) __builtin_expect(!!(x), 1)
 #define TAKT__UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define TAKT__STACK_POINTER() ((uintptr_t)__builtin_frame_address(0))
 #else
 #define TAKT__UNUSED
 #define TAKT__MUST_USE
 #define TAKT__COLD
-#define TAKT__NOINLINE
+#define TAKT__HOT static inline
 #define TAKT__LIKELY(x) (x)
 #define TAKT__UNLIKELY(x) (x)
-#define TAKT__STACK_POINTER() ((uintptr_t)0)
+#if defined(_MSC_VER)
+#define TAKT__NOINLINE __declspec(noinline)
+#else
+#define TAKT__NOINLINE
+#endif
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+#define TAKT__ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TAKT__ASAN 1
+#elif __has_feature(memory_sanitizer)
+#define TAKT__MSAN 1
+#endif
+#endif
+
+/* The calls of >>engine that look for misuse are made at all. */
+#if TAKT_DEBUG || defined(TAKT__ASAN) || defined(TAKT__MSAN) || defined(TAKT_VALGRIND)
+#define TAKT__GUARDED 1
+#else
+#define TAKT__GUARDED 0
+#endif
+
+/* What is the same only within a thread; no library for threads is needed for it. */
+#define TAKT__THREAD() ((uintptr_t)(void *)&errno)
+
+/* An option that changes the layout is in the names of the functions by which a file gets
+ * at it: files that differ in it do not link, and the linker says why. */
+#define TAKT__PASTE_(a, b) a##b
+#define TAKT__PASTE(a, b) TAKT__PASTE_(a, b)
+#define TAKT__NAMED(name) TAKT__PASTE(name##_TAKT_POOLS_MAX_, TAKT_POOLS_MAX)
+
 TAKT__EXTERN_C_BEGIN
+
+/* Where the stack of the caller, and of what it was inlined into, ends: the highest byte of
+ * what it calls, or at most a few above. */
+TAKT__NOINLINE TAKT__UNUSED static uintptr_t takt__stack_pointer(void)
+{
+#if defined(__GNUC__) && defined(__riscv)
+    return (uintptr_t)__builtin_frame_address(0) - 1;
+#elif defined(__GNUC__) /* two words lie in between */
+    return (uintptr_t)__builtin_frame_address(0) + 2 * sizeof(void *) - 1;
+#else
+    volatile char here = 0;
+    return (uintptr_t)&here + (uintptr_t)here;
+#endif
+}
+#define TAKT__STACK_POINTER() takt__stack_pointer()
 
 /* ==========================================================================
  * >>time - nanoseconds, signed, 64 bits
  * ======================================================================== */
 
-/* Nanoseconds: a duration, or a point on the loop's clock (CLOCK_MONOTONIC on
- * the real backends, virtual in a simulation). */
+/* Nanoseconds: a duration, or a point on the loop's clock (CLOCK_MONOTONIC of
+ * clock_gettime(2) on the real backends, virtual in a simulation). The clock does not
+ * count the time in which the machine is suspended. */
 typedef int64_t takt_ns;
 
+/* Units, to multiply with: 5 * TAKT_SEC. */
 #define TAKT_US ((takt_ns)1000)
 #define TAKT_MS (1000 * TAKT_US)
 #define TAKT_SEC (1000 * TAKT_MS)
 #define TAKT_FOREVER INT64_MAX /* as a wait or a deadline: none */
 
-/* `when` + `ns`, saturating: a far deadline is TAKT_FOREVER, never the past. */
+/* `when` + `ns`, saturating: a far deadline is TAKT_FOREVER, never the past. `ns` below 0
+ * counts as 0. */
 static inline takt_ns takt_after(takt_ns when, takt_ns ns)
 {
     if (ns <= 0)
@@ -179,7 +266,8 @@ static inline takt_ns takt_after(takt_ns when, takt_ns ns)
  * yet, try again") and more ("this is usable, and further ones follow").
  * ======================================================================== */
 
-/* name, value, text: what happened, and what to do about it. */
+/* takt's own codes, for an X(name, value, text) of yours; the text tells what happened and
+ * what to do about it. The values lie below every errno. */
 #define TAKT_ERRORS(X)                                                                       \
     X(TAKT_EWOULDBLOCK, -20001, "would block: nothing yet, try again")                       \
     X(TAKT_EMORE, -20002, "expect more: usable now, further completions follow")             \
@@ -193,7 +281,7 @@ static inline takt_ns takt_after(takt_ns when, takt_ns ns)
       "an operation points into the C stack; keep its memory in the coroutine's struct")     \
     X(TAKT_EBREAK, -20009, "a break left the coroutine's body; use TAKT_RETURN")             \
     X(TAKT_ERESUME, -20010, "no such suspension; is there a TAKT_ word inside a switch?")    \
-    X(TAKT_ECLOSED, -20011, "the descriptor was closed while the operation was in flight")   \
+    X(TAKT_ECLOSED, -20011, "the descriptor or the channel was closed under the operation")  \
     X(TAKT_ETRUNCATED, -20012, "the peer ended the stream before all bytes had arrived")     \
     X(TAKT_ESTOPPING, -20013, "the loop is stopping; no new work")                           \
     X(TAKT_EBUFFER, -20014, "a leased buffer was returned twice, or to the wrong pool")      \
@@ -203,7 +291,17 @@ static inline takt_ns takt_after(takt_ns when, takt_ns ns)
     X(TAKT_EREENTER, -20018, "a loop was turned from inside one of its own coroutines")      \
     X(TAKT_EUNKNOWN, -20019, "no such route: it has ended, or was never opened")             \
     X(TAKT_ELIVEROUTE, -20020, "the backend returned a route that is still open")            \
-    X(TAKT_EBADROUTE, -20021, "the backend returned an invalid route")
+    X(TAKT_EBADROUTE, -20021, "the backend returned an invalid route")                         \
+    X(TAKT_ETHREAD, -20030, "the loop belongs to another thread; let that one do this")      \
+    X(TAKT_EFRAME, -20031,                                                                   \
+      "the frame was freed, moved or overwritten, or its function has returned, while the "  \
+      "coroutine was alive")                                                                 \
+    X(TAKT_EBODY, -20032,                                                                    \
+      "the body was entered, but is not to run: it has finished, was never started, or waits") \
+    X(TAKT_ELENT, -20033,                                                                    \
+      "memory was changed while an operation read it; leave it until the await returns")     \
+    X(TAKT_EBOUNDS, -20034,                                                                  \
+      "an operation was given memory that is not all there; is its length right?")
 
 enum {
 #define TAKT__X(name, value, text) name = value,
@@ -250,10 +348,11 @@ static inline bool takt_is_progress(int64_t code)
     return code >= 0 || code == TAKT_EMORE;
 }
 
-/* "OK", "WouldBlock", "More"; anything else: "Failure". */
+/* "OK", "WouldBlock", "More"; anything else: "Failure". Constant text. */
 const char *takt_outcome_name(takt_outcome outcome);
 
-/* The words for an error code, takt's or a negative errno; never NULL. */
+/* The words for an error code, takt's or a negative errno; "unknown error" for those that
+ * it has no words for. Constant text, never NULL, from any thread. */
 const char *takt_strerror(int error);
 
 /* ==========================================================================
@@ -265,16 +364,25 @@ const char *takt_strerror(int error);
  * Unless it says otherwise, an op on a descriptor fails with what the system
  * call of its name fails with; with -EBUSY if another op already waits for the
  * same direction of the same descriptor; with TAKT_ECLOSED if the descriptor is
- * closed meanwhile; with -ETIMEDOUT under takt_within() and takt_by().
- * Lengths above 1 GiB are served 1 GiB at a time.
+ * closed meanwhile; with -EMFILE if it lies beyond the backend's table; with
+ * -ETIMEDOUT under takt_within() and takt_by(); with TAKT_ESTACK if it points
+ * into the C stack. The result of an await is an int64_t, 0 or more. Sockets
+ * must be non-blocking: takt makes them so, those from elsewhere are yours to set.
+ *
+ * A constructor does nothing but fill in the struct, from any thread. Lengths
+ * above 1 GiB are served 1 GiB at a time; a recv of length 0 yields 0, which
+ * cannot be told from the end of the stream.
  * ======================================================================== */
 
-/* kind, its word in dumps, which direction of the descriptor it occupies. */
+/* All kinds, for an X(kind, word, direction) of yours: the word is that of dumps, the
+ * direction that which the op occupies of its descriptor. */
 #define TAKT_OPS(X)                  \
     X(NONE, "nothing", NEITHER)      \
     X(SLEEP, "sleep", NEITHER)       \
     X(EVENT, "event", NEITHER)       \
     X(ACQUIRE, "semaphore", NEITHER) \
+    X(PUT, "put", NEITHER)           \
+    X(GET, "get", NEITHER)           \
     X(ACCEPT, "accept", READER)      \
     X(CLOSE, "close", BOTH)          \
     X(NOP, "nop", NEITHER)           \
@@ -314,7 +422,8 @@ enum {                   /* takt_op.flags */
     TAKT_OP_ALL = 1,     /* complete only when all bytes are done */
     TAKT_OP_VECTOR = 2,  /* buf is an array of struct iovec, len its count */
     TAKT_OP_DEADLINE = 4, /* `when` is a point in time, not a duration */
-    TAKT_OP_MULTI = 8    /* one request, many completions: for TAKT_OPEN */
+    TAKT_OP_MULTI = 8,   /* one request, many completions: for TAKT_OPEN */
+    TAKT_OP_UNTIL = 16   /* a sleep's arg.sleep is a point in time, not a duration */
 };
 
 struct iovec;
@@ -349,14 +458,14 @@ static inline takt_op takt__op(takt_op_kind kind, int fd, const void *buf, size_
     return op;
 }
 
-/* Completes with 0, by way of the backend. */
+/* Completes with 0, by way of the backend: at the earliest in the loop's next turn. */
 TAKT__MUST_USE static inline takt_op takt_nop(void)
 {
     return takt__op(TAKT_OP_NOP, -1, NULL, 0);
 }
 
-/* Suspends for `ns` nanoseconds; never less, and more by at most TAKT_TICK and
- * what a turn takes. Result: 0. */
+/* Suspends for `ns` nanoseconds, at least 1; never less, and more by at most TAKT_TICK
+ * (131 us) and what a turn takes. Result: 0. */
 TAKT__MUST_USE static inline takt_op takt_sleep(takt_ns ns)
 {
     takt_op op = takt__op(TAKT_OP_SLEEP, -1, NULL, 0);
@@ -364,12 +473,13 @@ TAKT__MUST_USE static inline takt_op takt_sleep(takt_ns ns)
     return op;
 }
 
-/* Suspends until the loop's clock reaches `when`. Result: 0. */
+/* Suspends until the loop's clock (takt_now()) reaches `when`; if that has passed,
+ * for a turn at most. Exact as takt_sleep(). Result: 0. */
 TAKT__MUST_USE static inline takt_op takt_sleep_until(takt_ns when)
 {
     takt_op op = takt__op(TAKT_OP_SLEEP, -1, NULL, 0);
     op.arg.sleep = when > 0 ? when : 1;
-    op.flags = TAKT_OP_DEADLINE;
+    op.flags = TAKT_OP_UNTIL;
     return op;
 }
 
@@ -377,8 +487,9 @@ struct takt_addr;
 
 /* The next connection of a listening socket: accept4(2). `peer`: where to put
  * its address, or NULL. Result: its descriptor, yours to close; it has
- * SOCK_CLOEXEC and SOCK_NONBLOCK. Fails with TAKT_ESTOPPING once the loop is
- * stopping. */
+ * SOCK_CLOEXEC and SOCK_NONBLOCK. Fails with -EMFILE or -ENFILE when there are no
+ * descriptors: then wait a little, the connection stays in the backlog; with
+ * TAKT_ESTOPPING once the loop is stopping. */
 TAKT__MUST_USE static inline takt_op takt_accept(int listener, struct takt_addr *peer)
 {
     takt_op op = takt__op(TAKT_OP_ACCEPT, listener, NULL, 0);
@@ -386,7 +497,8 @@ TAKT__MUST_USE static inline takt_op takt_accept(int listener, struct takt_addr 
     return op;
 }
 
-/* Connects the socket `fd` to `addr`: connect(2). Result: 0. */
+/* Connects the socket `fd` to `addr`: connect(2). Result: 0. A stream socket that has
+ * failed to connect is of no more use: close it. */
 TAKT__MUST_USE static inline takt_op takt_connect(int fd, const struct takt_addr *addr)
 {
     takt_op op = takt__op(TAKT_OP_CONNECT, fd, NULL, 0);
@@ -394,9 +506,10 @@ TAKT__MUST_USE static inline takt_op takt_connect(int fd, const struct takt_addr
     return op;
 }
 
-/* Makes a stream socket of the address's family and connects it. Result: its
- * descriptor, yours to close; nothing is left behind when it fails. A socket
- * that connected to itself fails with TAKT_ESELF. */
+/* Makes a stream socket of the address's family (a Unix one too) and connects it.
+ * Result: its descriptor, yours to close; nothing is left behind when it fails, as with
+ * -ECONNREFUSED, -EHOSTUNREACH, or -ETIMEDOUT: after minutes, unless takt_within() is
+ * around it. A socket that connected to itself fails with TAKT_ESELF. */
 TAKT__MUST_USE static inline takt_op takt_tcp_connect(const struct takt_addr *addr)
 {
     takt_op op = takt__op(TAKT_OP_DIAL, -1, NULL, 0);
@@ -404,8 +517,10 @@ TAKT__MUST_USE static inline takt_op takt_tcp_connect(const struct takt_addr *ad
     return op;
 }
 
-/* Receives what is there, at most `len` bytes. `flags` as for recv(2). Result:
- * bytes, 0 at the end of the stream. */
+/* Waits until something has arrived, and receives at most `len` bytes of it. `flags` as
+ * for recv(2): MSG_PEEK. Result: bytes, 0 at the end of the stream; of a datagram socket
+ * the length of one, 0 being an empty one. Fails with -ECONNRESET if the peer has broken
+ * the connection. */
 TAKT__MUST_USE static inline takt_op takt_recv_flags(int fd, void *buf, size_t len, int flags)
 {
     takt_op op = takt__op(TAKT_OP_RECV, fd, buf, len);
@@ -419,8 +534,8 @@ TAKT__MUST_USE static inline takt_op takt_recv(int fd, void *buf, size_t len)
     return takt__op(TAKT_OP_RECV, fd, buf, len);
 }
 
-/* Receives exactly `len` bytes. Result: `len`. If the peer ends the stream
- * first: TAKT_ETRUNCATED, and takt_done() tells how many arrived. */
+/* Receives exactly `len` bytes; 0 are there at once. Result: `len`. If the peer ends the
+ * stream first: TAKT_ETRUNCATED. When it fails, takt_done() tells how many arrived. */
 TAKT__MUST_USE static inline takt_op takt_recv_all(int fd, void *buf, size_t len)
 {
     takt_op op = takt__op(TAKT_OP_RECV, fd, buf, len);
@@ -428,7 +543,7 @@ TAKT__MUST_USE static inline takt_op takt_recv_all(int fd, void *buf, size_t len
     return op;
 }
 
-/* Receives into `count` (1 to 1024) buffers, filling one after the other. The
+/* Receives into `count` (1 to 1024) buffers, filling one after the other: readv(2). The
  * array too must stay put. Result: bytes, 0 at the end of the stream. */
 TAKT__MUST_USE static inline takt_op takt_recvv(int fd, const struct iovec *bufs, int count)
 {
@@ -442,8 +557,8 @@ struct takt_bufs;
 /* Receives into a buffer of `pool`, taken when there is data: whoever waits in
  * silence holds no buffer. `data`: where to put its address; it is set exactly
  * when the result is above 0, and the buffer is then yours until takt_bufs_put().
- * Result: bytes, 0 at the end of the stream. An empty pool is waited for, first
- * come, first served. */
+ * Result: bytes, at most pool->size; 0 at the end of the stream. An empty pool is
+ * waited for, first come, first served. */
 TAKT__MUST_USE static inline takt_op takt_recv_lease(int fd, struct takt_bufs *pool,
                                                      unsigned char **data)
 {
@@ -452,8 +567,10 @@ TAKT__MUST_USE static inline takt_op takt_recv_lease(int fd, struct takt_bufs *p
     return op;
 }
 
-/* Sends all of `buf`. `flags` as for send(2); MSG_NOSIGNAL is always set.
- * Result: `len`. When it fails half way, takt_done() tells how many bytes went. */
+/* Sends all of `buf`: waits until the system has taken the last byte, which does not mean
+ * that the peer has. `flags` as for send(2), MSG_MORE for one; MSG_NOSIGNAL is always set.
+ * Result: `len`. Fails with -EPIPE or -ECONNRESET when the peer is gone; takt_done() tells
+ * how many bytes went before. */
 TAKT__MUST_USE static inline takt_op takt_send_flags(int fd, const void *buf, size_t len,
                                                      int flags)
 {
@@ -469,8 +586,8 @@ TAKT__MUST_USE static inline takt_op takt_send(int fd, const void *buf, size_t l
     return takt_send_flags(fd, buf, len, 0);
 }
 
-/* Sends all of `count` (1 to 1024) buffers. The array too must stay put.
- * Result: the sum of their lengths. */
+/* Sends all of `count` (1 to 1024) buffers, as takt_send(): writev(2). The array too must
+ * stay put. Result: the sum of their lengths. */
 TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs, int count)
 {
     takt_op op = takt__op(TAKT_OP_SEND, fd, bufs, (size_t)(count > 0 ? count : 0));
@@ -478,8 +595,9 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
     return op;
 }
 
-/* Sends one datagram. `to`: where, or NULL on a connected socket. Several may
- * wait on one socket. Result: `len`. */
+/* Sends one datagram: sendto(2). `to`: where, or NULL on a connected socket. Several may
+ * wait on one socket, and go in order. Result: `len`. Fails with -EMSGSIZE if it is too
+ * long for one, -ECONNREFUSED if an earlier one found nobody (connected sockets). */
 TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf, size_t len,
                                                  const struct takt_addr *to)
 {
@@ -488,8 +606,9 @@ TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf, size_t
     return op;
 }
 
-/* Receives one datagram. `from`: where to put its sender, or NULL. Result: its
- * length; if that is above `len`, the rest was cut off (MSG_TRUNC). */
+/* Receives one datagram: recvfrom(2). `from`: where to put its sender, or NULL. Result:
+ * its length, 0 being an empty one; if that is above `len`, the rest was cut off
+ * (MSG_TRUNC). */
 TAKT__MUST_USE static inline takt_op takt_recvfrom(int fd, void *buf, size_t len,
                                                    struct takt_addr *from)
 {
@@ -500,8 +619,8 @@ TAKT__MUST_USE static inline takt_op takt_recvfrom(int fd, void *buf, size_t len
 
 enum { TAKT_SHUT_READ, TAKT_SHUT_WRITE, TAKT_SHUT_BOTH }; /* SHUT_RD, SHUT_WR, SHUT_RDWR */
 
-/* Ends one direction or both: shutdown(2). Result: 0. A socket that is no longer
- * connected is a success. */
+/* Ends one direction or both: shutdown(2). `how`: TAKT_SHUT_... The descriptor stays
+ * open. Result: 0. A socket that is no longer connected is a success. */
 TAKT__MUST_USE static inline takt_op takt_shutdown(int fd, int how)
 {
     takt_op op = takt__op(TAKT_OP_SHUTDOWN, fd, NULL, 0);
@@ -511,7 +630,8 @@ TAKT__MUST_USE static inline takt_op takt_shutdown(int fd, int how)
 
 /* Cancels what is in flight on `fd`, waits until it is over, and closes it. It
  * always acts, also in a coroutine that is being cancelled. A negative `fd` is
- * none, and a success. Result: 0. */
+ * none, and a success. Result: 0. When it fails with what close(2) fails with, the
+ * descriptor is gone all the same: do not close it again. */
 TAKT__MUST_USE static inline takt_op takt_close(int fd)
 {
     return takt__op(TAKT_OP_CLOSE, fd, NULL, 0);
@@ -519,8 +639,9 @@ TAKT__MUST_USE static inline takt_op takt_close(int fd)
 
 enum { TAKT_READABLE = 1, TAKT_WRITABLE = 4 }; /* POLLIN, POLLOUT */
 
-/* Suspends until `fd` is ready for one of `events`. Result: the events that hold,
- * POLLERR and POLLHUP among them. */
+/* Suspends until `fd`, of any kind that poll(2) knows, is ready for one of `events`
+ * (TAKT_READABLE, TAKT_WRITABLE, or'ed). Result: the events that hold, POLLERR and
+ * POLLHUP among them. Occupies one direction: reading, if that is among them. */
 TAKT__MUST_USE static inline takt_op takt_ready(int fd, int events)
 {
     takt_op op = takt__op(TAKT_OP_READY, fd, NULL, 0);
@@ -605,23 +726,27 @@ TAKT__MUST_USE static inline takt_op takt_every(takt_ns ns)
     return op;
 }
 
-/* The next signal of a descriptor that takt_signals() made. Result: its number. */
+/* The next signal of a descriptor that takt_signals() made: signalfd(2). Result: its
+ * number. -ENOSYS where there is none. */
 TAKT__MUST_USE static inline takt_op takt_signal(int fd)
 {
     return takt__op(TAKT_OP_SIGNAL, fd, NULL, 0);
 }
 
-/* The same op, but it fails with -ETIMEDOUT after `ns` nanoseconds. */
+/* The same op, but it fails with -ETIMEDOUT after `ns` nanoseconds, at least 1; exact as
+ * takt_sleep(). What was done by then is done: see takt_done(). A result that arrives
+ * together with the limit is delivered. Around another limit, the outer one counts. */
 TAKT__MUST_USE static inline takt_op takt_within(takt_ns ns, takt_op op)
 {
-    if (op.kind != TAKT_OP_SLEEP)
-        op.flags &= (uint8_t)~TAKT_OP_DEADLINE;
+    op.flags &= (uint8_t)~TAKT_OP_DEADLINE;
     op.when = ns > 0 ? ns : 1;
     return op;
 }
 
-/* The same op, but it fails with -ETIMEDOUT once the loop's clock reaches
- * `deadline`. Not for takt_sleep(). */
+/* The same op, but it fails with -ETIMEDOUT once the loop's clock reaches `deadline`; if
+ * that has passed, in this turn, unless it completes at once. TAKT_FOREVER: never.
+ * takt_by(takt_after(takt_now(&my->frame), 5 * TAKT_SEC), op) twice shares one limit of
+ * five seconds. */
 TAKT__MUST_USE static inline takt_op takt_by(takt_ns deadline, takt_op op)
 {
     op.flags |= TAKT_OP_DEADLINE;
@@ -629,15 +754,15 @@ TAKT__MUST_USE static inline takt_op takt_by(takt_ns deadline, takt_op op)
     return op;
 }
 
-/* The word for an op's kind in dumps; never NULL. */
+/* The word for an op's kind in dumps; constant text, "unknown" for what is none. */
 const char *takt_op_name(int kind);
 
 /* ==========================================================================
- * >>memory - a pool of buffers to receive into, shared by all connections
+ * >>memory - buffers to receive into, shared by all connections; completion memory
  *
  * A buffer is taken when data is there and given back once; the newest comes
  * first, so that it is still in the cache. When the pool is empty, whoever wants
- * to receive waits in line. A pool belongs to one loop. It may be freed before or after
+ * to receive waits in line. A pool belongs to one loop and must not move. It may be freed before or after
  * the loop is, once nothing that uses it is in flight.
  *
  * A backend may keep buffers with the system, so that data goes straight into one: at most
@@ -649,7 +774,7 @@ typedef struct takt_bufs {
     uint32_t size;  /* bytes a buffer */
     uint32_t count; /* buffers */
     uint32_t in_use;
-    uint32_t in_use_max; /* the most that were out at the same time */
+    uint32_t in_use_max; /* the most that were out at the same time, tries included */
     uint64_t waits;      /* how often somebody had to wait for one */
     /* The pool's: */
     unsigned char *memory;
@@ -666,25 +791,93 @@ typedef struct takt_bufs {
     bool (*reclaim)(struct takt_bufs *bufs, bool going);
 } takt_bufs;
 
-/* Allocates `count` buffers of `size` bytes, without touching them. 0, -EINVAL
- * if either is 0 or their product overflows, or -ENOMEM. */
+/* Allocates `count` buffers of `size` bytes, without touching them: memory is used as
+ * buffers are. 0, -EINVAL if either is 0 or their product overflows, or -ENOMEM. Yours to
+ * free, unless it failed. */
 int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size);
 
 /* Frees the memory. No buffer may be in use, and no op in flight on the pool. */
 void takt_bufs_free(takt_bufs *bufs);
 
-/* Takes a buffer, or NULL if none is free. */
+/* Takes a buffer, of bufs->size bytes and no certain contents; yours until it is put
+ * back. NULL if none is free: it does not wait. */
 unsigned char *takt_bufs_take(takt_bufs *bufs);
 
 /* Gives a buffer back and sets `*data` to NULL; nothing if it is NULL already,
  * so that a loop and a defer may both do it. Any address inside the buffer will
- * do. 0, or TAKT_EBUFFER. */
+ * do. Whoever waits for one gets it in the next turn. 0, or TAKT_EBUFFER if it is not
+ * out, or not of this pool; `*data` is NULL then too. */
 int takt_bufs_put(takt_bufs *bufs, unsigned char **data);
 
 #ifndef TAKT_NO_POSIX
-/* If no buffer is in use, gives their pages back to the system. */
+/* If no buffer is in use, gives their pages back to the system: madvise(2). */
 void takt_bufs_trim(takt_bufs *bufs);
 #endif
+
+/* -- completion memory ------------------------------------------------------
+ *
+ * A loop takes what completed from its backend into one slab. It asks a provider for it
+ * once, in its init, and gives it back once, when it has been drained: config.memory.
+ * NULL is the heap. Providers are for those who start and end many loops, or who know
+ * better where memory is. None of takt's is thread-safe: one provider, one thread.
+ */
+
+enum {
+    TAKT_SLAB_DEFAULT = 8192, /* bytes of a slab, unless told otherwise: it stays in the cache */
+    TAKT_SLABS_DEFAULT = 8    /* slabs of a bounded provider, unless told otherwise */
+};
+
+/* A provider; your own, or a part of takt's below. It outlives its loops. */
+typedef struct takt_memory {
+    /* At least `size` bytes (0: its default), aligned as by malloc(3); sets `*capacity` to
+     * how many there are. NULL if there are none. They need not be zero. */
+    void *(*acquire)(void *user, size_t size, size_t *capacity);
+    /* The whole slab back, with the capacity that acquire told. 0, or an error if it is
+     * not one that is out: then nothing has happened. */
+    int (*release)(void *user, void *slab, size_t capacity);
+    void *user;
+} takt_memory;
+
+/* Takes slabs from the heap, of exactly the size asked for. It keeps one of the default
+ * size for the next who asks, zeroed. */
+typedef struct takt_heap_memory {
+    takt_memory memory; /* for config.memory */
+    uint64_t acquired, released;
+    void *kept;
+} takt_heap_memory;
+
+/* Makes it ready; allocates nothing. */
+void takt_heap_init(takt_heap_memory *heap);
+/* Frees what it keeps. Slabs that are out are not its concern. */
+void takt_heap_free(takt_heap_memory *heap);
+
+/* Holds a bounded number of slabs in one block; whichever has rested longest is used next,
+ * zeroed. */
+typedef struct takt_bounded_memory {
+    takt_memory memory; /* for config.memory */
+    bool grow;          /* in: what the block cannot serve comes from the heap */
+    uint32_t count;     /* slabs */
+    size_t slab;        /* bytes each */
+    uint32_t in_use;    /* of the block */
+    uint32_t in_use_max;
+    uint32_t grown;   /* slabs from the heap that are out */
+    uint64_t refused; /* how often there was none to give */
+    uint64_t strange; /* releases of what was not out: twice, or never ours */
+    /* The provider's: */
+    unsigned char *block;
+    uint32_t *line; /* free slabs, in order; first and last count on for ever */
+    uint32_t first, last;
+    bool *out;
+    struct takt__grown *more;
+} takt_bounded_memory;
+
+/* Allocates `count` slabs, rounded up to a power of two, of `slab` bytes, rounded up to a
+ * cache line. 0, -EINVAL if either is 0 or they are beyond all measure, or -ENOMEM. With
+ * .grow unset, which it is, acquire answers NULL when all are out or `size` is above
+ * `slab`. */
+int takt_bounded_init(takt_bounded_memory *bounded, uint32_t count, size_t slab);
+/* Frees the block. -EBUSY, and nothing happens, if a slab is out. */
+int takt_bounded_free(takt_bounded_memory *bounded);
 
 /* ==========================================================================
  * >>backend - what a loop asks of the thing that performs operations
@@ -839,14 +1032,17 @@ static inline takt_op *takt_fds_op(const takt_fds *fds, uint32_t place)
 /* ==========================================================================
  * >>net - addresses, and calls on sockets that never wait
  *
- * The calls take the frame and are answered by its loop's backend, so that the
- * same program runs on a simulated network. They return 0 or more, or a negative
- * errno. Sockets are made non-blocking and close-on-exec.
+ * The calls take the frame, which must be alive, and are answered by its loop's
+ * backend, so that the same program runs on a simulated network. They return 0
+ * or more, or a negative errno: TAKT_CHECK() throws that. Nothing is left behind
+ * by one that fails. Sockets are made non-blocking and close-on-exec, and are
+ * yours to close. Addresses are copied: they may stand on the stack.
  * ======================================================================== */
 
 typedef struct takt_frame takt_frame;
 
-/* An address of any family: IPv4, IPv6, Unix. All zero is none. */
+/* An address of any family: IPv4, IPv6, Unix. Plain data: copy it. All zero is none. For
+ * others, memcpy a sockaddr of yours into .sockaddr and set .len. */
 typedef struct takt_addr {
     uint32_t len; /* of the sockaddr in here */
     uint32_t reserved;
@@ -858,24 +1054,29 @@ typedef struct takt_addr {
 
 enum { TAKT_ADDR_TEXT = 128 }; /* room for any address as text */
 
-/* Reads "127.0.0.1:80", "[::1]:80", ":80" (any IPv4 address) or "unix:/path".
- * Numbers only: nothing is looked up. 0, or -EINVAL. */
+/* Reads "127.0.0.1:80", "[::1]:80", ":80" (any IPv4 address) or "unix:/path". Ports are 0
+ * to 65535; 0 lets the system choose one when it is bound, and takt_sockname() tells.
+ * Numbers only: nothing is looked up. 0, or -EINVAL, and `addr` is none or useless. */
 int takt_addr_parse(takt_addr *addr, const char *text);
 
-/* Writes `addr` the way takt_addr_parse() reads it. Returns `text`. */
+/* Writes `addr` the way takt_addr_parse() reads it, or "(no address)". `size`: of `text`,
+ * TAKT_ADDR_TEXT is always enough; what does not fit is cut off. Returns `text`. */
 const char *takt_addr_format(const takt_addr *addr, char *text, size_t size);
 
-/* The port, or 0. */
+/* The port, 0 to 65535; 0 if the family has none. */
 int takt_addr_port(const takt_addr *addr);
 
-/* True if both name the same family, host and port, or the same path. */
+/* True if both name the same family, host and port, or the same path. An IPv4 address
+ * mapped into IPv6 is not the IPv4 address. */
 bool takt_addr_equal(const takt_addr *a, const takt_addr *b);
 
-/* A listening stream socket, with SO_REUSEADDR; the file of a dead Unix socket is
- * replaced. `backlog` 0: the system's largest. Result: its descriptor. */
+/* A listening stream socket, with SO_REUSEADDR: socket(2), bind(2), listen(2). The file of
+ * a dead Unix socket is replaced; it stays when the socket is closed. `backlog`:
+ * connections that may wait to be accepted, 0 for SOMAXCONN. Result: its descriptor.
+ * Fails with -EADDRINUSE, -EACCES ... */
 int takt_listen(takt_frame *frame, const takt_addr *addr, int backlog);
 
-/* A datagram socket bound to `addr`. Result: its descriptor. */
+/* A datagram socket bound to `addr`. Result: its descriptor. Fails with -EADDRINUSE ... */
 int takt_udp_bind(takt_frame *frame, const takt_addr *addr);
 
 /* A socket: socket(2). Result: its descriptor. */
@@ -896,29 +1097,31 @@ typedef struct takt_datagram {
 
 TAKT__STATIC_ASSERT(sizeof(takt_datagram) <= 256, "it stands in for the kernel's header");
 
-/* The address that `fd` is bound to. 0 or an error. */
+/* The address that `fd` is bound to: getsockname(2). 0 or an error, then `addr` is none. */
 int takt_sockname(takt_frame *frame, int fd, takt_addr *addr);
 
-/* The address that `fd` is connected to. 0 or an error. */
+/* The address that `fd` is connected to: getpeername(2). 0 or an error, then `addr` is
+ * none. */
 int takt_peername(takt_frame *frame, int fd, takt_addr *addr);
 
-/* setsockopt(2) with an int. 0 or an error. */
+/* setsockopt(2) with an int, `value`. 0 or an error. */
 int takt_setsockopt(takt_frame *frame, int fd, int level, int name, int value);
 
-/* getsockopt(2) of an int. 0 or an error. */
+/* getsockopt(2) of an int, into `value`. 0 or an error, then it is as it was. */
 int takt_getsockopt(takt_frame *frame, int fd, int level, int name, int *value);
 
 /* What a TCP connection may be told. Zero leaves the system's default. */
 typedef struct takt_tcp {
     bool nodelay;            /* send small messages at once */
-    takt_ns keepalive;       /* probe a silent peer after this long; whole seconds */
-    takt_ns user_timeout;    /* give up when data stays unacknowledged; milliseconds */
-    int receive_buffer;      /* bytes */
-    int send_buffer;         /* bytes */
+    takt_ns keepalive;       /* probe a silent peer after this long; up to whole seconds */
+    takt_ns user_timeout;    /* give up when data stays unacknowledged; up to whole ms */
+    int receive_buffer;      /* bytes; the system may double or cap them */
+    int send_buffer;
 } takt_tcp;
 
-/* Applies `options` to `fd`; to a Unix socket, those that it knows. 0 or the first
- * error. */
+/* Applies `options` to `fd`: tcp(7), socket(7). Of a Unix socket, the sizes of buffers
+ * alone. Options that this system lacks are passed over. 0, or the first error; those
+ * before it have been applied. */
 int takt_tcp_options(takt_frame *frame, int fd, const takt_tcp *options);
 
 /* What a datagram socket is to tell with each datagram, in its takt_datagram. */
@@ -935,17 +1138,19 @@ typedef struct takt_udp {
  * what this system does not have. */
 int takt_udp_options(takt_frame *frame, int fd, const takt_udp *options);
 
-/* From here on the close of `fd` sends a reset: the peer learns that what it got is not
- * all. 0 or an error. */
+/* From here on the close of `fd` sends a reset (SO_LINGER of 0, RFC 9293 3.5.2): the peer
+ * learns that what it got is not all, and what was not sent yet is dropped. 0 or an
+ * error. */
 int takt_reset_on_close(takt_frame *frame, int fd);
 
 /* A descriptor for takt_signal(), which from here on takes the place of the usual
- * action of these signals. `mask`: 1u << number, or'ed. They are blocked in the
- * calling thread, and stay so. Linux; elsewhere -ENOSYS. */
+ * action of these signals: signalfd(2). `mask`: (uint64_t)1 << number, or'ed; numbers 1
+ * to 63. They are blocked in the calling thread, and stay so, also when the descriptor
+ * has been closed; threads and children inherit that. Linux; elsewhere -ENOSYS. */
 int takt_signals(takt_frame *frame, uint64_t mask);
 
 /* Raises the soft limit of descriptors to the hard one: before a loop's init, which
- * sizes its table by it. Result: the limit now. */
+ * sizes its table by it. For the whole process: setrlimit(2). Result: the limit now. */
 int takt_raise_fd_limit(void);
 
 /* ==========================================================================
@@ -955,6 +1160,8 @@ int takt_raise_fd_limit(void);
  * is allocated after init. Regular files are read and written where they stand.
  * ======================================================================== */
 
+/* All zero, its defaults. A table of `fds_max` entries takes 24 bytes a descriptor that was
+ * ever used (32 with poll); ops on those beyond it fail with -EMFILE. */
 typedef struct takt_posix_config {
     int fds_max;       /* descriptors; 0: RLIMIT_NOFILE at init, at most 2^20 */
     bool poll_instead; /* poll(2) even where there is epoll */
@@ -988,7 +1195,7 @@ void takt_posix_flush(takt_posix *posix);
 bool takt_posix_busy(takt_posix *posix);
 int takt_posix_fd(takt_posix *posix);
 int64_t takt_posix_call(takt_posix *posix, takt_op *op);
-/* "epoll" or "poll". */
+/* "epoll" or "poll"; constant text. */
 const char *takt_posix_name(const takt_posix *posix);
 
 /* ==========================================================================
@@ -1008,6 +1215,7 @@ typedef struct takt_leave_with_TAKT_RETURN {
     int go;
 } takt_status;
 
+/* A body: what TAKT_CORO() defines. Only a loop calls it. */
 typedef takt_status takt_body(takt_frame *takt_self);
 
 /* What is the same in all activations of a coroutine. */
@@ -1033,31 +1241,37 @@ struct takt_frame {
     uint32_t children; /* started here and still alive */
     uint8_t state;
     uint8_t bits;
-    uint16_t failed_at;               /* line below TAKT_BEGIN */
+    uint16_t failed_at; /* line below TAKT_BEGIN; while it runs: a mark of its address */
     uint16_t defers[TAKT_DEFERS_MAX]; /* lines below TAKT_BEGIN; 0: none */
 };
 
 TAKT__STATIC_ASSERT(sizeof(takt_frame) <= 48, "a frame's header is at most 48 bytes");
 
-/* The loop's clock, read at most once a turn. */
+/* The loop's clock, read at most once a turn: all that runs in it sees the same time. The
+ * frame must be alive. */
 takt_ns takt_now(const takt_frame *frame);
 
-/* True from its start until it has finished. A frame that is not alive may be
- * freed or used again. */
+/* True from its start until it has finished, defers and children included. A frame that
+ * is not alive may be freed or used again. Of memory that was never started, all zero. */
 bool takt_alive(const takt_frame *frame);
 
-/* True once it has run to its end, one way or another. */
+/* True once it has run to its end, one way or another; until it is started again. Of a
+ * task from a pool nobody can ask: its memory is the loop's again. */
 bool takt_finished(const takt_frame *frame);
 
-/* 0, or the error with which it finished; TAKT_ECANCELED if it was cancelled. */
+/* 0, or the error with which it finished; TAKT_ECANCELED if it was cancelled. 0 too if it
+ * has not finished. */
 int takt_error(const takt_frame *frame);
 
-/* How many bytes the frame's last send or recv_all had done when it failed. */
+/* How many bytes the frame's last send or recv_all had done when it failed. To be asked
+ * before the next await, in the coroutine itself; 0 if it is not alive. */
 uint64_t takt_done(const takt_frame *frame);
 
 /* Orders a coroutine to stop: what it awaits is cancelled, its children too, then
- * its defers run. Returns at once. Nothing if it is not alive. Of a called frame
- * the call is cancelled: it throws TAKT_ECANCELED in the caller. */
+ * its defers run. Returns at once: it is over when takt_alive() says so. What completes
+ * all the same is still delivered, and the order takes the next await. Nothing if it is
+ * not alive, or on its way out. A coroutine may cancel itself. Of a called frame the call
+ * is cancelled: it throws TAKT_ECANCELED in the caller, which may catch that. */
 void takt_cancel(takt_frame *frame);
 
 /* ==========================================================================
@@ -1070,20 +1284,25 @@ void takt_cancel(takt_frame *frame);
  *   An await either completes or is cancelled, never both: a result that arrived
  *   is delivered, and the order to stop takes the next await.
  *
- * Words that may suspend must not stand inside a switch of yours: use an if-chain.
+ * All but TAKT_CORO, TAKT_SPAWN_ON, TAKT_GO_ON and TAKT_START_ON stand in a body, at most
+ * one a line. Arguments are evaluated once, unless it says otherwise. Words that may
+ * suspend must not stand inside a switch of yours: use an if-chain.
  * ======================================================================== */
 
 /* Declares or defines a coroutine: `static TAKT_CORO(echo) { ... }`. Its struct is
  * `struct echo`; the function behind it is named echo_coro. */
 #define TAKT_CORO(coro) takt_status coro##_coro(takt_frame *takt_self)
 
-/* Opens the body of `coro`. `my` becomes a `struct coro *`. */
+/* Opens the body of `coro`, and stands first in it. `my`, a name of your choice, becomes a
+ * `struct coro *`. A local that is to be used behind an await is an error or a warning. */
 #define TAKT_BEGIN(coro, my) TAKT__BEGIN(coro, my)
 
-/* Closes the body. Reaching it returns. */
+/* Closes the body, and stands last in it. Reaching it is TAKT_RETURN. */
 #define TAKT_END TAKT__END
 
-/* Leaves the coroutine; results stay in its struct for the caller to read. */
+/* Leaves the coroutine, from anywhere in the body; results stay in its struct for the
+ * caller to read. Suspends while children end and defers run. In a TAKT_DEFER block it
+ * ends the block. */
 #define TAKT_RETURN                                                                          \
     do {                                                                                     \
         takt__return(takt_self);                                                             \
@@ -1091,83 +1310,114 @@ void takt_cancel(takt_frame *frame);
     } while (0)
 
 /* TAKT_AWAIT(op) or TAKT_AWAIT(result, op): suspends until `op` completes. A failure
- * is thrown; `result` is stored first, even then. */
+ * is thrown; `result`, an lvalue of any integer type, is stored first, even then: what
+ * does not fit is cut off, so an int does for descriptors, not for large lengths. */
 #define TAKT_AWAIT(...)                                                                      \
     TAKT__PICK3(__VA_ARGS__, TAKT_AWAIT_takes_one_or_two_arguments, TAKT__AWAIT2,            \
                 TAKT__AWAIT1, ~)                                                             \
     (__VA_ARGS__)
 
 /* Like TAKT_AWAIT(result, op), but a failure is handed to you: `result` < 0. It must
- * be signed and at least an int. */
+ * be signed and at least an int. Suspends. An order to stop is thrown all the same. */
 #define TAKT_TRY_AWAIT(result, op) TAKT__TRY_AWAIT(result, op, __LINE__)
 
 /* Submits `count` ops together and suspends until all have completed. Their failures
- * are not thrown: each carries its own .result. They draw on the loop's strands; what
- * does not fit waits in order. */
+ * are not thrown: each carries its own .result. The array is in the frame, or in other
+ * memory that stays put; `count` 0 is done at once. They draw on the loop's strands
+ * (config.loop.strands); what does not fit waits in order, and one at a time always fits.
+ * Told to stop, it cancels all of them, waits until they are over, and throws, unless they
+ * had all completed; each .result is set. */
 #define TAKT_AWAIT_ALL(ops, count) TAKT__AWAIT_ALL(ops, count, __LINE__)
 
-/* Lets everything else that is ready run first. */
+/* Submits `count` ops together, and when the first has completed, with success or not,
+ * cancels the others and waits until they are over too. `winner`: the index of the first,
+ * -1 if `count` is 0. Their failures are not thrown: each carries its own .result, which
+ * is TAKT_ECANCELED for those that were cut short or never begun; a loser that completed
+ * all the same keeps what it got, so look at all of them where a descriptor or an item
+ * could be lost. Of several that need not wait the foremost wins. takt_sleep() among
+ * them is a limit; limits count from here, also of those that wait for a strand. */
+#define TAKT_AWAIT_ANY(winner, ops, count) TAKT__AWAIT_ANY(winner, ops, count, __LINE__)
+
+/* Suspends, and lets everything else that is ready run first: it goes on in the next
+ * turn. For long computations. */
 #define TAKT_YIELD TAKT__YIELD(__LINE__)
 
 /* TAKT_CALL(my->child, name, .arg = value, ...): runs another coroutine in a struct
- * that you own and suspends until it has finished. Its error is thrown. Up to sixteen
- * arguments; they are evaluated once, before the struct is cleared, and gathered in a
- * copy of it on the C stack. */
+ * that you own and suspends until it has finished. Its error is thrown. `my->child` is a
+ * `struct name` that outlives the call; it may be used for the next one, or share a union
+ * with others that are not alive. It is cleared to zero but for the arguments. Up to
+ * sixteen of them; they are evaluated once, before the struct is cleared, and gathered in
+ * a copy of it on the C stack. Throws TAKT_ERUNNING if a child of this frame is alive in
+ * that memory. Depth is bounded by your memory alone: resuming costs the same. */
 #define TAKT_CALL(child, ...)                                                                \
     TAKT__CALL(child, __LINE__, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
-/* Like TAKT_CALL, but its error is handed to you: `err` is 0 or < 0. */
+/* Like TAKT_CALL, but its error is handed to you: `err` is 0 or < 0; it must be signed and
+ * at least an int. Suspends. */
 #define TAKT_TRY_CALL(err, child, ...)                                                       \
     TAKT__TRY_CALL(err, child, __LINE__, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
-/* Like TAKT_CALL, but the callee is cancelled after `ns` nanoseconds, with whatever it
- * has called or started, and -ETIMEDOUT is thrown. Takes a strand, as TAKT_START. */
+/* Like TAKT_CALL, but the callee is cancelled after `ns` nanoseconds, at least 1, with
+ * whatever it has called or started, and -ETIMEDOUT is thrown once all that is over: its
+ * defers are not cut short. If it ends well all the same, so does the call. Suspends.
+ * Takes a strand, as TAKT_START. */
 #define TAKT_CALL_WITHIN(ns, child, ...)                                                     \
     TAKT__CALL_WITHIN(ns, child, __LINE__, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
 /* TAKT_START(my->child, name, .arg = value, ...): runs it alongside, on a strand of its
- * own. Does not suspend; it runs to its first await in any case. If the child fails,
- * whatever this frame awaits is interrupted and the error is thrown here. Throws
- * TAKT_ESTRANDS if no strand is free. */
+ * own. Does not suspend; the child runs once this coroutine waits, and to its first await
+ * in any case. Memory and arguments as for TAKT_CALL. If the child fails, whatever this
+ * frame awaits is interrupted and the error is thrown here. When this frame ends, a child
+ * that still runs is cancelled and awaited. Throws TAKT_ESTRANDS if no strand is free. */
 #define TAKT_START(child, ...)                                                               \
     TAKT__START(child, __LINE__, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
 /* Suspends until all the named children have finished; without arguments, all children
- * of this frame. At most eight. */
+ * of this frame. At most eight. One that has finished, or was never started, counts as
+ * finished. If a child fails, named or not, the named ones are cancelled, and when they
+ * have ended its error is thrown. Results and takt_error() stay in their structs. */
 #define TAKT_JOIN(...) TAKT__JOIN(__LINE__, __VA_ARGS__)
 
 /* Suspends until one of the named children has succeeded, cancels the others and waits
- * for them too. `winner`: its index among the arguments. One that fails does not end
- * the race; if all fail, the last error is thrown. */
+ * for them too. At most eight, started before. `winner`, an int: its index among the
+ * arguments, -1 if there is none. One that fails does not end the race; if all fail, the
+ * last error is thrown. A loser that finished as well has takt_error() 0. */
 #define TAKT_RACE(winner, ...) TAKT__RACE(winner, __LINE__, __VA_ARGS__)
 
 /* TAKT_SPAWN(name, .arg = value, ...): starts an independent task on this loop, in
- * memory of the loop's: list it with TAKT_POOL(). False if the pool is full, the loop
- * is stopping, or it was not listed; then the arguments were not evaluated. */
+ * memory of the loop's: list it with TAKT_POOL(). A bool, which must be looked at: false
+ * if the pool is full, no strand is free, the loop is stopping, or it was not listed; then
+ * the arguments were not evaluated. Does not suspend: the task runs once this coroutine
+ * waits. Nobody awaits it; an error that it does not catch goes to config.loop.on_failure.
+ * What it is handed must outlive it. */
 #define TAKT_SPAWN(...)                                                                      \
     TAKT__SPAWN(takt_sched_of(takt_self), NULL, NULL, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
-/* The same, from outside any coroutine: TAKT_SPAWN_ON(&loop, name, ...). */
+/* The same, from outside any coroutine: TAKT_SPAWN_ON(&loop, name, ...). It runs in the
+ * next turn. */
 #define TAKT_SPAWN_ON(loop, ...)                                                             \
     TAKT__SPAWN(&(loop)->sched, NULL, NULL, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
 /* TAKT_GO(my->group, name, ...): as TAKT_SPAWN, but it belongs to a takt_group of this
- * frame: it is cancelled and awaited before the frame ends. */
+ * frame: it is cancelled and awaited before the frame ends. Its error is counted in the
+ * group; with .fail_fast it is thrown here, as a child's. */
 #define TAKT_GO(group, ...)                                                                  \
     TAKT__SPAWN(takt_sched_of(takt_self), &(group), takt_self,                               \
                 TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
-/* The same from outside: the group stands in memory of yours. */
+/* The same without an owner, from inside or outside: the group stands in memory of yours. */
 #define TAKT_GO_ON(loop, group, ...)                                                         \
     TAKT__SPAWN(&(loop)->sched, &(group), NULL, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
-/* Suspends until the group is empty. */
+/* Suspends until the group is empty. Any coroutine of its loop may join it. */
 #define TAKT_JOIN_GROUP(group) TAKT__JOIN_GROUP(group, __LINE__)
 
 /* TAKT_START_ON(&loop, object, name, .arg = value, ...): starts a coroutine in a struct
- * of yours, from outside any coroutine. True, or false if no strand is free or the loop
- * is stopping. The struct may go once takt_alive(&object.frame) is false. `object` is
- * evaluated once for every argument. */
+ * of yours, from outside any coroutine; an lvalue of type `struct name`, not alive. It is
+ * cleared to zero but for the arguments, and runs in the next turn. A bool, which must be
+ * looked at: false if no strand is free (config.loop.strands) or the loop is stopping; then
+ * the arguments were not evaluated. The struct may go once takt_alive(&object.frame) is
+ * false. `object` is evaluated once for every argument. */
 #define TAKT_START_ON(loop, object, ...)                                                     \
     TAKT__START_ON(&(loop)->sched, object, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
@@ -1186,14 +1436,17 @@ void takt_cancel(takt_frame *frame);
  * after the items that came before. takt_stream_take() does not suspend. */
 #define TAKT_NEXT(item, stream) TAKT__NEXT(item, stream, __LINE__)
 
-/* Fails with `error`, which must be negative. */
+/* Fails with `error`, which must be negative, else with TAKT_ERANGE. On to TAKT_CATCH, or
+ * out: children are cancelled and awaited first. In a TAKT_DEFER block it ends the block.
+ * The first error stands. */
 #define TAKT_THROW(error)                                                                    \
     do {                                                                                     \
         takt__throw(takt_self, (error), __LINE__);                                           \
         goto takt__unwind;                                                                   \
     } while (0)
 
-/* Throws if a plain C expression yields a negative error. */
+/* Throws what a plain C expression of any integer type yields, if that is negative. For
+ * functions that return errors: TAKT_CHECK(my->fd = takt_listen(...)). */
 #define TAKT_CHECK(expr)                                                                     \
     do {                                                                                     \
         const int64_t takt__rc = (int64_t)(expr);                                            \
@@ -1202,7 +1455,7 @@ void takt_cancel(takt_frame *frame);
     } while (0)
 
 /* For system calls that answer -1 and set errno: stores the result, or -errno, which is
- * thrown. */
+ * thrown. `result` is signed; it is evaluated several times. The call must not wait. */
 #define TAKT_SYS(result, call)                                                               \
     do {                                                                                     \
         (result) = (call);                                                                   \
@@ -1213,27 +1466,34 @@ void takt_cancel(takt_frame *frame);
     } while (0)
 
 /* TAKT_CATCH { ... }, once, last thing before TAKT_END: runs after a throw, when the
- * children have ended and before the defers, with the error in my->frame.error. Its
- * end is a return. */
+ * children have ended and before the defers, with the error in my->frame.error. It may
+ * await. Its end is a TAKT_RETURN: the error is dealt with; a TAKT_THROW in it goes to the
+ * caller. It does not run for TAKT_ECANCELED that was meant for this coroutine. */
 #define TAKT_CATCH TAKT__CATCH_HERE
 
 /* TAKT_DEFER { ... }: the block runs when the coroutine ends, however it ends, last
- * registered first. It may await; an error inside ends only the block. At most
- * TAKT_DEFERS_MAX at a time, else TAKT_EDEFERS is thrown. Not in a loop. */
+ * registered first. It may await, also in a coroutine that was cancelled, and is not
+ * interrupted; an error inside ends only the block. When the loop is drained, every await
+ * in it but takt_close() fails at once. At most TAKT_DEFERS_MAX at a time, else
+ * TAKT_EDEFERS is thrown. Not in a loop: each round would register it anew. It must stand
+ * within 65535 lines of TAKT_BEGIN. */
 #define TAKT_DEFER TAKT__DEFER_HERE(__LINE__)
 
 /* ==========================================================================
  * >>timer - deadlines: O(1) to arm, re-arm and cancel, no allocation
  *
- * A hierarchical wheel. A timer fires at the first tick at or after its time,
- * never early; those of one tick fire in the order in which they were armed.
+ * A hierarchical wheel, for those who build schedulers: coroutines have takt_sleep() and
+ * takt_within(). A timer fires at the first tick at or after its time, never early; those
+ * of one tick fire in the order in which they were armed.
  * ======================================================================== */
 
-#define TAKT_TICK ((takt_ns)1 << 17) /* 131 us */
+/* How exact timers are: 131 us, as takt_ns. */
+#define TAKT_TICK ((takt_ns)1 << 17)
 
 enum { TAKT__LEVELS = 8, TAKT__SLOTS = 64 }; /* 48 bits of ticks: every deadline there is */
 
-/* A timer stands in memory of its owner's; all zero is not armed. */
+/* A timer stands in memory of its owner's, and must not move while it is armed; all zero
+ * is not armed. */
 typedef struct takt_timer {
     struct takt_timer *next, *prev;
     takt_ns when;
@@ -1248,15 +1508,16 @@ typedef struct takt_wheel {
     takt_timer at[TAKT__LEVELS][TAKT__SLOTS]; /* lists */
 } takt_wheel;
 
-/* An empty wheel at `now`. */
+/* An empty wheel at `now`, a point of the clock that it is to follow. */
 void takt_wheel_init(takt_wheel *wheel, takt_ns now);
-/* Arms or re-arms `timer` for `when`. */
+/* Arms or re-arms `timer` for `when`; in the past: it is due at once. */
 void takt_timer_arm(takt_wheel *wheel, takt_timer *timer, takt_ns when);
 /* Disarms it; nothing if it is not armed. */
 void takt_timer_disarm(takt_wheel *wheel, takt_timer *timer);
 /* The next timer that is due at `now`, disarmed; NULL when there is none. */
 takt_timer *takt_wheel_expire(takt_wheel *wheel, takt_ns now);
-/* Not later than the next timer is due; TAKT_FOREVER if none is armed. */
+/* Not later than the next timer is due, maybe earlier: then ask again. 0 if one is due
+ * already; TAKT_FOREVER if none is armed. */
 takt_ns takt_wheel_deadline(const takt_wheel *wheel);
 
 /* True while it is armed. */
@@ -1303,22 +1564,26 @@ typedef struct takt_strand {
 TAKT__STATIC_ASSERT(sizeof(void *) != 8 || sizeof(takt_strand) == 128,
                     "a strand is two cache lines");
 
-/* Tasks with one owner: a frame, or a struct of yours. All zero is an empty group. */
+/* Tasks that belong together. All zero is an empty group. It is owned by the frame that
+ * puts the first member in by TAKT_GO, until that frame ends; by none if that was
+ * TAKT_GO_ON: then it must outlive its members. It must not move while it has any. The
+ * counts go on when it is used again; set them to zero if you like. */
 typedef struct takt_group {
     takt_attached link;
     struct takt_sched *sched;
     uint32_t members;
+    uint32_t joiners;    /* strands that wait for its end */
     uint32_t count;      /* members alive */
-    uint32_t failed;     /* members that ended with an error */
+    uint32_t failed;     /* members that ended with an error of their own */
     int32_t first_error; /* of them, 0 if none */
-    bool fail_fast;      /* in: the first error cancels all, and is thrown in the owner */
-    bool waited_for;
+    bool fail_fast;      /* in: an error cancels all members, and is thrown in the owner */
 } takt_group;
 
-/* Cancels every member; returns at once. */
+/* Cancels every member; returns at once. What they then end with is not a failure. */
 void takt_group_cancel(takt_group *group);
 
-/* Fails the frame with -ETIMEDOUT when it is not touched for a while. */
+/* Fails the frame with -ETIMEDOUT when it is not touched for a while. In memory of the
+ * frame's; no contents needed. */
 typedef struct takt_idle {
     takt_attached link;
     takt_timer timer;
@@ -1326,12 +1591,16 @@ typedef struct takt_idle {
 } takt_idle;
 
 /* From here on `frame` (the caller's own) is interrupted with -ETIMEDOUT when `idle` is
- * not touched for `limit` ns (at least 1 ms, at most 49 days). Ends with the frame. */
+ * not touched for `limit` ns (at least 1 ms, at most 49 days; whole milliseconds). Again:
+ * a new limit. It fires once, as a child that fails does: whatever the frame awaits or has
+ * called is interrupted, and the error is thrown in the frame. Ends with the frame. */
 void takt_idle_start(takt_frame *frame, takt_idle *idle, takt_ns limit);
-/* Starts the limit anew. */
+/* Starts the limit anew; cheap, for every read. From this frame or one of its children,
+ * while the frame is alive. */
 void takt_idle_touch(takt_idle *idle);
 
-/* A coroutine whose tasks the loop holds memory for. */
+/* A coroutine whose tasks the loop holds memory for. TAKT_POOL() fills it; .strands is an
+ * argument of that. To read, after init: loop.sched.config.pools[i], in their order. */
 typedef struct takt_pool {
     takt_body *body;
     const char *name;
@@ -1339,23 +1608,30 @@ typedef struct takt_pool {
     uint32_t count;   /* tasks alive at most */
     uint32_t strands; /* each of them uses: itself and what it starts; 0: 1 */
     /* The loop's: */
-    uint32_t used, used_max;
+    uint32_t used, used_max; /* tasks alive: now, and at most */
     uint32_t fresh;
-    uint64_t refused;
+    uint64_t refused; /* spawns for want of room, or while stopping */
     void *free;
     unsigned char *memory;
 } takt_pool;
 
-/* What a loop is told at its init. Begin with name_defaults(). */
+/* Completions that a loop takes from its backend at a time, unless told otherwise. */
+#define TAKT_DEFAULT_COMPLETIONS ((uint32_t)(TAKT_SLAB_DEFAULT / sizeof(takt_completion)))
+
+/* What a loop is told at its init, which copies it. Begin with name_defaults(). */
 typedef struct takt_config {
     takt_pool pools[TAKT_POOLS_MAX]; /* by TAKT_POOL() */
     uint32_t pool_count;
-    uint32_t strands;     /* beside those of the pools: for TAKT_START_ON, batches */
-    uint32_t completions; /* taken from the backend at a time */
-    uint32_t items;       /* of all streams, not yet taken; beyond, they are dropped */
-    takt_ns reap_limit;   /* how long drain waits for the kernel */
-    /* Told of every task that ends with an error nobody caught, if set; else a line
-     * goes to TAKT_LOG. */
+    uint32_t strands;     /* beside those of the pools, 128 bytes each: for TAKT_START_ON and
+                           * what it starts, for ops of batches; default 64 */
+    uint32_t completions; /* taken from the backend at a time; 1 to 2^20, default
+                           * TAKT_DEFAULT_COMPLETIONS */
+    uint32_t items;       /* of all streams, not yet taken; beyond, they are dropped; 1024 */
+    const takt_memory *memory; /* where completions are put; NULL: the heap. See >>memory */
+    takt_ns reap_limit;   /* how long drain waits for the kernel; default 1 s */
+    /* Told of every task that ends with an error nobody caught, members of groups apart, if
+     * set; else a line goes to TAKT_LOG. `name`, `file`: constant text. It runs inside a
+     * turn: it may spawn, and stop with a limit above 0; not turn, drain or free. */
     void (*on_failure)(void *user, const char *name, int error, const char *file, int line);
     /* Given what a completion brought that nobody waits for any more, if set; else its
      * descriptor is closed. Buffers have gone back to their pool by themselves. */
@@ -1363,21 +1639,22 @@ typedef struct takt_config {
     void *user;
 } takt_config;
 
-/* Counters, exact between any two steps. */
+/* Counters since init, exact between any two steps: loop.sched.stats. */
 typedef struct takt_stats {
     uint64_t turns;
-    uint64_t resumed;
-    uint64_t completions;
+    uint64_t resumed;     /* bodies entered */
+    uint64_t completions; /* of the backend */
     uint64_t stale;     /* completions that nothing waited for */
-    uint64_t spawned;
+    uint64_t spawned;   /* tasks, whatever started them */
     uint64_t refused;   /* spawns */
-    uint64_t failed;    /* tasks that ended with an uncaught error */
+    uint64_t failed;    /* tasks that ended with an uncaught error; groups count their own */
     uint64_t cancelled; /* tasks that were cancelled */
     uint64_t discarded; /* by drain or a fatal error */
     uint64_t orphans;   /* completions with a descriptor or a buffer that nobody took */
 } takt_stats;
 
 struct takt__calls;
+struct takt__watch;
 
 /* What every loop holds, as its member `sched`. */
 typedef struct takt_sched {
@@ -1390,6 +1667,7 @@ typedef struct takt_sched {
     uintptr_t stack_base; /* of the turn that is running */
     takt_ns now;
     bool now_known, in_turn, stopping, discarding;
+    bool alone; /* a drive's: this strand, and no other */
     int fatal;
     int first_error; /* of a task, uncaught */
     uint32_t ready_first, ready_last;
@@ -1398,33 +1676,226 @@ typedef struct takt_sched {
     uint32_t pending;
     uint32_t free, fresh, strands_used, strands_max;
     uint32_t starved_first, starved_last; /* batches that wait for a free strand */
+    bool feeding; /* them; or they hold still */
     takt_tokens foreign; /* those that the backend chose itself */
     struct takt__item *items;
     uint32_t items_free, items_fresh;
     takt_frame **results; /* submitted frames that have ended in this turn */
     uint32_t result_count;
+    struct takt__watch *watches; /* one a strand, where misuse is looked for; else NULL */
+    uintptr_t owner;             /* the thread that runs it, from its first turn on */
     takt_frame *spawning; /* its arguments are being set */
-    takt_group *spawning_in;
     takt_timer stop_timer;
+    size_t completions_size; /* bytes, as their provider told */
     takt_wheel wheel;
     takt_config config;
 } takt_sched;
 
-/* TAKT_POOL(config, name, count, .strands = n): gives tasks of `name` room on the loop.
- * Tasks that start children name how many strands each uses, its own included. */
+/* TAKT_POOL(config, name, count, .strands = n): gives `count` tasks of `name` room on the
+ * loop. `config`: a net_config, before init. A task takes its struct and a strand; tasks
+ * that start children or use TAKT_CALL_WITHIN name how many strands each uses, its own
+ * included. Strands are shared by all of the loop. Names a coroutine once; more than
+ * TAKT_POOLS_MAX make init fail with -E2BIG. takt_sizes() tells what it costs. */
 #define TAKT_POOL(config, name, ...)                                                         \
     TAKT__POOL((config).loop, name, __VA_ARGS__)
 
-/* The scheduler that runs `frame`. */
+/* The scheduler that runs `frame`, which must be alive (asserted). */
 takt_sched *takt_sched_of(const takt_frame *frame);
 
 /* The graceful way out: no new work (accepts fail with TAKT_ESTOPPING, spawns are
  * refused), let what runs finish, cancel the rest after `limit` ns (0: now,
- * TAKT_FOREVER: never). May be called again with another limit. Returns at once. */
+ * TAKT_FOREVER: never). May be called again with another limit. Returns at once; the loop
+ * is done when nothing is pending, and can only be freed then. `sched`: &loop.sched, or
+ * takt_sched_of(). */
 void takt_stop(takt_sched *sched, takt_ns limit);
 
-/* True once the loop was told to stop. */
+/* True once the loop of `frame`, which must be alive, was told to stop. */
 bool takt_stopping(const takt_frame *frame);
+
+/* ==========================================================================
+ * >>drive - without a loop: step, advance, exec over a dispatcher; bodies by hand
+ *
+ * One coroutine at a time, driven by you: it runs to its first op; a dispatcher, or you
+ * yourself, performs that; it runs on with the result. For tests, tools, foreign loops.
+ *
+ *     static int answer(void *user, takt_op *op, int64_t *value)
+ *     {
+ *         *value = op->kind == TAKT_OP_RECV ? fill(op->buf, op->len) : 0;
+ *         return 0;
+ *     }
+ *
+ *     takt_dispatcher dispatcher = {0};
+ *     dispatcher.dispatch = answer;
+ *     rc = TAKT_EXEC(&dispatcher, reader, read_header, .fd = 3);
+ *
+ * TAKT_CALL, TAKT_CATCH, TAKT_DEFER and TAKT_YIELD work. There are no further strands, no
+ * timers and no pools: TAKT_START, TAKT_CALL_WITHIN, TAKT_AWAIT_ALL and _ANY throw -ENOTSUP;
+ * TAKT_SPAWN and TAKT_GO are false, and they and takt_idle_start() throw -ENOTSUP at the
+ * next await; a line in TAKT_LOG names the word. Every op, a sleep too, is the
+ * dispatcher's, with its limit (op->when).
+ * ======================================================================== */
+
+/* Performs `op`. 0: it is done, and `*value` is its result; a negative one is an error,
+ * which is thrown in the coroutine. TAKT_EMORE: likewise, but takt_advance() tells.
+ * TAKT_EWOULDBLOCK: not yet, ask again. Anything else negative: the dispatcher itself has
+ * failed; the coroutine hears nothing of it. `*value` counts with 0 and TAKT_EMORE only. */
+typedef int takt_dispatch(void *user, takt_op *op, int64_t *value);
+
+/* How long to wait before one asks again: block n is n sleeps of n times `base` each, at
+ * most `max`, give or take an eighth. All zero is ready to use. */
+typedef struct takt_backoff {
+    takt_ns base;  /* in: 0 or less: 500 us */
+    takt_ns max;   /* in: 0 or less: 100 ms */
+    uint64_t seed; /* in: of the give or take; 0: takt's own */
+    void (*sleep)(void *user, takt_ns ns); /* in: NULL: the system's; none without POSIX */
+    void *user;                            /* in: for `sleep` */
+    uint32_t block, slept;                 /* blocks that are over, sleeps of the present one */
+} takt_backoff;
+
+/* How long each sleep of the present block is, before the give or take. */
+takt_ns takt_backoff_duration(const takt_backoff *backoff);
+/* How long to sleep now, and counts that as slept. */
+takt_ns takt_backoff_next(takt_backoff *backoff);
+/* Sleeps so long. */
+void takt_backoff_wait(takt_backoff *backoff);
+/* Begins anew with block 1; nothing else changes. */
+void takt_backoff_reset(takt_backoff *backoff);
+
+/* Who performs the ops of a coroutine that has no loop. Zero it, then set `dispatch`. */
+typedef struct takt_dispatcher {
+    takt_dispatch *dispatch; /* in: also asked by takt_socket() and the like */
+    void *user;              /* in: for both functions */
+    takt_ns (*now)(void *user); /* in: takt_now(); NULL: the system's; 0 without POSIX */
+    takt_backoff backoff;       /* in: a pattern; takt_exec() works on a copy */
+} takt_dispatcher;
+
+/* Kinds of your own, for dispatchers and backends of your own, begin here; at most 255.
+ * takt's backends answer them with -ENOTSUP. */
+enum { TAKT_OP_USER = 128 };
+
+/* An op of your own: `ptr` is op->buf, `number` is op->arg.offset. */
+TAKT__MUST_USE static inline takt_op takt_op_user(int kind, void *ptr, int64_t number)
+{
+    takt_op op = takt__op(TAKT_OP_NONE, -1, ptr, 0);
+    op.kind = (uint8_t)kind;
+    op.arg.offset = number;
+    return op;
+}
+
+/* One strand, for one coroutine after the other. It must not move, and the dispatcher must
+ * stay, while a coroutine is suspended on it. Some 14 KiB: a scheduler of its own. */
+typedef struct takt_drive {
+    takt_frame *frame; /* what it drives; NULL once that has finished */
+    uint64_t epoch;    /* of the suspension: rises at every resume, and never falls */
+    uint64_t dispatches;
+    uint64_t discarded;
+    const takt_dispatcher *dispatcher;
+    /* The drive's: */
+    takt_sched sched;
+    union {
+        takt_sched *sched;
+        takt_strand strand;
+    } places[2]; /* as in a slab: the scheduler, and the one strand */
+} takt_drive;
+
+/* Makes it ready. Without a `dispatcher` (NULL) you are the one who resumes. */
+void takt_drive_init(takt_drive *drive, const takt_dispatcher *dispatcher);
+
+/* Starts a frame of yours, whose arguments are set, and runs it to its first op. 1 if it
+ * has finished, 0 if it is suspended, or TAKT_ERUNNING if the frame is alive or the drive
+ * has another one. */
+int takt_step(takt_drive *drive, takt_frame *frame, takt_body *body);
+
+/* What it is suspended at; NULL if it is not. Yours to read, and to perform. */
+takt_op *takt_drive_op(takt_drive *drive);
+
+/* Asks the dispatcher once. 0 or TAKT_EMORE: the coroutine has run on, to its next op or
+ * its end. TAKT_EWOULDBLOCK or a failure of the dispatcher: nothing has changed, it is for
+ * you to ask again or to discard. If the coroutine is being cancelled, it is told so
+ * instead, and the dispatcher is not asked. With nothing suspended: as takt_resume(). */
+int takt_advance(takt_drive *drive);
+
+/* Lets the suspension `epoch` run on: `value` is the result of its op. 1 if it has
+ * finished, 0 if it is suspended again. If that suspension is over, it asserts, and
+ * answers TAKT_ERESUME where assertions are off. */
+int takt_resume(takt_drive *drive, uint64_t epoch, int64_t value);
+
+/* The same, but to be late is no mistake: TAKT_ERESUME, and nothing else. */
+int takt_try_resume(takt_drive *drive, uint64_t epoch, int64_t value);
+
+/* Gives up what is suspended: its defers run, and every await in them fails, save that a
+ * close is handed to the dispatcher, once. False if nothing was suspended. */
+bool takt_discard(takt_drive *drive);
+
+/* Runs a frame to its end, and sleeps while the dispatcher would block: 0, or the error it
+ * ended with. When the dispatcher fails the coroutine is discarded, and that is the result:
+ * takt_error(frame) is TAKT_ECANCELED then. */
+int takt_exec(const takt_dispatcher *dispatcher, takt_frame *frame, takt_body *body);
+
+/* TAKT_EXEC(&dispatcher, object, name, .arg = value, ...): takt_exec() of a struct of yours,
+ * which it clears. `object` is evaluated several times. */
+#define TAKT_EXEC(dispatcher, object, ...)                                                   \
+    TAKT__EXEC(dispatcher, object, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
+
+/* -- bodies by hand ---------------------------------------------------------
+ *
+ * A body without the words: a state machine, and a body like any other. Named by TAKT_CORO,
+ * it can be called, started, spawned and submitted by all words above. What it must do:
+ *
+ *     struct twice {
+ *         takt_frame frame;
+ *         int fd;             // in: closed here
+ *         char buf[2][64];
+ *     };
+ *
+ *     static TAKT_CORO(twice)
+ *     {
+ *         static const takt_coro coro = {twice_coro, "twice", __FILE__, __LINE__,
+ *                                        sizeof(struct twice)};
+ *         struct twice *my = (struct twice *)(void *)takt_self;
+ *         int64_t got = takt_result(takt_self);
+ *         switch (takt_enter(takt_self, &coro)) {
+ *         case 0:
+ *             return takt_yield(takt_self, takt_recv(my->fd, my->buf[0], 64), 1);
+ *         case 1:
+ *             if (got <= 0)
+ *                 break;
+ *             return takt_yield(takt_self, takt_recv(my->fd, my->buf[1], 64), 2);
+ *         case 2:
+ *             break;
+ *         default: // on its way out: 3, or takt's
+ *             return takt_finish(takt_self, 0);
+ *         }
+ *         takt_unwind(takt_self, got < 0 ? (int)got : 0);
+ *         return takt_yield(takt_self, takt_close(my->fd), 3);
+ *     }
+ *
+ * A body that is cancelled sees TAKT_ECANCELED as the result of its await, and of every
+ * further one: it must finish. One that is interrupted, by a child or a group of its own
+ * that failed or by its takt_idle, sees that error as the result of one await. */
+
+/* First of all: the state that was given with the await it comes back from; 0 at the
+ * beginning. A state that is not yours (default:) asks for takt_finish(). `coro` says who
+ * you are, always the same. */
+uint32_t takt_enter(takt_frame *frame, const takt_coro *coro);
+
+/* Awaits `op`: return it. `state`, 1 to 0xffffff: where to come back to; dumps show it as
+ * the line. */
+takt_status takt_yield(takt_frame *frame, takt_op op, uint32_t state);
+
+/* Calls another body in a struct of yours, whose arguments are set: return it. Its result is
+ * 0, or the error it ended with. */
+takt_status takt_call(takt_frame *frame, takt_frame *child, takt_body *body, uint32_t state);
+
+/* What the last await yielded: at least 0, or an error. 0 at the beginning. */
+int64_t takt_result(takt_frame *frame);
+
+/* From here on it is on its way out, with `error` (0: none), as in a TAKT_DEFER: awaits
+ * work, also when it was cancelled. */
+void takt_unwind(takt_frame *frame, int error);
+
+/* Ends it with `error`, or with 0: return it. After takt_unwind(), that one's stands. */
+takt_status takt_finish(takt_frame *frame, int error);
 
 /* ==========================================================================
  * >>stream - one request, many completions
@@ -1514,7 +1985,9 @@ typedef struct takt_routes {
 /* ==========================================================================
  * >>chan - waiting for each other, without a system call
  *
- * Objects of one loop. All zero is a valid start. They must outlive their waiters.
+ * Objects of one loop. All zero is a valid start, but a channel has an init. They must
+ * not move while somebody waits, and must outlive their waiters. The functions may be
+ * called from anywhere on the loop's thread; nobody is resumed from inside them.
  * ======================================================================== */
 
 /* Waiters in line. */
@@ -1528,19 +2001,19 @@ typedef struct takt_event {
     bool set;
 } takt_event;
 
-/* Suspends until the event is set. Result: 0. */
+/* Suspends until the event is set; if it is, for a moment. Result: 0. */
 TAKT__MUST_USE static inline takt_op takt_event_wait(takt_event *event)
 {
     takt_op op = takt__op(TAKT_OP_EVENT, -1, NULL, 0);
     op.arg.ptr = event;
     return op;
 }
-/* Lets all waiters go on, in order. */
+/* Lets all waiters go on, in order, and those to come. Again: nothing. */
 void takt_event_set(takt_event *event);
-/* From here on, waiting waits again. */
+/* From here on, waiting waits again. Those who were let go on go on. */
 void takt_event_reset(takt_event *event);
 
-/* So many permits. */
+/* So many permits: a limit on how many may do something at a time. */
 typedef struct takt_semaphore {
     takt_line line;
     int64_t permits; /* in */
@@ -1554,8 +2027,57 @@ TAKT__MUST_USE static inline takt_op takt_acquire(takt_semaphore *semaphore)
     op.arg.ptr = semaphore;
     return op;
 }
-/* Gives `permits` back. */
+/* Gives `permits`, 1 or more, back, or adds them; who waits longest goes on first. */
 void takt_release(takt_semaphore *semaphore, int64_t permits);
+
+/* Items of one size, in the order in which they were put. They are copied in and out. */
+typedef struct takt_channel {
+    uint32_t capacity; /* items that it holds; 0: each is handed from one to the other */
+    uint32_t count;    /* of items in it */
+    bool closed;
+    /* The channel's: */
+    uint32_t first; /* the oldest */
+    size_t size;    /* bytes an item */
+    unsigned char *ring;
+    takt_line getters, putters; /* never both */
+} takt_channel;
+
+/* An empty channel. `ring`: an array of yours of `capacity` items of `size` bytes each; it
+ * must live as long as the channel, and may be NULL if `capacity` is 0. Nobody may be
+ * waiting. 0, or -EINVAL if `size` is 0 or the ring is missing:
+ *
+ *     takt_channel_init(&my->jobs, my->ring, sizeof my->ring[0], 16) */
+int takt_channel_init(takt_channel *channel, void *ring, size_t size, uint32_t capacity);
+
+/* Puts a copy of `*item` in, or suspends until there is room: first come, first served.
+ * With capacity 0 it completes when somebody has got the item. Result: 0. Fails with
+ * TAKT_ECLOSED, -EINVAL without an init. The item went in exactly if it did not fail. */
+TAKT__MUST_USE static inline takt_op takt_put(takt_channel *channel, const void *item)
+{
+    takt_op op = takt__op(TAKT_OP_PUT, -1, item, 0);
+    op.arg.ptr = channel;
+    return op;
+}
+
+/* Gets the oldest item, or suspends until there is one: first come, first served. `item`:
+ * where to put it; it is written exactly when the result is 1. Result: 1, or 0 when the
+ * channel is closed and empty. What was got is delivered even to one that is being
+ * cancelled. -EINVAL without an init. */
+TAKT__MUST_USE static inline takt_op takt_get(takt_channel *channel, void *item)
+{
+    takt_op op = takt__op(TAKT_OP_GET, -1, item, 0);
+    op.arg.ptr = channel;
+    return op;
+}
+
+/* The same without suspending, where there is nothing to wait for; else TAKT_EWOULDBLOCK.
+ * Here items may lie on the stack. */
+TAKT__MUST_USE int takt_try_put(takt_channel *channel, const void *item);
+TAKT__MUST_USE int takt_try_get(takt_channel *channel, void *item);
+
+/* Takes no more items: whoever waits to put fails with TAKT_ECLOSED. Those that are in it
+ * can still be got; who waits for more gets the end. Nothing if it is closed already. */
+void takt_channel_close(takt_channel *channel);
 
 /* ==========================================================================
  * >>loop - TAKT_LOOP(name, backend): a loop type bound to its backend
@@ -1564,21 +2086,25 @@ void takt_release(takt_semaphore *semaphore, int64_t permits);
  * called by name, so that they inline. With `TAKT_LOOP(net, takt_posix);`:
  *
  *   net_config net_defaults(void)       .loop is a takt_config, .backend the backend's
- *   int  net_init(net *, const net_config *)   0 or an error; allocates everything.
- *        The loop must not move from here on.
- *   int  net_run(net *)     until nothing is pending. 0; or what ended the loop; or the
- *        first error that no task caught
+ *   int  net_init(net *, const net_config *)   0; or -ENOMEM, -E2BIG (pools), -EINVAL (no
+ *        strands, completions out of range), or the backend's error, and nothing is left
+ *        behind. Allocates everything. In the thread that is to run the loop. The loop
+ *        needs no contents before, and must not move from here on.
+ *   int  net_run(net *)     turns until nothing is pending. 0; or what ended the loop; or
+ *        the first error that no task caught, members of groups apart. May be called again
  *   int  net_turn(net *, takt_ns wait, int max)   one round: runs what is ready, takes
  *        at most `max` completions (0: the config's), waiting up to `wait` ns for the
- *        first. How much was done, 0 if nothing, or what ended the loop
- *   int  net_fd(net *)                  readable when a turn has work, -1 if there is none
+ *        first (0: not at all). How much was done, 0 if nothing, or what ended the loop
+ *   int  net_fd(net *)                  readable (POLLIN, level-triggered) when a turn has
+ *        work; -1 if there is none: poll(2) backend. The loop's: do not read, do not close
  *   takt_ns net_deadline(net *)         when a turn is due even so, on net_now()'s clock:
  *        the past if at once, TAKT_FOREVER if never
  *   takt_ns net_now(net *)              the clock
  *   void net_stop(net *, takt_ns limit) takt_stop()
  *   int  net_submit(net *, takt_frame *, takt_body *)   starts a frame of yours and runs
  *        it to its first await: 1 if it has finished, 0 if it is pending, or an error: the
- *        loop's, then it did not run, or its own. Inside a turn it is queued
+ *        loop's (TAKT_ERUNNING, TAKT_ESTOPPING, TAKT_ESTRANDS, what ended it), then it did
+ *        not run; or its own. From a coroutine: it is queued, 0
  *   int  net_poll(net *, takt_frame **results, int max)   one round that does not wait.
  *        How many submitted frames have ended, in order, yours again; 0: some went on,
  *        none ended; TAKT_EWOULDBLOCK: nothing happened; or what ended the loop. Results
@@ -1593,11 +2119,15 @@ void takt_release(takt_semaphore *semaphore, int64_t permits);
  *        kernel, runs defers (in which every await but close fails at once). Result: how
  *        many were discarded. The loop is over: TAKT_EDISPOSED
  *   int  net_free(net *)                drains, then gives the memory back. 0, or -EBUSY
- *        if the kernel still holds some of it: then it is kept, on purpose
+ *        if the kernel still holds some of it: then it is kept, on purpose. Takes up to
+ *        config.loop.reap_limit. Frames in your own memory must still be there
  *
+ * `net_run`, `net_turn`, `net_drain` and `net_free` wait: they are the ones that do.
  * From inside a coroutine only net_stop, net_pending and net_failed may be called.
  * ======================================================================== */
 
+/* Declares all of the above, at file scope, in as many files as you like: what is not used
+ * is not there. `backend_`: takt_posix, takt_uring, or one of yours, see >>backend. */
 #define TAKT_LOOP(name, backend_)                                                            \
     TAKT__LOOP(name, backend_)                                                               \
     TAKT__LOOP_ANY(name)
@@ -1609,18 +2139,36 @@ void takt_release(takt_semaphore *semaphore, int64_t permits);
     TAKT__LOOP_TYPED(name, coro)
 
 /* ==========================================================================
- * >>dump - where everything stands
+ * >>dump - where everything stands, and what it costs
+ *
+ * Nothing in here allocates, suspends or changes what it looks at. Lines come one at a
+ * time, without their end, at most 255 bytes long, in memory that the next one reuses.
+ * From the loop's thread, or from a debugger that has stopped it: `call takt_dump(&LOOP.sched)`.
+ * Of a core file test/takt-gdb.py prints the same.
  * ======================================================================== */
 
-/* Prints every strand as a logical stack: name, file:line of the suspension, what is
- * awaited, on which descriptor, until when, whether it is being cancelled. Allocates
- * nothing; callable from a debugger. `print` gets one line at a time, without its end;
- * NULL prints to TAKT_LOG. */
+/* Prints the loop, then every strand as a logical stack, callers first: name, file:line of
+ * the suspension, what is awaited on which descriptor, how long already, how much of its
+ * limit is left, and whether it is being cancelled. Children, groups, batches and idle
+ * limits stand below the frame that they belong to, two columns further in. Then the
+ * pools, and those buffer pools that somebody receives into with takt_recv_lease().
+ *
+ * How long already: known where a clock was read anyway, for sleeps and under
+ * takt_within(); with TAKT_AGES defined, for every op.
+ *
+ * `print` is handed `user` and one line; NULL prints to TAKT_LOG. */
 void takt_dump_to(const takt_sched *sched, void (*print)(void *user, const char *line),
                   void *user);
 
-/* The same, to TAKT_LOG. */
+/* The same, to TAKT_LOG. `sched`: the loop's member, &loop.sched, or takt_sched_of(). */
 void takt_dump(const takt_sched *sched);
+
+/* Prints what memory a loop costs, in bytes: of each pool a task's share and all of them,
+ * the strands beside, the room for completions, the sum. `config`: before init the
+ * config's member .loop, later loop.sched.config; NULL prints the fixed sizes alone. The
+ * backend's memory is not in it. `print`, `user`: as above. */
+void takt_sizes(const takt_config *config, void (*print)(void *user, const char *line),
+                void *user);
 
 /* ==========================================================================
  * >>engine - what the words and the loops call; nothing below is API
@@ -1652,11 +2200,12 @@ enum { /* takt_frame.state; zero was never started */
 };
 
 enum { /* takt_frame.bits */
-    TAKT__SUBMITTED = 32, /* its end is a result */
     TAKT__ROOT = 1,        /* the first of its strand */
     TAKT__POOLED = 2,      /* in memory of the loop's */
     TAKT__GROUPED = 4,     /* parent is a takt_group */
-    TAKT__INTERRUPTED = 8 /* error is to be thrown at its next await */
+    TAKT__INTERRUPTED = 8, /* error is to be thrown at its next await */
+    TAKT__CALL_CANCELLED = 16, /* and with it what it has called, but not its caller */
+    TAKT__SUBMITTED = 32   /* its end is a result */
 };
 
 enum { TAKT__DEFER_RUNS = 0x8000 }; /* takt_frame.defers */
@@ -1718,7 +2267,7 @@ static inline takt_op *takt__op_of(takt_frame *f)
 }
 
 int takt__await_told(takt_frame *f);
-void takt__await_all(takt_frame *f, takt_op *ops, size_t count, uint32_t line);
+int takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line);
 int takt__yield(takt_frame *f, uint32_t line);
 bool takt__prepare(takt_frame *f, takt_frame *child, const takt_frame *in, size_t size,
                    takt_body *body, uint32_t line);
@@ -1741,17 +2290,20 @@ void takt__return(takt_frame *f);
 void takt__throw(takt_frame *f, int error, uint32_t line);
 int64_t takt__take_result(takt_frame *f);
 
-takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owner,
-                              takt_body *body, size_t size);
+takt_frame *TAKT__NAMED(takt__spawn_begin)(takt_sched *s, takt_group *group,
+                                           takt_frame *owner, takt_body *body, size_t size);
 bool takt__spawn_end(takt_sched *s);
-bool takt__start_on_begin(takt_sched *s, takt_frame *frame, takt_body *body, size_t size);
-takt_pool *takt__pool_add(takt_config *config, takt_body *body, const char *name, size_t size,
-                          uint32_t count);
+bool TAKT__NAMED(takt__start_on_begin)(takt_sched *s, takt_frame *frame, takt_body *body,
+                                       size_t size);
+takt_pool *TAKT__NAMED(takt__pool_add)(takt_config *config, takt_body *body, const char *name,
+                                       size_t size, uint32_t count);
 
-int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls *calls,
-                     void *backend, takt_completion **completions);
+int TAKT__NAMED(takt__sched_init)(takt_sched *s, const takt_config *config,
+                                  const takt__calls *calls, void *backend,
+                                  takt_completion **completions);
 void takt__sched_begin(takt_sched *s);
-void takt__sched_free(takt_sched *s, takt_completion *completions);
+void takt__sched_free(takt_sched *s, takt_completion **completions);
+void takt__give_completions(takt_sched *s, takt_completion **completions);
 void takt__defaults(takt_config *config);
 takt_strand *takt__next_ready(takt_sched *s);
 void takt__turn_begins(takt_sched *s);
@@ -1786,6 +2338,59 @@ takt_op *takt__route_cancel(takt_routes *r, takt_route which, int *rc);
 bool takt__route_forget(takt_routes *r, uint32_t *at, takt_op **op);
 void *takt__calloc(size_t count, size_t size);
 void takt__free(void *memory);
+
+/* Notes when an op begins, in the place of its result, which is not there yet. */
+#ifdef TAKT_AGES
+enum { TAKT__AGES = 1 };
+static inline void takt__begins(takt_sched *s, takt_strand *strand)
+{
+    if (!s->now_known) {
+        s->now = s->calls->now(s->backend);
+        s->now_known = s->in_turn;
+    }
+    strand->slot.op.result = s->now;
+}
+#define TAKT__BEGINS(s, strand) takt__begins((s), (strand))
+#else
+enum { TAKT__AGES = 0 };
+#define TAKT__BEGINS(s, strand) ((void)0)
+#endif
+
+void takt__lend(takt_sched *s, takt_strand *strand);
+bool takt__regain(takt_sched *s, takt_strand *strand);
+void takt__lent_open(takt_sched *s, bool open);
+void takt__stray(takt_frame *f, const takt_coro *coro);
+
+/* The op of `strand` is the backend's from here on. */
+#define TAKT__LEND(s, strand) (TAKT__GUARDED ? takt__lend((s), (strand)) : (void)0)
+/* It is over. False: its frame is gone, and nothing can go on. */
+#define TAKT__REGAIN(s, strand) (!TAKT__GUARDED || takt__regain((s), (strand)))
+/* Whether the backend may write into what it was lent. */
+#if defined(TAKT__ASAN)
+#define TAKT__LENT_OPEN(s, open) takt__lent_open((s), (open))
+#else
+#define TAKT__LENT_OPEN(s, open) ((void)0)
+#endif
+
+/* Of an address, never 0: a frame that was moved does not have its own. */
+static inline uint16_t takt__mark(const takt_frame *f)
+{
+    const uintptr_t at = (uintptr_t)f >> 3;
+    return (uint16_t)((at ^ at >> 15 ^ at >> 30) | 1);
+}
+
+/* True unless the frame was moved, or overwritten. */
+static inline bool takt__in_place(const takt_frame *f)
+{
+    return f->state != TAKT__RUNNING || !f->failed_at || f->failed_at == takt__mark(f);
+}
+
+/* The body of `f` is to run now. */
+static inline bool takt__runs(const takt_frame *f)
+{
+    return f->state != TAKT__FINISHED && f->strand && f->strand->who.leaf == f &&
+           f->strand->wait != TAKT__ON_OP && takt__in_place(f);
+}
 
 /* A spawn can be refused: the compiler asks you to look. */
 TAKT__MUST_USE static inline bool takt__spawned(bool ok)
@@ -1967,6 +2572,10 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
                                          (uint32_t)sizeof(struct name_)};                     \
     struct name_ *const my = (struct name_ *)(void *)takt_self;                                \
     (void)my;                                                                                \
+    if (TAKT_DEBUG && TAKT__UNLIKELY(!takt__runs(takt_self))) {                              \
+        takt__stray(takt_self, &takt__coro);                                                 \
+        return takt__leave(TAKT__SUSPEND);                                                   \
+    }                                                                                        \
     TAKT__WATCH_BODY                                                                         \
     switch (TAKT__AT(takt_self->line)) {                                                            \
         TAKT__BODY_SCOPE                                                                     \
@@ -2019,8 +2628,18 @@ takt__unwind:                                                                   
 
 #define TAKT__AWAIT_ALL(ops, count, line)                                                    \
     do {                                                                                     \
-        takt__await_all(takt_self, (ops), (count), line);                                    \
-        TAKT__LEAVE_AND_RETURN_AT(line, TAKT__SUSPEND)                                       \
+        TAKT__LEAVE_AND_RETURN_AT(                                                           \
+            line, takt__await_batch(takt_self, (ops), (count), false, line))                 \
+        TAKT__THROW_IF_FAILED;                                                               \
+    } while (0)
+
+#define TAKT__AWAIT_ANY(who, ops, count, line)                                               \
+    do {                                                                                     \
+        TAKT__STATIC_ASSERT((__typeof__(who))-1 < 0 && sizeof(who) >= sizeof(int),           \
+            "the winner of TAKT_AWAIT_ANY must be signed and at least an int: -1 is none");  \
+        TAKT__LEAVE_AND_RETURN_AT(                                                           \
+            line, takt__await_batch(takt_self, (ops), (count), true, line))                  \
+        (who) = takt__op_of(takt_self)->fd;                                                  \
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
@@ -2107,22 +2726,29 @@ takt__unwind:                                                                   
 
 #define TAKT__SPAWN(...) TAKT__SPAWN_(__VA_ARGS__)
 #define TAKT__SPAWN_(s, group, owner, fn, ...)                                               \
-    takt__spawned(takt__spawn_begin((s), (group), (owner), fn##_coro, sizeof(struct fn)) !=  \
-                      NULL &&                                                                \
+    takt__spawned(TAKT__NAMED(takt__spawn_begin)((s), (group), (owner), fn##_coro,           \
+                                                 sizeof(struct fn)) != NULL &&               \
                   (TAKT__SET((*(struct fn *)(void *)(s)->spawning), __VA_ARGS__)             \
                        takt__spawn_end(s)))
 
 #define TAKT__START_ON(...) TAKT__START_ON_(__VA_ARGS__)
 #define TAKT__START_ON_(s, object, fn, ...)                                                  \
     takt__spawned(((void)sizeof((object) = *(struct fn *)(void *)(s)->spawning),             \
-                   takt__start_on_begin((s), &(object).frame, fn##_coro, sizeof(struct fn))) && \
+                   TAKT__NAMED(takt__start_on_begin)((s), &(object).frame, fn##_coro,        \
+                                                     sizeof(struct fn))) &&                  \
                   (TAKT__SET((object), __VA_ARGS__) takt__spawn_end(s)))
+
+#define TAKT__EXEC(...) TAKT__EXEC_(__VA_ARGS__)
+#define TAKT__EXEC_(dispatcher, object, fn, ...)                                             \
+    ((void)sizeof((object) = *(struct fn *)(void *)&(object)),                               \
+     (void)memset((void *)&(object), 0, sizeof(struct fn)),                                  \
+     TAKT__SET((object), __VA_ARGS__) takt_exec((dispatcher), &(object).frame, fn##_coro))
 
 #define TAKT__POOL(config, coro, ...)                                                        \
     do {                                                                                     \
         takt_pool *const takt__pool =                                                        \
-            takt__pool_add(&(config), coro##_coro, #coro, sizeof(struct coro),               \
-                           (uint32_t)(TAKT__HEAD(__VA_ARGS__, ~)));                          \
+            TAKT__NAMED(takt__pool_add)(&(config), coro##_coro, #coro, sizeof(struct coro),  \
+                                        (uint32_t)(TAKT__HEAD(__VA_ARGS__, ~)));             \
         TAKT__SET((*takt__pool), __VA_ARGS__)(void) takt__pool;                              \
     } while (0)
 
@@ -2374,13 +3000,13 @@ takt__unwind:                                                                   
     {                                                                                        \
         static const takt__calls calls = {name##__call_submit, name##__call_cancel,          \
                                           name##__call_call, name##__call_now};              \
-        int rc = takt__sched_init(&loop->sched, &config->loop, &calls, &loop->backend,       \
-                                  &loop->completions);                                       \
+        int rc = TAKT__NAMED(takt__sched_init)(&loop->sched, &config->loop, &calls,          \
+                                               &loop->backend, &loop->completions);          \
         if (rc < 0)                                                                          \
             return rc;                                                                       \
         rc = backend_##_init(&loop->backend, &config->backend, &loop->sched.slots);          \
         if (rc < 0) {                                                                        \
-            takt__sched_free(&loop->sched, loop->completions);                               \
+            takt__sched_free(&loop->sched, &loop->completions);                              \
             return rc;                                                                       \
         }                                                                                    \
         takt__sched_begin(&loop->sched);                                                     \
@@ -2399,11 +3025,13 @@ takt__unwind:                                                                   
                 int rc;                                                                      \
                 strand->slot.generation++;                                                   \
                 strand->wait = TAKT__ON_OP;                                                  \
+                TAKT__BEGINS(sched, strand);                                                 \
                 token = takt_token_of(&strand->slot.op);                                     \
                 if (TAKT__UNLIKELY(strand->slot.op.when))                                    \
                     takt__arm_limit(sched, strand);                                          \
                 rc = backend_##_submit(&loop->backend, &strand->slot.op, &token);            \
                 if (TAKT__LIKELY(rc >= 0)) {                                                 \
+                    TAKT__LEND(sched, strand);                                               \
                     if (TAKT__UNLIKELY(token != takt_token_of(&strand->slot.op)))            \
                         takt__foreign_add(sched, strand, token);                                 \
                     return;                                                                  \
@@ -2422,10 +3050,13 @@ takt__unwind:                                                                   
         takt_sched *const sched = &loop->sched;                                              \
         takt_strand *strand = takt__strand_of_token(sched, done->token);                     \
         if (TAKT__LIKELY(strand && strand->wait == TAKT__ON_OP &&                            \
-                         !(strand->flags | done->flags | (uint32_t)done->error)))            \
+                         !(strand->flags | done->flags | (uint32_t)done->error))) {          \
             strand->slot.op.result = done->value;                                            \
-        else if ((strand = takt__claim(sched, strand, done)) == NULL)                        \
+            if (!TAKT__REGAIN(sched, strand))                                                \
+                return;                                                                      \
+        } else if ((strand = takt__claim(sched, strand, done)) == NULL) {                    \
             return;                                                                          \
+        }                                                                                    \
         strand->wait = TAKT__READY;                                                          \
         name##__run(loop, strand, strand->who.leaf->of.coro->body);                          \
     }                                                                                        \
@@ -2453,14 +3084,16 @@ takt__unwind:                                                                   
         sched->stack_base = TAKT__STACK_POINTER();                                           \
         sched->now_known = false;                                                            \
         sched->stats.turns++;                                                                \
-        if (sched->later_first)                                                              \
+        if (TAKT_DEBUG || sched->later_first)                                                              \
             takt__turn_begins(sched);                                                        \
         if (sched->ready_first)                                                              \
             name##__run_ready(loop);                                                         \
         if (sched->ready_first | sched->later_first | sched->wheel.count | !sched->strands_used)\
             wait = takt__wait(sched, wait);                                                  \
+        TAKT__LENT_OPEN(sched, true);                                                        \
         count = backend_##_poll(&loop->backend, loop->completions,                           \
                                 max > 0 && max < most ? max : most, wait);                   \
+        TAKT__LENT_OPEN(sched, false);                                                            \
         sched->now_known = false;                                                            \
         if (TAKT__UNLIKELY(count < 0)) {                                                     \
             if (count != TAKT_EWOULDBLOCK)                                                   \
@@ -2488,7 +3121,9 @@ takt__unwind:                                                                   
             return sched->fatal ? sched->fatal : TAKT_EREENTER;                              \
         sched->result_count = 0;                                                             \
         name##__turn(loop, wait, max);                                                       \
+        TAKT__LENT_OPEN(sched, true);                                                        \
         backend_##_flush(&loop->backend);                                                    \
+        TAKT__LENT_OPEN(sched, false);                                                       \
         return sched->fatal ? sched->fatal : takt__progress(sched, before);                  \
     }                                                                                        \
                                                                                              \
@@ -2581,11 +3216,15 @@ takt__unwind:                                                                   
             return TAKT_EREENTER;                                                            \
         discarded = takt__discard_all(sched);                                                \
         deadline = takt_after(backend_##_now(&loop->backend), sched->config.reap_limit);     \
-        for (; broken && sched->ready_first; takt__turn_begins(sched))                       \
+        while (broken && (sched->ready_first | sched->later_first)) {                        \
+            takt__turn_begins(sched);                                                        \
             name##__run_ready(loop);                                                         \
+        }                                                                                    \
         while (sched->strands_used && !broken &&                                             \
                backend_##_now(&loop->backend) < deadline)                                    \
             name##__turn(loop, 10 * TAKT_MS, 0);                                             \
+        if (broken || !sched->strands_used) /* there will be no further turn */              \
+            takt__give_completions(sched, &loop->completions);                               \
         return discarded;                                                                    \
     }                                                                                        \
                                                                                              \
@@ -2596,7 +3235,7 @@ takt__unwind:                                                                   
         if (loop->sched.strands_used)                                                        \
             return -EBUSY;                                                                   \
         backend_##_free(&loop->backend);                                                     \
-        takt__sched_free(&loop->sched, loop->completions);                                   \
+        takt__sched_free(&loop->sched, &loop->completions);                                  \
         return 0;                                                                            \
     }
 
@@ -2678,6 +3317,15 @@ TAKT__EXTERN_C_END
 #ifndef TAKT_LOG
 #include <stdio.h>
 #define TAKT_LOG(text) ((void)fprintf(stderr, "%s\n", (text)))
+#endif
+
+#ifndef TAKT_PANIC
+#include <stdlib.h>
+#define TAKT_PANIC(text) (TAKT_LOG(text), abort())
+#endif
+
+#ifdef TAKT_VALGRIND
+#include <valgrind/memcheck.h>
 #endif
 
 TAKT__EXTERN_C_BEGIN
@@ -2825,7 +3473,7 @@ static inline int takt__direction(const takt_op *op)
         TAKT_OPS(TAKT__X)
 #undef TAKT__X
     };
-    const int direction = directions[op->kind];
+    const int direction = op->kind < TAKT_OP_COUNT ? (int)directions[op->kind] : (int)TAKT__NEITHER;
     if (direction != TAKT__EITHER)
         return direction;
     return op->bits & TAKT_READABLE ? TAKT__READER : TAKT__WRITER;
@@ -2991,6 +3639,192 @@ TAKT__UNUSED static bool takt__bufs_can_serve(const takt_bufs *starved)
         if (starved->waiting && takt__bufs_any(starved))
             return true;
     return false;
+}
+
+/* -- completion memory: the heap -------------------------------------------- */
+
+static void *takt__heap_acquire(void *user, size_t size, size_t *capacity)
+{
+    takt_heap_memory *const heap = (takt_heap_memory *)user;
+    void *slab;
+    *capacity = size ? size : (size_t)TAKT_SLAB_DEFAULT;
+    if (*capacity == TAKT_SLAB_DEFAULT && heap->kept) {
+        slab = heap->kept;
+        heap->kept = NULL;
+        memset(slab, 0, TAKT_SLAB_DEFAULT);
+    } else {
+        slab = TAKT_CALLOC(1, *capacity);
+    }
+    heap->acquired += slab != NULL;
+    return slab;
+}
+
+static int takt__heap_release(void *user, void *slab, size_t capacity)
+{
+    takt_heap_memory *const heap = (takt_heap_memory *)user;
+    if (!slab)
+        return 0;
+    if (slab == heap->kept)
+        return TAKT_EBUFFER;
+    heap->released++;
+    if (capacity == TAKT_SLAB_DEFAULT && !heap->kept)
+        heap->kept = slab;
+    else
+        TAKT_FREE(slab);
+    return 0;
+}
+
+void takt_heap_init(takt_heap_memory *heap)
+{
+    memset(heap, 0, sizeof *heap);
+    heap->memory.acquire = takt__heap_acquire;
+    heap->memory.release = takt__heap_release;
+    heap->memory.user = heap;
+}
+
+void takt_heap_free(takt_heap_memory *heap)
+{
+    TAKT_FREE(heap->kept);
+    heap->kept = NULL;
+}
+
+/* -- completion memory: bounded ---------------------------------------------- */
+
+#define TAKT__LINE_BYTES 64
+
+/* Stands before a slab that came from the heap. */
+typedef struct takt__grown {
+    struct takt__grown *next;
+    size_t capacity;
+} takt__grown;
+
+enum { TAKT__GROWN_HEAD = TAKT__LINE_BYTES }; /* so the slab is aligned as the head is */
+
+TAKT__STATIC_ASSERT(sizeof(takt__grown) <= TAKT__GROWN_HEAD, "the head has room");
+
+static void *takt__bounded_grow(takt_bounded_memory *bounded, size_t size, size_t *capacity)
+{
+    takt__grown *more = NULL;
+    if (bounded->grow && size <= SIZE_MAX - TAKT__GROWN_HEAD)
+        more = (takt__grown *)TAKT_CALLOC(1, TAKT__GROWN_HEAD + size);
+    if (!more) {
+        bounded->refused++;
+        return NULL;
+    }
+    more->next = bounded->more;
+    more->capacity = size;
+    bounded->more = more;
+    bounded->grown++;
+    *capacity = size;
+    return (unsigned char *)more + TAKT__GROWN_HEAD;
+}
+
+static void *takt__bounded_acquire(void *user, size_t size, size_t *capacity)
+{
+    takt_bounded_memory *const bounded = (takt_bounded_memory *)user;
+    unsigned char *slab;
+    uint32_t index;
+    if (size > bounded->slab)
+        return takt__bounded_grow(bounded, size, capacity);
+    if (bounded->in_use == bounded->count)
+        return takt__bounded_grow(bounded, bounded->slab, capacity);
+    index = bounded->line[bounded->first++ & (bounded->count - 1)];
+    if (++bounded->in_use > bounded->in_use_max)
+        bounded->in_use_max = bounded->in_use;
+    bounded->out[index] = true;
+    slab = bounded->block + (size_t)index * bounded->slab;
+    memset(slab, 0, bounded->slab);
+    *capacity = bounded->slab;
+    return slab;
+}
+
+/* A slab that came from the heap goes back there. False: it did not. */
+static bool takt__bounded_shrink(takt_bounded_memory *bounded, const void *slab, size_t capacity)
+{
+    for (takt__grown **link = &bounded->more; *link; link = &(*link)->next) {
+        takt__grown *const it = *link;
+        if ((unsigned char *)it + TAKT__GROWN_HEAD != slab)
+            continue;
+        if (it->capacity != capacity)
+            return false;
+        *link = it->next;
+        bounded->grown--;
+        TAKT_FREE(it);
+        return true;
+    }
+    return false;
+}
+
+static int takt__bounded_release(void *user, void *slab, size_t capacity)
+{
+    takt_bounded_memory *const bounded = (takt_bounded_memory *)user;
+    const uintptr_t offset = (uintptr_t)slab - (uintptr_t)bounded->block;
+    uint32_t index;
+    if (!slab)
+        return 0;
+    if (capacity == bounded->slab && capacity > 0 && offset % bounded->slab == 0 &&
+        offset / bounded->slab < bounded->count) {
+        index = (uint32_t)(offset / bounded->slab);
+        if (bounded->out[index]) {
+            bounded->out[index] = false;
+            bounded->line[bounded->last++ & (bounded->count - 1)] = index;
+            bounded->in_use--;
+            return 0;
+        }
+    } else if (takt__bounded_shrink(bounded, slab, capacity)) {
+        return 0;
+    }
+    bounded->strange++;
+    return TAKT_EBUFFER;
+}
+
+static void takt__bounded_clear(takt_bounded_memory *bounded)
+{
+    TAKT_FREE(bounded->block);
+    TAKT_FREE(bounded->line);
+    TAKT_FREE(bounded->out);
+    bounded->block = NULL;
+    bounded->line = NULL;
+    bounded->out = NULL;
+    bounded->count = 0;
+    bounded->slab = 0;
+}
+
+int takt_bounded_init(takt_bounded_memory *bounded, uint32_t count, size_t slab)
+{
+    uint32_t slabs = 1;
+    memset(bounded, 0, sizeof *bounded);
+    bounded->memory.acquire = takt__bounded_acquire;
+    bounded->memory.release = takt__bounded_release;
+    bounded->memory.user = bounded;
+    if (count == 0 || slab == 0 || count > 1u << 24 || slab > SIZE_MAX / 2)
+        return -EINVAL;
+    while (slabs < count)
+        slabs *= 2;
+    slab = (slab + TAKT__LINE_BYTES - 1) & ~(size_t)(TAKT__LINE_BYTES - 1);
+    if (slab > SIZE_MAX / 2 / slabs)
+        return -EINVAL;
+    bounded->block = (unsigned char *)TAKT_CALLOC(slabs, slab);
+    bounded->line = (uint32_t *)TAKT_CALLOC(slabs, sizeof *bounded->line);
+    bounded->out = (bool *)TAKT_CALLOC(slabs, sizeof *bounded->out);
+    if (!bounded->block || !bounded->line || !bounded->out) {
+        takt__bounded_clear(bounded);
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < slabs; i++)
+        bounded->line[i] = i;
+    bounded->last = slabs;
+    bounded->count = slabs;
+    bounded->slab = slab;
+    return 0;
+}
+
+int takt_bounded_free(takt_bounded_memory *bounded)
+{
+    if (bounded->in_use || bounded->grown)
+        return -EBUSY;
+    takt__bounded_clear(bounded);
+    return 0;
 }
 
 /* ==========================================================================
@@ -3791,12 +4625,20 @@ void takt_posix_free(takt_posix *posix)
     posix->run_next = NULL;
 }
 
-takt_ns takt_posix_now(takt_posix *posix)
+#ifndef TAKT_CLOCK
+static takt_ns takt__clock(void)
 {
     struct timespec ts;
-    (void)posix;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (takt_ns)ts.tv_sec * TAKT_SEC + ts.tv_nsec;
+}
+#define TAKT_CLOCK() takt__clock()
+#endif
+
+takt_ns takt_posix_now(takt_posix *posix)
+{
+    (void)posix;
+    return TAKT_CLOCK();
 }
 
 /* -- lists ----------------------------------------------------------------- */
@@ -4059,7 +4901,7 @@ static int64_t takt__try_vector(const takt_op *op, bool sending)
         message.msg_iovlen = 1;
     } else {
         message.msg_iov = (struct iovec *)op->buf;
-        message.msg_iovlen = op->len < 1024 ? (unsigned)op->len : 1024;
+        message.msg_iovlen = (uint16_t)(op->len < 1024 ? op->len : 1024); /* its type varies */
     }
     if (sending)
         return takt__answer(sendmsg(op->fd, &message, (int)op->bits | TAKT__SEND_FLAGS));
@@ -4661,7 +5503,7 @@ static int takt__posix_epoll(takt_posix *posix, takt_ns wait)
     enum { EVENTS = 128 };
     struct epoll_event events[EVENTS];
     int count;
-#if defined(__GLIBC_PREREQ)
+#if defined(__GLIBC_PREREQ) && !defined(TAKT__MSAN) /* which does not know the call */
 #if __GLIBC_PREREQ(2, 35)
 #define TAKT__EPOLL_NS 1
 #endif
@@ -4816,6 +5658,195 @@ int64_t takt_posix_call(takt_posix *posix, takt_op *op)
 }
 
 #endif /* TAKT_NO_POSIX */
+
+/* ==========================================================================
+ * >>lend-impl
+ *
+ * Memory that an op lends to the backend, as sanitizers see it. What the kernel may write
+ * is poisoned for AddressSanitizer, in whole granules; what has arrived is initialised for
+ * MemorySanitizer and valgrind, who do not see the kernel write. Of what is only read, the
+ * ends are summed up.
+ * ======================================================================== */
+
+#if defined(TAKT__ASAN)
+void __asan_poison_memory_region(void const volatile *at, size_t size);
+void __asan_unpoison_memory_region(void const volatile *at, size_t size);
+void *__asan_region_is_poisoned(void *at, size_t size);
+void __asan_get_shadow_mapping(size_t *scale, size_t *offset);
+#elif defined(TAKT__MSAN)
+void __msan_unpoison(const volatile void *at, size_t size);
+#endif
+
+/* No pointer of a program's: the system will say so. */
+static bool takt__wild(const void *at, size_t len)
+{
+    return (uintptr_t)at < 65536 || len > SIZE_MAX / 2 || (uintptr_t)at > UINTPTR_MAX - len ||
+           (sizeof at == 8 && (intptr_t)at < 0);
+}
+
+/* What is done to a piece of memory; `user` is its own business. */
+typedef void takt__piece(void *user, void *at, size_t len);
+
+/* Calls `what` for all memory that the system may write for `op`, up to `most` bytes of
+ * its buffers. */
+TAKT__UNUSED static void takt__lent_pieces(const takt_op *op, uint64_t most, takt__piece *what,
+                                           void *user)
+{
+    const bool addr = op->kind == TAKT_OP_ACCEPT || op->kind == TAKT_OP_RECVFROM;
+    if (addr && op->arg.ptr)
+        what(user, op->arg.ptr, sizeof(takt_addr));
+    if (op->kind != TAKT_OP_RECV && op->kind != TAKT_OP_RECVFROM && op->kind != TAKT_OP_READ)
+        return;
+    if (!(op->flags & TAKT_OP_VECTOR)) {
+        what(user, op->buf, op->len < most ? op->len : (size_t)most);
+        return;
+    }
+#ifndef TAKT_NO_POSIX
+    for (size_t i = 0; i < op->len && most; i++) {
+        const struct iovec *const iov = &((const struct iovec *)op->buf)[i];
+        const size_t len = iov->iov_len < most ? iov->iov_len : (size_t)most;
+        what(user, iov->iov_base, len);
+        most -= len;
+    }
+#endif
+}
+
+#if defined(TAKT__ASAN)
+/* Poisoned by us or by the program, not by the sanitizer itself. */
+__attribute__((no_sanitize_address)) static bool takt__poisoned_by_hand(const void *at)
+{
+    enum { BY_HAND = 0xf7 };
+    size_t scale, offset;
+    __asan_get_shadow_mapping(&scale, &offset);
+    return *(const unsigned char *)(((uintptr_t)at >> scale) + offset) == BY_HAND;
+}
+
+/* Keeps in `user` the first address that is not the program's, or that is lent already. */
+static void takt__find_poison(void *user, void *at, size_t len)
+{
+    void **const found = (void **)user;
+    if (!*found && len && !takt__wild(at, len))
+        *found = __asan_region_is_poisoned(at, len);
+}
+
+static void takt__poison(void *user, void *at, size_t len)
+{
+    const uintptr_t first = ((uintptr_t)at + 7) & ~(uintptr_t)7;
+    const uintptr_t last = ((uintptr_t)at + len) & ~(uintptr_t)7;
+    if (takt__wild(at, len) || last <= first)
+        return;
+    if (*(const bool *)user)
+        __asan_poison_memory_region((void *)first, last - first);
+    else
+        __asan_unpoison_memory_region((void *)first, last - first);
+}
+#endif
+
+/* Closes what `op` lends, or opens it again. */
+static void takt__op_close(const takt_op *op, bool close)
+{
+#if defined(TAKT__ASAN)
+    takt__lent_pieces(op, UINT64_MAX, takt__poison, &close);
+#else
+    (void)op;
+    (void)close;
+#endif
+}
+
+/* An address in the memory of `op` that is not there, or NULL. `*lent`: another op has
+ * been lent some of it. */
+static const volatile char *takt__op_bad(const takt_op *op, bool *lent)
+{
+    *lent = false;
+#if defined(TAKT__ASAN)
+    {
+        void *found = NULL;
+        takt__lent_pieces(op, UINT64_MAX, takt__find_poison, &found);
+        if (!found && !(op->flags & TAKT_OP_VECTOR) &&
+            (op->kind == TAKT_OP_SEND || op->kind == TAKT_OP_SENDTO || op->kind == TAKT_OP_WRITE))
+            takt__find_poison(&found, op->buf, op->len);
+        *lent = found && takt__poisoned_by_hand(found);
+        return *lent ? NULL : (const volatile char *)found;
+    }
+#else
+    (void)op;
+    return NULL;
+#endif
+}
+
+#if defined(TAKT__MSAN) || defined(TAKT_VALGRIND)
+static void takt__define(void *user, void *at, size_t len)
+{
+    (void)user;
+    if (takt__wild(at, len))
+        return;
+#if defined(TAKT__MSAN)
+    __msan_unpoison(at, len);
+#endif
+#if defined(TAKT_VALGRIND)
+    VALGRIND_MAKE_MEM_DEFINED(at, len);
+#endif
+}
+#endif
+
+/* What the system has written for `op` is initialised. */
+static void takt__op_arrived(const takt_op *op)
+{
+#if defined(TAKT__MSAN) || defined(TAKT_VALGRIND)
+    uint64_t bytes = op->result > 0 ? (uint64_t)op->result : 0;
+    if (op->kind == TAKT_OP_RECV && op->flags & TAKT_OP_ALL && op->arg.done > bytes)
+        bytes = op->arg.done;
+    takt__lent_pieces(op, bytes, takt__define, NULL);
+#else
+    (void)op;
+#endif
+}
+
+TAKT__UNUSED static uint64_t takt__sum_up(uint64_t sum, const unsigned char *at, size_t len)
+{
+    const uint64_t prime = 0x9e3779b97f4a7c15u;
+    uint64_t word;
+    for (; len >= sizeof word; at += sizeof word, len -= sizeof word) {
+        memcpy(&word, at, sizeof word);
+        sum = (sum ^ word) * prime;
+        sum ^= sum >> 29;
+    }
+    for (; len; at++, len--)
+        sum = (sum ^ *at) * prime;
+    return sum;
+}
+
+/* A sum over both ends of what the system only reads for `op`; 0 if there is nothing. The
+ * vectors of an op are such memory too. */
+static uint32_t takt__op_sum(const takt_op *op)
+{
+#if defined(TAKT__MSAN) /* padding may be sent, and is no question for it */
+    (void)op;
+    return 0;
+#else
+    const size_t end = 64;
+    const size_t iovec = sizeof(void *) + sizeof(size_t);
+    const unsigned char *const at = (const unsigned char *)op->buf;
+    size_t len = op->len;
+    uint64_t sum;
+    if (op->flags & TAKT_OP_VECTOR)
+        len = len <= 1024 ? len * iovec : 0;
+    else if (op->kind != TAKT_OP_SEND && op->kind != TAKT_OP_SENDTO && op->kind != TAKT_OP_WRITE)
+        return 0;
+    if (len == 0 || takt__wild(at, len))
+        return 0;
+    sum = takt__sum_up(len, at, len < end ? len : end);
+    if (len > end) {
+        const size_t last = len < 2 * end ? end : len - end;
+        sum = takt__sum_up(sum, at + last, len - last);
+    }
+    sum = (sum ^ sum >> 32) | 1;
+#if defined(TAKT_VALGRIND)
+    VALGRIND_MAKE_MEM_DEFINED(&sum, sizeof sum); /* padding may be sent */
+#endif
+    return (uint32_t)sum;
+#endif
+}
 
 /* ==========================================================================
  * >>timer-impl
@@ -4988,7 +6019,8 @@ static inline uint32_t takt__place(const takt_strand *strand)
 /* A pointer to the scheduler stands in the place before the first strand. */
 static inline takt_sched *takt__sched_of_strand(const takt_strand *strand)
 {
-    return *(takt_sched *const *)(const void *)(strand - strand->slot.index - 1);
+    const uintptr_t places = (uintptr_t)strand->slot.index + 1;
+    return *(takt_sched *const *)((uintptr_t)strand - places * sizeof *strand);
 }
 
 static inline takt_strand *takt__strand_of(takt_op *op)
@@ -5004,7 +6036,7 @@ takt_sched *takt_sched_of(const takt_frame *frame)
 
 static takt_ns takt__now(takt_sched *s)
 {
-    if (!s->now_known) {
+    if (!s->now_known || !s->in_turn) {
         s->now = s->calls->now(s->backend);
         s->now_known = s->in_turn;
     }
@@ -5047,39 +6079,224 @@ bool takt_stopping(const takt_frame *frame)
     return takt_sched_of(frame)->stopping;
 }
 
+/* "takt: FILE:LINE: NAME: words"; without a coroutine, the words alone. */
+static const char *takt__say(takt__text *text, const takt_coro *coro, uint32_t line,
+                             const char *words)
+{
+    takt__put(text, "takt: ");
+    if (coro) {
+        takt__put(text, coro->file);
+        takt__put(text, ":");
+        takt__put_number(text, line & TAKT__LINES);
+        takt__put(text, ": ");
+        takt__put(text, coro->name);
+        takt__put(text, ": ");
+    }
+    takt__put(text, words);
+    return text->at;
+}
+
+/* What `f` runs, or NULL while it has not begun. */
+static const takt_coro *takt__coro_of(const takt_frame *f)
+{
+    return f->state != TAKT__NEVER && !(f->strand && f->strand->flags & TAKT__NEW) ? f->of.coro
+                                                                                   : NULL;
+}
+
 /* Tells of something that has no better place to be told: name, file:line, words. */
 static void takt__complain(const takt_frame *f, const char *words)
 {
     char line[256];
     takt__text text = {line, sizeof line, 0};
-    takt__put(&text, "takt: ");
-    if (f->state != TAKT__NEVER && !(f->strand && f->strand->flags & TAKT__NEW)) {
-        takt__put(&text, f->of.coro->file);
-        takt__put(&text, ":");
-        takt__put_number(&text, f->line & TAKT__LINES);
-        takt__put(&text, ": ");
-        takt__put(&text, f->of.coro->name);
-        takt__put(&text, ": ");
+    TAKT_LOG(takt__say(&text, takt__coro_of(f), f->line, words));
+}
+
+/* -- misuse ---------------------------------------------------------------- */
+
+/* What a suspended strand looked like: by this it is named when its frame is gone. */
+struct takt__watch {
+    const takt_coro *coro; /* NULL: not known */
+    uint32_t line;
+    uint32_t sum; /* of what its op reads; 0: none */
+    bool lent;    /* what its op writes is poisoned */
+};
+
+/* A mistake of the program's that cannot go on. `error` is one of takt's codes. */
+TAKT__COLD static void takt__misuse(const takt_coro *coro, uint32_t at, int error)
+{
+    char line[384];
+    takt__text text = {line, sizeof line, 0};
+    TAKT_PANIC(takt__say(&text, coro, at, takt_strerror(error)));
+}
+
+static struct takt__watch *takt__watch_of(const takt_sched *s, const takt_strand *strand)
+{
+    return s->watches ? &s->watches[strand->slot.index] : NULL;
+}
+
+/* The frame that waits for what `strand` does. */
+static takt_frame *takt__waiting_frame(const takt_strand *strand)
+{
+    if (strand->wait == TAKT__ON_STREAM)
+        return strand->who.stream->link.owner;
+    return strand->flags & TAKT__REQUEST ? strand->who.owner->who.leaf : strand->who.leaf;
+}
+
+/* The address was on the stack below the turn: whatever was there is gone, or will be. */
+static bool takt__on_stack(const takt_sched *s, const void *at)
+{
+    return s->stack_base - (uintptr_t)at < TAKT__BODY_STACK;
+}
+
+/* `strand` is about to be left: notes where. */
+static void takt__note(const takt_sched *s, const takt_strand *strand)
+{
+    struct takt__watch *const watch = takt__watch_of(s, strand);
+    const takt_frame *f;
+    if (!watch)
+        return;
+    f = takt__waiting_frame(strand);
+    watch->coro = takt__coro_of(f);
+    watch->line = f->line;
+}
+
+/* False, and told of, if the frame that is to go on is not what it was. */
+static bool takt__sound(takt_sched *s, const takt_strand *strand)
+{
+    const struct takt__watch *const watch = takt__watch_of(s, strand);
+    const takt_strand *const runs = strand->flags & TAKT__REQUEST ? strand->who.owner : strand;
+    const takt_frame *const f = runs->who.leaf;
+    if (!watch)
+        return true;
+    if (!takt__on_stack(s, f) && f->strand == runs && takt__in_place(f) &&
+        f->state != TAKT__NEVER && f->state < TAKT__FINISHED &&
+        (runs->flags & TAKT__NEW || !watch->coro || f->of.coro == watch->coro))
+        return true;
+    takt__misuse(watch->coro, watch->line, TAKT_EFRAME);
+    return false;
+}
+
+/* True, and told of, if the caller is not the thread that the loop belongs to. */
+static bool takt__foreign(const takt_sched *s, const takt_frame *f)
+{
+    if (TAKT__LIKELY(!s->watches || !s->owner || s->owner == TAKT__THREAD()))
+        return false;
+    takt__misuse(f ? takt__coro_of(f) : NULL, f ? f->line : 0, TAKT_ETHREAD);
+    return true;
+}
+
+/* True if `frame` is alive on this loop. Its memory may hold anything. */
+static bool takt__alive_here(const takt_sched *s, const takt_frame *frame)
+{
+    const uintptr_t offset = (uintptr_t)frame->strand - (uintptr_t)s->slots.base;
+    const takt_frame *it;
+    if (!frame->strand || offset >= (uintptr_t)s->fresh * s->slots.stride ||
+        offset % s->slots.stride || frame->strand->wait == TAKT__FREE ||
+        frame->strand->flags & TAKT__REQUEST)
+        return false;
+    for (it = frame->strand->who.leaf; it != frame && !(it->bits & TAKT__ROOT);)
+        it = it->parent;
+    return it == frame;
+}
+
+/* True, and told of, if a frame at `frame` cannot begin: 0, or an error. */
+static int takt__taken(const takt_sched *s, const takt_frame *frame)
+{
+    int error = 0;
+    if (s->in_turn && takt__on_stack(s, frame))
+        error = TAKT_ESTACK;
+#if !defined(TAKT__MSAN) /* it may be uninitialised */
+    else if (s->watches && (takt__alive_here(s, frame) ||
+                            (frame->strand && frame->state == TAKT__RUNNING &&
+                             frame->failed_at == takt__mark(frame))))
+        error = TAKT_ERUNNING;
+#endif
+    if (error)
+        TAKT_LOG(takt_strerror(error));
+    return error;
+}
+
+/* A body was entered by somebody who should not. */
+TAKT__COLD void takt__stray(takt_frame *f, const takt_coro *coro)
+{
+    takt__misuse(coro, f->line ? f->line : coro->line,
+                 !takt__in_place(f) ? TAKT_EFRAME : TAKT_EBODY);
+}
+
+void takt__lend(takt_sched *s, takt_strand *strand)
+{
+    struct takt__watch *const watch = takt__watch_of(s, strand);
+    const takt_op *const op = &strand->slot.op;
+    const volatile char *bad;
+    bool lent;
+    if (!watch)
+        return;
+    takt__note(s, strand);
+    bad = takt__op_bad(op, &lent);
+    if (bad) {
+        takt__complain(takt__waiting_frame(strand), takt_strerror(TAKT_EBOUNDS));
+        (void)*bad; /* the sanitizer knows more */
     }
-    takt__put(&text, words);
-    TAKT_LOG(line);
+    watch->sum = takt__op_sum(op);
+    watch->lent = !lent;
+    if (!lent)
+        takt__op_close(op, true);
+}
+
+bool takt__regain(takt_sched *s, takt_strand *strand)
+{
+    struct takt__watch *const watch = takt__watch_of(s, strand);
+    const takt_op *const op = &strand->slot.op;
+    if (watch && watch->lent) {
+        watch->lent = false;
+        takt__op_close(op, false);
+    }
+    takt__op_arrived(op);
+    if (!takt__sound(s, strand))
+        return false;
+    if (watch && watch->sum && watch->sum != takt__op_sum(op))
+        takt__misuse(watch->coro, watch->line, TAKT_ELENT);
+    return true;
+}
+
+void takt__lent_open(takt_sched *s, bool open)
+{
+    for (uint32_t i = 0; s->watches && i < s->fresh; i++) {
+        const takt_strand *const strand = (takt_strand *)(void *)takt_slot_at(&s->slots, i);
+        if (strand->wait == TAKT__ON_OP && s->watches[i].lent)
+            takt__op_close(&strand->slot.op, !open);
+    }
+}
+
+/* On a drive: says which word needs a loop. */
+static void takt__needs_loop(const takt_frame *f, const char *word)
+{
+    char line[64];
+    takt__text text = {line, sizeof line, 0};
+    takt__put(&text, word);
+    takt__put(&text, " needs a loop");
+    takt__complain(f, line);
 }
 
 /* -- the slab of strands --------------------------------------------------- */
 
-static void takt__pump(takt_sched *s, takt_strand *owner);
+static void takt__feed(takt_sched *s);
 
-static takt_strand *takt__strand_take(takt_sched *s)
+/* One strand more than was asked for is spared for batches: else those that hold all strands
+ * could each wait for one more, for ever. */
+enum { TAKT__FOR_A_REQUEST, TAKT__FOR_A_FRAME };
+
+static takt_strand *takt__strand_take(takt_sched *s, uint32_t spared)
 {
     takt_strand *strand;
+    if (s->strands_used + spared >= s->slots.count)
+        return NULL;
     if (s->free) {
         strand = takt__strand_at(s, s->free);
         s->free = strand->next;
-    } else if (s->fresh < s->slots.count) {
+    } else {
         strand = (takt_strand *)(void *)takt_slot_at(&s->slots, s->fresh);
         strand->slot.index = s->fresh++;
-    } else {
-        return NULL;
     }
     if (++s->strands_used > s->strands_max)
         s->strands_max = s->strands_used;
@@ -5088,6 +6305,8 @@ static takt_strand *takt__strand_take(takt_sched *s)
     strand->on.attached = NULL;
     strand->flags = 0;
     strand->wait = TAKT__READY;
+    if (s->watches)
+        memset(&s->watches[strand->slot.index], 0, sizeof *s->watches);
     return strand;
 }
 
@@ -5100,14 +6319,8 @@ static void takt__strand_give(takt_sched *s, takt_strand *strand)
     strand->next = s->free;
     s->free = takt__place(strand);
     s->strands_used--;
-    if (s->starved_first) { /* a batch was waiting for this */
-        takt_strand *const owner = takt__strand_at(s, s->starved_first);
-        s->starved_first = owner->next;
-        if (!s->starved_first)
-            s->starved_last = 0;
-        owner->flags &= (uint16_t)~TAKT__STARVED;
-        takt__pump(s, owner);
-    }
+    if (s->starved_first) /* a batch was waiting for this */
+        takt__feed(s);
 }
 
 /* -- lists ----------------------------------------------------------------- */
@@ -5132,6 +6345,8 @@ static void takt__ready(takt_sched *s, takt_strand *strand)
 /* Those that have yielded come behind what is ready. */
 void takt__turn_begins(takt_sched *s)
 {
+    if (s->watches && !takt__foreign(s, NULL))
+        s->owner = TAKT__THREAD();
     if (!s->later_first)
         return;
     if (s->ready_first)
@@ -5144,12 +6359,15 @@ void takt__turn_begins(takt_sched *s)
 
 takt_strand *takt__next_ready(takt_sched *s)
 {
-    takt_strand *const strand = takt__strand_at(s, s->ready_first);
-    if (strand) {
+    takt_strand *strand;
+    do {
+        strand = takt__strand_at(s, s->ready_first);
+        if (!strand)
+            return NULL;
         s->ready_first = strand->next;
         if (!s->ready_first)
             s->ready_last = 0;
-    }
+    } while (s->watches && !takt__sound(s, strand));
     return strand;
 }
 
@@ -5189,14 +6407,13 @@ static int takt__told(const takt_frame *f)
     const takt_strand *const strand = f->strand;
     if (takt__sched_of_strand(strand)->discarding)
         return TAKT__CANCEL_IT;
-    if (f->state == TAKT__UNWINDING)
-        return TAKT__GO_ON;
-    for (const takt_frame *a = f; !(a->bits & TAKT__ROOT);) {
-        a = a->parent;
+    for (const takt_frame *a = f;; a = a->parent) {
         if (a->state == TAKT__UNWINDING)
             return TAKT__GO_ON;
-        if (a->bits & TAKT__INTERRUPTED)
+        if (a->bits & TAKT__CALL_CANCELLED || (a != f && a->bits & TAKT__INTERRUPTED))
             return TAKT__CANCEL_IT;
+        if (a->bits & TAKT__ROOT)
+            break;
     }
     if (strand->flags & TAKT__CANCELLED)
         return TAKT__CANCEL_IT;
@@ -5235,6 +6452,8 @@ static void takt__unstarve(takt_sched *s, takt_strand *strand)
 
 static void takt__line_leave(takt_op *op);
 static void takt__op_over(takt_sched *s, takt_strand *strand, int64_t result);
+static void takt__batch_cancel(takt_sched *s, takt_strand *owner);
+static void takt__joiner_leave(takt_sched *s, takt_strand *joiner);
 
 /* Ends early what one op waits for. */
 static void takt__interrupt_op(takt_sched *s, takt_strand *strand, int64_t result)
@@ -5244,7 +6463,10 @@ static void takt__interrupt_op(takt_sched *s, takt_strand *strand, int64_t resul
         if (strand->flags & TAKT__ASKED || strand->slot.op.kind == TAKT_OP_CLOSE)
             return;
         strand->flags |= TAKT__ASKED;
+        takt__op_close(&strand->slot.op, false); /* the backend may answer in there */
         s->calls->cancel(s->backend, &strand->slot.op);
+        if (s->watches && s->watches[strand->slot.index].lent)
+            takt__op_close(&strand->slot.op, true);
         return;
     case TAKT__ON_EVENT:
         takt__line_leave(&strand->slot.op);
@@ -5262,7 +6484,6 @@ static void takt__interrupt_op(takt_sched *s, takt_strand *strand, int64_t resul
 static void takt__interrupt(takt_sched *s, takt_strand *strand)
 {
     takt_op *const op = &strand->slot.op;
-    takt_strand *next;
     switch (strand->wait) {
     case TAKT__ON_OP:
     case TAKT__ON_EVENT:
@@ -5270,15 +6491,7 @@ static void takt__interrupt(takt_sched *s, takt_strand *strand)
         takt__interrupt_op(s, strand, TAKT_ECANCELED);
         return;
     case TAKT__ON_BATCH:
-        op->result = TAKT_ECANCELED;
-        for (takt_strand *it = takt__strand_at(s, op->bits); it; it = next) {
-            next = takt__strand_at(s, it->sibling_next);
-            takt__interrupt_op(s, it, TAKT_ECANCELED);
-        }
-        if (strand->wait == TAKT__ON_BATCH) {
-            takt__unstarve(s, strand);
-            takt__pump(s, strand);
-        }
+        takt__batch_cancel(s, strand);
         return;
     case TAKT__ON_JOIN:
     case TAKT__ON_RACE:
@@ -5287,6 +6500,10 @@ static void takt__interrupt(takt_sched *s, takt_strand *strand)
         takt__cancel_list(s, strand->who.leaf->children, true);
         return;
     case TAKT__ON_GROUP:
+        takt__joiner_leave(s, strand);
+        op->result = TAKT_ECANCELED;
+        takt__ready(s, strand);
+        return;
     case TAKT__ON_NEXT:
         op->result = TAKT_ECANCELED;
         takt__ready(s, strand);
@@ -5324,12 +6541,14 @@ static void takt__interrupt_frame(takt_frame *f, int error)
 
 void takt_cancel(takt_frame *frame)
 {
-    if (!takt_alive(frame))
+    if (!takt_alive(frame) || takt__foreign(takt__sched_of_strand(frame->strand), frame))
         return;
-    if (frame->bits & TAKT__ROOT)
+    if (frame->bits & TAKT__ROOT) {
         takt__cancel_strand(takt__sched_of_strand(frame->strand), frame->strand);
-    else
-        takt__interrupt_frame(frame->parent, TAKT_ECANCELED);
+    } else {
+        frame->bits |= TAKT__CALL_CANCELLED;
+        takt__stop_strand(takt__sched_of_strand(frame->strand), frame->strand);
+    }
 }
 
 /* ==========================================================================
@@ -5349,6 +6568,7 @@ TAKT__NOINLINE int takt__await_told(takt_frame *f)
 }
 
 static void takt__request_over(takt_sched *s, takt_strand *request);
+static bool takt__batch_ends(const takt_strand *owner);
 static takt_strand *takt__foreign_find(takt_sched *s, takt_strand *strand,
                                        const takt_completion *done);
 static void takt__stream_item(takt_sched *s, takt_strand *strand, const takt_completion *done);
@@ -5392,22 +6612,30 @@ void takt__arm_limit(takt_sched *s, takt_strand *strand)
 static void takt__sleep(takt_sched *s, takt_strand *strand)
 {
     const takt_op *const op = &strand->slot.op;
-    takt_ns until = op->flags & TAKT_OP_DEADLINE ? op->arg.sleep
-                                                 : takt_after(takt__now(s), op->arg.sleep);
-    if (op->when && takt_after(takt__now(s), op->when) < until) {
-        until = takt_after(takt__now(s), op->when);
+    const takt_ns limit =
+        op->flags & TAKT_OP_DEADLINE ? op->when : takt_after(takt__now(s), op->when);
+    takt_ns until =
+        op->flags & TAKT_OP_UNTIL ? op->arg.sleep : takt_after(takt__now(s), op->arg.sleep);
+    if (op->when && limit < until) {
+        until = limit;
         strand->flags |= TAKT__EXPIRED; /* its limit will come first */
     }
     strand->wait = TAKT__ON_SLEEP;
     takt__arm(s, &strand->timer, until);
 }
 
-static bool takt__wait_in_line(takt_sched *s, takt_strand *strand);
+static int64_t takt__wait_in_line(takt_strand *strand);
 
 /* The backend has failed for good, and what it does not hold is being discarded. */
 static bool takt__broken(const takt_sched *s)
 {
     return s->discarding && s->fatal != TAKT_EDISPOSED;
+}
+
+/* The frame that awaits what the strand, or a request, is for. */
+static takt_frame *takt__leaf_of(const takt_strand *strand)
+{
+    return strand->flags & TAKT__REQUEST ? strand->who.owner->who.leaf : strand->who.leaf;
 }
 
 /* An op that does not go to the backend as it is. False: it may go after all. True: it
@@ -5420,15 +6648,15 @@ TAKT__NOINLINE bool takt__refuse(takt_sched *s, takt_strand *strand)
     if (op->kind == TAKT_OP_SLEEP || op->kind == TAKT_OP_NONE)
         return true;
     if (buf < TAKT__BODY_STACK || arg < TAKT__BODY_STACK) {
-        if (!(strand->flags & TAKT__REQUEST))
-            takt__complain(strand->who.leaf, takt_strerror(TAKT_ESTACK));
+        takt__complain(takt__leaf_of(strand), takt_strerror(TAKT_ESTACK));
         return true;
     }
     return op->kind < TAKT_OP_FIRST_OF_BACKEND || takt__broken(s) ||
            (s->stopping && op->kind == TAKT_OP_ACCEPT);
 }
 
-/* Begins an op that takt__refuse() kept from the backend. Zero: it waits. */
+/* Begins an op that takt__refuse() kept from the backend. Zero: it waits. Above: it is
+ * over, with one less. Below: it has failed. */
 static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
 {
     takt_op *const op = &strand->slot.op;
@@ -5439,13 +6667,17 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
         return 0;
     case TAKT_OP_EVENT:
     case TAKT_OP_ACQUIRE:
-        if (s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK)
+    case TAKT_OP_PUT:
+    case TAKT_OP_GET:
+        if (s->stack_base - (uintptr_t)op->buf < TAKT__BODY_STACK ||
+            s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK)
             return TAKT_ESTACK;
-        if (!takt__wait_in_line(s, strand))
-            return 1;
-        if (op->when)
+        rc = takt__wait_in_line(strand);
+        if (rc == 0)
+            TAKT__BEGINS(s, strand);
+        if (rc == 0 && op->when)
             takt__arm_limit(s, strand);
-        return 0;
+        return rc;
     case TAKT_OP_NONE:
         return -EINVAL;
     case TAKT_OP_ACCEPT:
@@ -5478,15 +6710,18 @@ static void takt__begin(takt_sched *s, takt_strand *strand)
     if (takt__refuse_inline(s, strand)) {
         rc = takt__begin_here(s, strand);
         if (rc)
-            takt__op_over(s, strand, rc < 0 ? rc : 0);
+            takt__op_over(s, strand, rc < 0 ? rc : rc - 1);
         return;
     }
     strand->wait = TAKT__ON_OP;
+    TAKT__BEGINS(s, strand);
     if (strand->slot.op.when)
         takt__arm_limit(s, strand);
     rc = takt__hand_over(s, strand);
     if (rc < 0)
         takt__op_over(s, strand, rc);
+    else if (s->watches)
+        takt__lend(s, strand);
 }
 
 /* A completion has come that nobody waits for. What it brought must not leak. */
@@ -5509,11 +6744,13 @@ void takt__orphan(takt_sched *s, const takt_completion *done)
 static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand, int64_t result)
 {
     const uint16_t flags = strand->flags;
+    const bool ordered = flags & TAKT__REQUEST ? takt__batch_ends(strand->who.owner)
+                                               : (flags & TAKT__STOP) != 0;
     if (result != TAKT_ECANCELED || !(flags & TAKT__ASKED))
         return result;
     if (flags & TAKT__EXPIRED)
         return -ETIMEDOUT;
-    if (s->stopping && strand->slot.op.kind == TAKT_OP_ACCEPT && !(flags & TAKT__STOP))
+    if (s->stopping && strand->slot.op.kind == TAKT_OP_ACCEPT && !ordered)
         return TAKT_ESTOPPING;
     return result;
 }
@@ -5543,6 +6780,8 @@ TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, takt_strand *strand, cons
             return NULL;
     }
     strand->slot.op.result = takt__asked_result(s, strand, result);
+    if (!TAKT__REGAIN(s, strand))
+        return NULL;
     takt__settle(s, strand);
     if (!(strand->flags & TAKT__REQUEST))
         return strand;
@@ -5596,67 +6835,184 @@ int takt__yield(takt_frame *f, uint32_t line)
 /* -- batches ----------------------------------------------------------------
  *
  * The owner's op keeps the account: buf and len are the user's ops, extra the next of
- * them to submit, bits the list of those in flight, result 0 or the order to stop.
+ * them to submit, bits the list of those in flight, fd the winner or -1, result 0 or the
+ * order to stop. While there are ops to submit and no strand for them, the owner stands
+ * in the line of the starved.
  */
+
+enum { /* state of an account */
+    TAKT__ANY = 1,  /* the first to complete ends it */
+    TAKT__CUT = 2,  /* an order to stop has cost it something */
+    TAKT__LATE = 4  /* it had to wait: arg.sleep is when it began */
+};
+
+/* Nothing more is begun: it was told to stop, or has a winner. */
+static bool takt__batch_ends(const takt_strand *owner)
+{
+    return owner->slot.op.result < 0 || owner->slot.op.fd >= 0;
+}
+
+/* An op that had to wait for a strand: its times count from when it was awaited. */
+static void takt__since(takt_op *op, takt_ns began)
+{
+    if (op->kind == TAKT_OP_SLEEP && !(op->flags & TAKT_OP_UNTIL)) {
+        op->arg.sleep = takt_after(began, op->arg.sleep);
+        op->flags |= TAKT_OP_UNTIL;
+    }
+    if (op->when && !(op->flags & TAKT_OP_DEADLINE)) {
+        op->when = takt_after(began, op->when);
+        op->flags |= TAKT_OP_DEADLINE;
+    }
+}
+
+/* Submits one op of a batch. False if there is no strand for it. */
+static bool takt__request(takt_sched *s, takt_strand *owner, takt_op *op)
+{
+    takt_op *const account = &owner->slot.op;
+    takt_strand *const request = takt__strand_take(s, TAKT__FOR_A_REQUEST);
+    if (!request)
+        return false;
+    account->extra++;
+    request->flags = TAKT__REQUEST;
+    request->who.owner = owner;
+    request->on.user_op = op;
+    request->slot.op = *op;
+    if (account->state & TAKT__LATE)
+        takt__since(&request->slot.op, account->arg.sleep);
+    takt__link(s, &account->bits, request);
+    takt__begin(s, request);
+    return true;
+}
 
 /* Submits what there are free strands for; the owner goes on when all are over. */
 static void takt__pump(takt_sched *s, takt_strand *owner)
 {
     takt_op *const account = &owner->slot.op;
     takt_op *const ops = (takt_op *)account->buf;
-    if (owner->flags & TAKT__PUMPING) /* already in here, further up */
-        return;
+    if (owner->wait != TAKT__ON_BATCH || owner->flags & (TAKT__PUMPING | TAKT__STARVED))
+        return; /* already over; in here, further up; or in line for a strand */
     owner->flags |= TAKT__PUMPING;
     while (account->extra < account->len) {
         takt_op *const op = &ops[account->extra];
-        takt_strand *request;
-        if (account->result < 0 && op->kind != TAKT_OP_CLOSE) {
+        if (!takt__batch_ends(owner) || op->kind == TAKT_OP_CLOSE) {
+            if (!takt__request(s, owner, op))
+                break;
+        } else {
             op->result = TAKT_ECANCELED;
+            account->state |= account->result < 0 ? TAKT__CUT : 0;
             account->extra++;
-            continue;
         }
-        request = takt__strand_take(s);
-        if (!request)
-            break;
-        account->extra++;
-        request->flags = TAKT__REQUEST;
-        request->who.owner = owner;
-        request->on.user_op = op;
-        request->slot.op = *op;
-        takt__link(s, &account->bits, request);
-        takt__begin(s, request);
     }
     owner->flags &= (uint16_t)~TAKT__PUMPING;
-    if (account->extra == account->len && !account->bits) {
-        takt__ready(s, owner);
-    } else if (account->extra < account->len && !account->bits) {
-        owner->flags |= TAKT__STARVED; /* none of its own will come back to free one */
+    if (account->extra < account->len) {
+        if (!(account->state & TAKT__LATE))
+            account->arg.sleep = takt__now(s);
+        account->state |= TAKT__LATE;
+        owner->flags |= TAKT__STARVED;
         takt__append(s, owner, &s->starved_first, &s->starved_last);
+    } else if (!account->bits) {
+        if (account->state & TAKT__ANY ? account->fd >= 0 : !(account->state & TAKT__CUT))
+            account->result = 0; /* what is done is done: an order takes the next await */
+        takt__ready(s, owner);
     }
+}
+
+/* Gives free strands to the batches that wait for them, in order. Never from in here
+ * again, so that completions at once use constant stack. */
+static void takt__feed(takt_sched *s)
+{
+    if (s->feeding)
+        return;
+    s->feeding = true;
+    while (s->starved_first && s->strands_used < s->slots.count) {
+        takt_strand *const owner = takt__strand_at(s, s->starved_first);
+        takt__unstarve(s, owner);
+        takt__pump(s, owner);
+    }
+    s->feeding = false;
+}
+
+/* Ends early what is in flight. Nothing is begun meanwhile, here or in another batch, so
+ * that the list holds still. */
+static void takt__batch_end(takt_sched *s, takt_strand *owner)
+{
+    const uint16_t pumping = owner->flags & TAKT__PUMPING;
+    const bool feeding = s->feeding;
+    takt_strand *next;
+    owner->flags |= TAKT__PUMPING;
+    s->feeding = true;
+    for (takt_strand *it = takt__strand_at(s, owner->slot.op.bits); it; it = next) {
+        next = takt__strand_at(s, it->sibling_next);
+        takt__interrupt_op(s, it, TAKT_ECANCELED);
+    }
+    s->feeding = feeding;
+    if (!pumping)
+        owner->flags &= (uint16_t)~TAKT__PUMPING;
+    takt__unstarve(s, owner);
+    takt__pump(s, owner);
+    takt__feed(s);
+}
+
+/* The order to stop. What has its winner has completed: it takes the next await. */
+static void takt__batch_cancel(takt_sched *s, takt_strand *owner)
+{
+    if (takt__batch_ends(owner))
+        return;
+    owner->slot.op.result = TAKT_ECANCELED;
+    takt__batch_end(s, owner);
 }
 
 static void takt__request_over(takt_sched *s, takt_strand *request)
 {
     takt_strand *const owner = request->who.owner;
+    takt_op *const account = &owner->slot.op;
     takt_op *const op = request->on.user_op;
+    const bool told = account->result < 0;
+    bool won = false;
     op->result = request->slot.op.result;
-    op->arg = request->slot.op.arg;
     op->fd = request->slot.op.fd;
-    takt__unlink(s, &owner->slot.op.bits, request);
+    if (op->kind != TAKT_OP_SLEEP)
+        op->arg = request->slot.op.arg;
+    if (told && op->result == TAKT_ECANCELED) {
+        account->state |= TAKT__CUT;
+    } else if (account->state & TAKT__ANY && account->fd < 0) {
+        account->fd = (int32_t)(op - (takt_op *)account->buf);
+        won = true;
+    }
+    takt__unlink(s, &account->bits, request);
     takt__strand_give(s, request);
-    takt__pump(s, owner);
+    if (won && !told)
+        takt__batch_end(s, owner);
+    else
+        takt__pump(s, owner);
 }
 
-void takt__await_all(takt_frame *f, takt_op *ops, size_t count, uint32_t line)
+/* Begins a batch. Where the body goes next. */
+int takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line)
 {
     takt_strand *const owner = f->strand;
+    takt_sched *const s = takt__sched_of_strand(owner);
     takt_op *const account = &owner->slot.op;
     f->line = line;
     *account = takt__op(TAKT_OP_NONE, -1, ops, count);
-    if (owner->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON)
+    account->state = any ? TAKT__ANY : 0;
+    if (count && s->stack_base - (uintptr_t)ops < TAKT__BODY_STACK) {
+        takt__complain(f, takt_strerror(TAKT_ESTACK));
+        account->result = TAKT_ESTACK;
+        return TAKT__AGAIN;
+    }
+    if (owner->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON) {
         account->result = TAKT_ECANCELED;
+        account->state |= count == 0 ? TAKT__CUT : 0;
+    }
+    if (s->alone && count) {
+        takt__needs_loop(f, any ? "TAKT_AWAIT_ANY" : "TAKT_AWAIT_ALL");
+        account->result = -ENOTSUP;
+        return TAKT__AGAIN;
+    }
     owner->wait = TAKT__ON_BATCH;
-    takt__pump(takt__sched_of_strand(owner), owner);
+    takt__pump(s, owner);
+    return TAKT__SUSPEND;
 }
 
 /* ==========================================================================
@@ -5688,15 +7044,23 @@ static void takt__frame_begin(takt_frame *frame, takt_frame *parent, takt_strand
     frame->strand = strand;
     frame->state = TAKT__RUNNING;
     frame->bits = bits;
+    frame->failed_at = takt__mark(frame);
 }
 
 /* Clears `child` to the arguments gathered in `in`. Its old contents are not looked at. */
 bool takt__prepare(takt_frame *f, takt_frame *child, const takt_frame *in, size_t size,
                    takt_body *body, uint32_t line)
 {
-    if (f->children && takt__child_in(f, child, size)) {
-        takt__throw(f, TAKT_ERUNNING, line);
-        takt__complain(f, takt_strerror(TAKT_ERUNNING));
+    int error = 0;
+    if ((f->children && takt__child_in(f, child, size)) ||
+        (takt__sched_of_strand(f->strand)->watches &&
+         takt__alive_here(takt__sched_of_strand(f->strand), child)))
+        error = TAKT_ERUNNING;
+    else if (takt__on_stack(takt__sched_of_strand(f->strand), child))
+        error = TAKT_ESTACK;
+    if (error) {
+        takt__throw(f, error, line);
+        takt__complain(f, takt_strerror(error));
         return false;
     }
     memcpy((void *)child, (const void *)in, size);
@@ -5704,15 +7068,23 @@ bool takt__prepare(takt_frame *f, takt_frame *child, const takt_frame *in, size_
     return true;
 }
 
+/* No strand is free; on a drive, none ever is. */
+static bool takt__no_strand(takt_frame *f, takt_frame *child, const char *word, uint32_t line)
+{
+    const bool alone = takt__sched_of_strand(f->strand)->alone;
+    memset((void *)child, 0, sizeof *child);
+    takt__throw(f, alone ? -ENOTSUP : TAKT_ESTRANDS, line);
+    if (alone)
+        takt__needs_loop(f, word);
+    return false;
+}
+
 bool takt__start(takt_frame *f, takt_frame *child, uint32_t line)
 {
     takt_sched *const s = takt__sched_of_strand(f->strand);
-    takt_strand *const strand = takt__strand_take(s);
-    if (!strand) {
-        memset((void *)child, 0, sizeof *child);
-        takt__throw(f, TAKT_ESTRANDS, line);
-        return false;
-    }
+    takt_strand *const strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
+    if (!strand)
+        return takt__no_strand(f, child, "TAKT_START", line);
     child->strand = strand;
     child->bits = TAKT__ROOT;
     strand->who.leaf = child;
@@ -5726,6 +7098,8 @@ bool takt__start_within(takt_frame *f, takt_frame *child, takt_ns ns, uint32_t l
 {
     takt_strand *const strand = f->strand;
     takt_sched *const s = takt__sched_of_strand(strand);
+    if (s->alone)
+        return takt__no_strand(f, child, "TAKT_CALL_WITHIN", line);
     if (!takt__start(f, child, line))
         return false;
     child->strand->flags |= TAKT__AWAITED;
@@ -5778,42 +7152,85 @@ static takt_frame *takt__refuse_spawn(takt_sched *s)
     return NULL;
 }
 
-takt_frame *takt__spawn_begin(takt_sched *s, takt_group *group, takt_frame *owner,
-                              takt_body *body, size_t size)
+/* On a drive: what cannot throw on the spot throws at the next await. */
+static void takt__needs_loop_soon(takt_sched *s, const char *word)
+{
+    takt_frame *const f = takt__strand_at(s, 1)->who.leaf;
+    if (s->pending == 0) /* from outside, and nobody is there to throw it at */
+        return;
+    takt__needs_loop(f, word);
+    takt__interrupt_frame(f, -ENOTSUP);
+}
+
+/* The owner of a group is on its way out: nobody else puts anything in. */
+static bool takt__group_ends(const takt_group *group, const takt_frame *owner)
+{
+    const takt_frame *const old = group ? group->link.owner : NULL;
+    return old && old != owner && (old->state == TAKT__THROWN || old->state == TAKT__UNWINDING);
+}
+
+/* An empty group goes to whoever puts the first member in. */
+static void takt__group_begin(takt_sched *s, takt_group *group, takt_frame *owner)
+{
+    if (group->count || group->link.owner)
+        return;
+    group->sched = s;
+    if (!owner)
+        return;
+    group->link.kind = TAKT__GROUP;
+    group->link.owner = owner;
+    group->link.next = owner->strand->on.attached;
+    owner->strand->on.attached = &group->link;
+}
+
+/* The arguments of `frame` are being set. They may spawn others: its strand, in no list as
+ * yet, remembers whose arguments those are. */
+static void takt__spawning(takt_sched *s, takt_frame *frame)
+{
+    frame->strand->sibling_next = s->spawning ? takt__place(s->spawning->strand) : 0;
+    s->spawning = frame;
+}
+
+takt_frame *TAKT__NAMED(takt__spawn_begin)(takt_sched *s, takt_group *group,
+                                           takt_frame *owner, takt_body *body, size_t size)
 {
     takt_pool *const pool = takt__pool_of(s, body);
     takt_strand *strand;
     takt_frame *frame;
+    if (s->alone) {
+        takt__needs_loop_soon(s, group ? "TAKT_GO" : "TAKT_SPAWN");
+        return takt__refuse_spawn(s);
+    }
+    if (takt__foreign(s, NULL))
+        return NULL;
     if (!pool || pool->size < size) {
         TAKT_LOG("takt: a task was spawned that no TAKT_POOL() of the loop's config lists");
         return takt__refuse_spawn(s);
     }
-    if (s->stopping || s->fatal || pool->used == pool->count ||
-        (strand = takt__strand_take(s)) == NULL) {
+    if (s->stopping || s->fatal || pool->used == pool->count || takt__group_ends(group, owner) ||
+        (strand = takt__strand_take(s, TAKT__FOR_A_FRAME)) == NULL) {
         pool->refused++;
         return takt__refuse_spawn(s);
     }
     frame = takt__pool_take(pool);
-    takt__frame_begin(frame, owner, strand, body, TAKT__ROOT | TAKT__POOLED);
+    takt__frame_begin(frame, (takt_frame *)(void *)group, strand, body,
+                      TAKT__ROOT | TAKT__POOLED | (group ? TAKT__GROUPED : 0));
     strand->who.leaf = frame;
     strand->flags = TAKT__NEW;
-    if (group && !group->sched) {
-        group->sched = s;
-        if (owner) {
-            group->link.kind = TAKT__GROUP;
-            group->link.owner = owner;
-            group->link.next = owner->strand->on.attached;
-            owner->strand->on.attached = &group->link;
-        }
-    }
-    s->spawning = frame;
-    s->spawning_in = group;
+    if (group)
+        takt__group_begin(s, group, owner);
+    takt__spawning(s, frame);
     return frame;
 }
 
-bool takt__start_on_begin(takt_sched *s, takt_frame *frame, takt_body *body, size_t size)
+bool TAKT__NAMED(takt__start_on_begin)(takt_sched *s, takt_frame *frame, takt_body *body,
+                                       size_t size)
 {
-    takt_strand *const strand = s->stopping || s->fatal ? NULL : takt__strand_take(s);
+    takt_strand *strand = NULL;
+    if (takt__foreign(s, NULL))
+        return false;
+    if (!s->stopping && !s->fatal && !takt__taken(s, frame))
+        strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (!strand) {
         takt__refuse_spawn(s);
         return false;
@@ -5822,8 +7239,7 @@ bool takt__start_on_begin(takt_sched *s, takt_frame *frame, takt_body *body, siz
     takt__frame_begin(frame, NULL, strand, body, TAKT__ROOT);
     strand->who.leaf = frame;
     strand->flags = TAKT__NEW;
-    s->spawning = frame;
-    s->spawning_in = NULL;
+    takt__spawning(s, frame);
     return true;
 }
 
@@ -5831,18 +7247,15 @@ bool takt__start_on_begin(takt_sched *s, takt_frame *frame, takt_body *body, siz
 bool takt__spawn_end(takt_sched *s)
 {
     takt_frame *const frame = s->spawning;
-    takt_group *const group = s->spawning_in;
-    if (group) {
-        frame->bits |= TAKT__GROUPED;
-        frame->parent = (takt_frame *)(void *)group;
+    const takt_strand *const outer = takt__strand_at(s, frame->strand->sibling_next);
+    s->spawning = outer ? outer->who.leaf : NULL;
+    if (frame->bits & TAKT__GROUPED) {
+        takt_group *const group = (takt_group *)(void *)frame->parent;
         group->count++;
         takt__link(s, &group->members, frame->strand);
     } else {
-        frame->parent = NULL;
         takt__link(s, &s->tasks, frame->strand);
     }
-    s->spawning = NULL;
-    s->spawning_in = NULL;
     s->pending++;
     s->stats.spawned++;
     takt__ready(s, frame->strand);
@@ -5859,13 +7272,17 @@ void takt__results_taken(takt_sched *s, uint32_t count)
 int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body)
 {
     takt_strand *strand;
+    if (takt__foreign(s, NULL))
+        return TAKT_ETHREAD;
     if (s->fatal)
         return s->fatal;
     if (s->stopping)
         return TAKT_ESTOPPING;
     if (takt_alive(frame))
         return TAKT_ERUNNING;
-    strand = takt__strand_take(s);
+    if (takt__taken(s, frame))
+        return TAKT_ESTACK;
+    strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (!strand)
         return TAKT_ESTRANDS;
     memset((void *)frame, 0, sizeof *frame);
@@ -5898,6 +7315,8 @@ void takt__join_add(takt_frame *f, takt_frame *child, int index)
 {
     takt_op *const account = takt__op_of(f);
     if (child->strand && child->parent == f && child->bits & TAKT__ROOT) {
+        if (child->strand->flags & TAKT__AWAITED)
+            return; /* it was named before */
         child->strand->flags |= TAKT__AWAITED;
         child->strand->racer = (uint8_t)index;
         account->bits++;
@@ -5922,9 +7341,9 @@ void takt__join_all(takt_frame *f)
 /* What a race yields when nobody is left in it. */
 static int64_t takt__race_result(const takt_op *account)
 {
-    if (account->result < 0)
-        return account->result;
-    return account->len ? 0 : (int64_t)account->arg.done;
+    if (account->len) /* completed, whatever was ordered meanwhile */
+        return 0;
+    return account->result < 0 ? account->result : (int64_t)account->arg.done;
 }
 
 int takt__join(takt_frame *f, bool race, uint32_t line)
@@ -5951,9 +7370,24 @@ int takt__join(takt_frame *f, bool race, uint32_t line)
     return TAKT__SUSPEND;
 }
 
+/* The link of a group's joiners that leads to `strand`; to none: the last. */
+static uint32_t *takt__joiner(takt_sched *s, takt_group *group, const takt_strand *strand)
+{
+    uint32_t *link = &group->joiners;
+    while (*link != takt__place(strand))
+        link = &takt__strand_at(s, *link)->next;
+    return link;
+}
+
+static void takt__joiner_leave(takt_sched *s, takt_strand *joiner)
+{
+    *takt__joiner(s, (takt_group *)joiner->slot.op.buf, joiner) = joiner->next;
+}
+
 int takt__join_group(takt_frame *f, takt_group *group, uint32_t line)
 {
     takt_strand *const strand = f->strand;
+    takt_sched *const s = takt__sched_of_strand(strand);
     f->line = line;
     takt__op_of(f)->result = 0;
     if (strand->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON) {
@@ -5963,14 +7397,15 @@ int takt__join_group(takt_frame *f, takt_group *group, uint32_t line)
     if (group->count == 0)
         return TAKT__AGAIN;
     *takt__op_of(f) = takt__op(TAKT_OP_NONE, -1, group, 0);
-    group->waited_for = true;
+    *takt__joiner(s, group, NULL) = takt__place(strand);
+    strand->next = 0;
     strand->wait = TAKT__ON_GROUP;
     return TAKT__SUSPEND;
 }
 
 void takt_group_cancel(takt_group *group)
 {
-    if (group->sched)
+    if (group->sched && !takt__foreign(group->sched, NULL))
         takt__cancel_list(group->sched, group->members, false);
 }
 
@@ -6012,12 +7447,14 @@ TAKT__NOINLINE int takt__failing(takt_frame *f)
     return takt__unwind_step(f);
 }
 
-/* For TAKT_TRY_: an error becomes yours to handle, an order to stop does not. */
+/* For TAKT_TRY_: an error becomes yours to handle, an order to stop does not, unless in a
+ * defer: there is nothing left to stop, and what follows, a close say, must not be skipped. */
 int64_t takt__take_result(takt_frame *f)
 {
     takt_op *const op = takt__op_of(f);
     const int64_t result = op->result;
-    if (result < 0 && !(f->strand->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON))
+    if (result < 0 && (f->state == TAKT__UNWINDING || !(f->strand->flags & TAKT__STOP) ||
+                       takt__told(f) == TAKT__GO_ON))
         op->result = 0;
     return result;
 }
@@ -6068,7 +7505,10 @@ TAKT__NOINLINE bool takt__defer(takt_frame *f, uint32_t line)
         i++;
     }
     if (i == TAKT_DEFERS_MAX || below >= TAKT__DEFER_RUNS) {
+        const bool inside = f->state == TAKT__UNWINDING; /* of another: nobody is thrown at */
         takt__throw(f, TAKT_EDEFERS, line);
+        if (inside)
+            takt__complain(f, takt_strerror(TAKT_EDEFERS));
         return true;
     }
     f->defers[i] = (uint16_t)below;
@@ -6105,6 +7545,8 @@ void takt_idle_start(takt_frame *frame, takt_idle *idle, takt_ns limit)
         idle->link.next = frame->strand->on.attached;
         frame->strand->on.attached = &idle->link;
     }
+    if (s->alone)
+        takt__needs_loop_soon(s, "takt_idle_start");
     idle->link.limit_ms = ms < 1 ? 1 : ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
     takt_idle_touch(idle);
     takt__arm(s, &idle->timer, idle->due);
@@ -6129,7 +7571,6 @@ static bool takt__detach(takt_sched *s, takt_frame *f)
             link = &it->next;
         } else if (it->kind == TAKT__GROUP && ((takt_group *)(void *)it)->count) {
             takt_group_cancel((takt_group *)(void *)it);
-            ((takt_group *)(void *)it)->waited_for = true;
             all = false;
             link = &it->next;
         } else if (it->kind == TAKT__STREAM &&
@@ -6139,7 +7580,7 @@ static bool takt__detach(takt_sched *s, takt_frame *f)
         } else {
             *link = it->next;
             if (it->kind == TAKT__GROUP)
-                ((takt_group *)(void *)it)->sched = NULL;
+                it->owner = NULL;
             else if (it->kind == TAKT__IDLE)
                 takt_timer_disarm(&s->wheel, &((takt_idle *)(void *)it)->timer);
         }
@@ -6209,16 +7650,15 @@ static void takt__report(takt_sched *s, const takt_frame *f)
     TAKT_LOG(line);
 }
 
-/* One of those that a frame waits for has ended. */
+/* One of those that a frame waits for has ended. What succeeds in spite of an order to stop
+ * is done, as an op is: the results are delivered, and the order takes the next await. */
 static void takt__joined(takt_sched *s, takt_frame *parent, int error, uint8_t racer)
 {
     takt_strand *const strand = parent->strand;
     takt_op *const account = &strand->slot.op;
     if (strand->wait == TAKT__ON_SCOPE) {
-        if (strand->flags & TAKT__EXPIRED && error == TAKT_ECANCELED)
-            account->result = -ETIMEDOUT;
-        else if (account->result == 0)
-            account->result = error;
+        account->result = strand->flags & TAKT__EXPIRED && error == TAKT_ECANCELED ? -ETIMEDOUT
+                                                                                  : error;
         takt__settle(s, strand);
         takt__ready(s, strand);
         return;
@@ -6231,8 +7671,10 @@ static void takt__joined(takt_sched *s, takt_frame *parent, int error, uint8_t r
     if (strand->wait == TAKT__ON_RACE && error >= 0 && account->len == 1)
         takt__cancel_list(s, parent->children, true);
     if (account->bits == 0) {
-        account->result = strand->wait == TAKT__ON_RACE ? takt__race_result(account)
-                                                        : account->result;
+        if (strand->wait == TAKT__ON_RACE)
+            account->result = takt__race_result(account);
+        else if (account->arg.done == 0) /* all have succeeded: a join has completed */
+            account->result = 0;
         takt__ready(s, strand);
     }
 }
@@ -6261,22 +7703,22 @@ static void takt__member_over(takt_sched *s, takt_group *group, takt_strand *str
     group->count--;
     if (error < 0 && !(strand->flags & TAKT__CANCELLED)) {
         group->failed++;
-        if (group->first_error == 0) {
+        if (group->first_error == 0)
             group->first_error = error;
-            if (group->fail_fast) {
-                takt_group_cancel(group);
-                if (owner)
-                    takt__interrupt_frame(owner, error);
-            }
+        if (group->fail_fast) {
+            takt_group_cancel(group);
+            if (owner)
+                takt__interrupt_frame(owner, error);
         }
     }
-    if (group->count == 0 && owner && group->waited_for) {
-        takt_strand *const waiting = owner->strand;
-        group->waited_for = false;
-        if (waiting->who.leaf == owner &&
-            (waiting->wait == TAKT__ON_GROUP || waiting->wait == TAKT__ON_CHILDREN))
-            takt__ready(s, waiting);
+    while (group->count == 0 && group->joiners) {
+        takt_strand *const joiner = takt__strand_at(s, group->joiners);
+        group->joiners = joiner->next;
+        takt__ready(s, joiner);
     }
+    if (group->count == 0 && owner && owner->strand->who.leaf == owner &&
+        owner->strand->wait == TAKT__ON_CHILDREN)
+        takt__ready(s, owner->strand);
 }
 
 /* The first frame of a strand has ended. */
@@ -6315,6 +7757,8 @@ TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
 {
     takt_frame *const f = strand->who.leaf;
     int64_t rc;
+    if (s->watches && go != TAKT__CALLING)
+        takt__note(s, strand);
     switch (go) {
     case TAKT__CALLING: /* the callee has been put in place */
         return f->of.first;
@@ -6324,13 +7768,17 @@ TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
         rc = takt__begin_here(s, strand);
         if (rc == 0)
             return NULL;
-        strand->slot.op.result = rc < 0 ? rc : 0;
+        strand->slot.op.result = rc < 0 ? rc : rc - 1;
         if (rc < 0)
             return f->of.coro->body;
         takt__ready(s, strand); /* at once, but others first */
         return NULL;
     case TAKT__FINISH:
         TAKT_ASSERT(!takt_timer_armed(&strand->timer));
+        if (TAKT__UNLIKELY(strand->wait == TAKT__ON_OP)) { /* it still lends */
+            takt__misuse(f->of.coro, f->line, TAKT_EBODY);
+            return NULL;
+        }
         f->state = TAKT__FINISHED;
         if (f->bits & TAKT__ROOT) {
             takt__strand_over(s, strand, f);
@@ -6344,6 +7792,380 @@ TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
     default:
         return NULL;
     }
+}
+
+/* ==========================================================================
+ * >>drive-impl
+ *
+ * A drive is a slab of one strand under a scheduler that has nothing else. The op at which
+ * the strand waits is never in anybody's hands: an order to stop is noted, and takes the
+ * place of the next dispatch.
+ * ======================================================================== */
+
+/* -- back-off ---------------------------------------------------------------- */
+
+takt_ns takt_backoff_duration(const takt_backoff *backoff)
+{
+    const takt_ns base = backoff->base > 0 ? backoff->base : 500 * TAKT_US;
+    const takt_ns max = backoff->max > 0 ? backoff->max : 100 * TAKT_MS;
+    const takt_ns n = (takt_ns)backoff->block + 1;
+    return base > max / n ? max : n * base;
+}
+
+takt_ns takt_backoff_next(takt_backoff *backoff)
+{
+    const takt_ns nominal = takt_backoff_duration(backoff);
+    uint64_t x = backoff->seed ? backoff->seed : 0x9e3779b97f4a7c15;
+    takt_ns off;
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    backoff->seed = x;
+    if (++backoff->slept > backoff->block) {
+        backoff->slept = 0;
+        backoff->block += backoff->block < UINT32_MAX;
+    }
+    off = (takt_ns)(x & 255) - 128;
+    if (nominal > TAKT_FOREVER / 256)
+        return nominal;
+    return nominal + nominal * off / 1024;
+}
+
+static void takt__system_sleep(takt_ns ns)
+{
+#ifndef TAKT_NO_POSIX
+    struct timespec left;
+    left.tv_sec = (time_t)(ns / TAKT_SEC);
+    left.tv_nsec = (long)(ns % TAKT_SEC);
+    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+        ;
+#else
+    (void)ns;
+#endif
+}
+
+void takt_backoff_wait(takt_backoff *backoff)
+{
+    const takt_ns ns = takt_backoff_next(backoff);
+    if (backoff->sleep)
+        backoff->sleep(backoff->user, ns);
+    else
+        takt__system_sleep(ns);
+}
+
+void takt_backoff_reset(takt_backoff *backoff)
+{
+    backoff->block = 0;
+    backoff->slept = 0;
+}
+
+/* -- what the scheduler asks of a drive ---------------------------------------- */
+
+static int takt__drive_ask(takt_drive *drive, takt_op *op, int64_t *value)
+{
+    const takt_dispatcher *const how = drive->dispatcher;
+    *value = 0;
+    if (!how || !how->dispatch)
+        return -ENOTSUP;
+    drive->dispatches++;
+    return how->dispatch(how->user, op, value);
+}
+
+static void takt__drive_cancel(void *drive, takt_op *op)
+{
+    (void)drive;
+    (void)op; /* TAKT__ASKED is set: the next advance looks there */
+}
+
+/* One op that does not wait: the code and the value in one. */
+static int64_t takt__drive_call(void *drive, takt_op *op)
+{
+    int64_t value;
+    const int rc = takt__drive_ask((takt_drive *)drive, op, &value);
+    return takt_is_progress(rc) ? value : rc;
+}
+
+static takt_ns takt__drive_now(void *drive)
+{
+    const takt_dispatcher *const how = ((takt_drive *)drive)->dispatcher;
+    if (how && how->now)
+        return how->now(how->user);
+#ifndef TAKT_NO_POSIX
+    return takt_posix_now(NULL);
+#else
+    return 0;
+#endif
+}
+
+/* Whoever drives gets the error: there is nobody else to tell. */
+static void takt__drive_failure(void *user, const char *name, int error, const char *file,
+                                int line)
+{
+    (void)user;
+    (void)name;
+    (void)error;
+    (void)file;
+    (void)line;
+}
+
+void takt_drive_init(takt_drive *drive, const takt_dispatcher *dispatcher)
+{
+    static const takt__calls calls = {NULL /* of requests: they find no strand */,
+                                      takt__drive_cancel, takt__drive_call, takt__drive_now};
+    takt_sched *const s = &drive->sched;
+    memset((void *)drive, 0, sizeof *drive);
+    drive->dispatcher = dispatcher;
+    drive->places[0].sched = s;
+    s->alone = true;
+    s->calls = &calls;
+    s->backend = drive;
+    s->slots.base = (unsigned char *)&drive->places[1];
+    s->slots.stride = (uint32_t)sizeof(takt_strand);
+    s->slots.count = 1;
+    s->fresh = 1; /* none is left to take */
+    s->config.on_failure = takt__drive_failure;
+    takt_wheel_init(&s->wheel, 0);
+}
+
+/* -- running -------------------------------------------------------------------- */
+
+static bool takt__drive_suspended(const takt_drive *drive)
+{
+    return drive->frame && drive->places[1].strand.wait == TAKT__ON_OP;
+}
+
+/* The body has yielded an op. True: it waits. */
+static bool takt__drive_waits(takt_drive *drive)
+{
+    takt_sched *const s = &drive->sched;
+    takt_strand *const strand = &drive->places[1].strand;
+    takt_op *const op = &strand->slot.op;
+    if (s->stack_base - (uintptr_t)op->buf < TAKT__BODY_STACK ||
+        s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK) {
+        takt__complain(strand->who.leaf, takt_strerror(TAKT_ESTACK));
+        op->result = TAKT_ESTACK;
+        return false;
+    }
+    if (s->discarding) { /* only a close comes so far */
+        op->result = takt__drive_call(drive, op);
+        return false;
+    }
+    if (s->stopping && op->kind == TAKT_OP_ACCEPT) {
+        op->result = TAKT_ESTOPPING;
+        return false;
+    }
+    strand->slot.generation++;
+    strand->wait = TAKT__ON_OP;
+    return true;
+}
+
+/* It waits for something that is not an op. It has yielded, or waits for what only a loop
+ * has: then that wait is over. */
+static takt_body *takt__drive_go_on(takt_drive *drive)
+{
+    takt_sched *const s = &drive->sched;
+    takt_strand *const strand = &drive->places[1].strand;
+    takt__turn_begins(s);
+    if (!takt__next_ready(s)) {
+        takt__needs_loop(strand->who.leaf, "this wait");
+        takt__interrupt(s, strand);
+        while (takt__next_ready(s))
+            ;
+        strand->slot.op.result = -ENOTSUP;
+    }
+    strand->wait = TAKT__READY;
+    return strand->who.leaf->of.coro->body;
+}
+
+/* Runs it until it waits for an op, or to its end. 1 if it has finished. */
+static int takt__drive_run(takt_drive *drive, takt_body *body)
+{
+    takt_sched *const s = &drive->sched;
+    takt_strand *const strand = &drive->places[1].strand;
+    s->in_turn = true;
+    s->now_known = false;
+    s->stack_base = TAKT__STACK_POINTER();
+    while (body) {
+        const int go = body(strand->who.leaf).go;
+        s->stats.resumed++;
+        if (go == TAKT__OP)
+            body = takt__drive_waits(drive) ? NULL : strand->who.leaf->of.coro->body;
+        else if (go == TAKT__SUSPEND)
+            body = takt__drive_go_on(drive);
+        else
+            body = takt__step(s, strand, go);
+    }
+    s->in_turn = false;
+    s->now_known = false;
+    if (strand->wait != TAKT__FREE)
+        return 0;
+    drive->frame = NULL;
+    s->free = 0; /* none to take, as before */
+    return 1;
+}
+
+int takt_step(takt_drive *drive, takt_frame *frame, takt_body *body)
+{
+    takt_sched *const s = &drive->sched;
+    takt_strand *const strand = &drive->places[1].strand;
+    if (drive->frame || takt_alive(frame))
+        return TAKT_ERUNNING;
+    s->strands_used = 1;
+    s->stopping = false;
+    strand->sibling_next = strand->sibling_prev = 0;
+    strand->on.attached = NULL;
+    strand->flags = 0;
+    strand->wait = TAKT__READY;
+    strand->who.leaf = frame;
+    memset((void *)frame, 0, sizeof *frame);
+    takt__frame_begin(frame, NULL, strand, body, TAKT__ROOT);
+    takt__link(s, &s->tasks, strand);
+    s->pending = 1;
+    drive->frame = frame;
+    strand->slot.op = takt__op(TAKT_OP_NONE, -1, NULL, 0);
+    return takt__drive_run(drive, body);
+}
+
+static int takt__drive_resume(takt_drive *drive, int64_t value)
+{
+    takt_strand *const strand = &drive->places[1].strand;
+    drive->epoch++;
+    strand->slot.op.result = takt__asked_result(&drive->sched, strand, value);
+    takt__settle(&drive->sched, strand);
+    return takt__drive_run(drive, strand->who.leaf->of.coro->body);
+}
+
+takt_op *takt_drive_op(takt_drive *drive)
+{
+    return takt__drive_suspended(drive) ? &drive->places[1].strand.slot.op : NULL;
+}
+
+int takt_advance(takt_drive *drive)
+{
+    takt_strand *const strand = &drive->places[1].strand;
+    const uint64_t epoch = drive->epoch;
+    int64_t value;
+    int rc;
+    if (!takt__drive_suspended(drive)) {
+        TAKT_ASSERT(false && "takt_advance: nothing is suspended");
+        return TAKT_ERESUME;
+    }
+    if (strand->flags & TAKT__ASKED) { /* it was cancelled before anybody began */
+        takt__drive_resume(drive, TAKT_ECANCELED);
+        return 0;
+    }
+    rc = takt__drive_ask(drive, &strand->slot.op, &value);
+    rc = rc > 0 ? 0 : rc;
+    if (takt_is_progress(rc) && epoch == drive->epoch) /* else the dispatcher went first */
+        takt__drive_resume(drive, value);
+    return rc;
+}
+
+int takt_try_resume(takt_drive *drive, uint64_t epoch, int64_t value)
+{
+    if (epoch != drive->epoch || !takt__drive_suspended(drive))
+        return TAKT_ERESUME;
+    return takt__drive_resume(drive, value);
+}
+
+int takt_resume(takt_drive *drive, uint64_t epoch, int64_t value)
+{
+    const int rc = takt_try_resume(drive, epoch, value);
+    TAKT_ASSERT(rc >= 0 && "takt_resume: this suspension is over");
+    return rc;
+}
+
+bool takt_discard(takt_drive *drive)
+{
+    takt_sched *const s = &drive->sched;
+    takt_strand *const strand = &drive->places[1].strand;
+    takt_op *const op = &strand->slot.op;
+    if (!takt__drive_suspended(drive))
+        return false;
+    drive->discarded++;
+    s->stats.discarded++;
+    s->discarding = true;
+    strand->flags |= TAKT__STOP | TAKT__CANCELLED;
+    takt__drive_resume(drive, op->kind == TAKT_OP_CLOSE ? takt__drive_call(drive, op)
+                                                        : TAKT_ECANCELED);
+    s->discarding = false;
+    return true;
+}
+
+int takt_exec(const takt_dispatcher *dispatcher, takt_frame *frame, takt_body *body)
+{
+    takt_drive drive;
+    takt_backoff backoff = dispatcher->backoff;
+    int rc;
+    takt_drive_init(&drive, dispatcher);
+    rc = takt_step(&drive, frame, body);
+    takt_backoff_reset(&backoff);
+    while (rc >= 0 && drive.frame) {
+        const int answer = takt_advance(&drive);
+        if (takt_is_progress(answer)) {
+            takt_backoff_reset(&backoff);
+        } else if (answer == TAKT_EWOULDBLOCK) {
+            takt_backoff_wait(&backoff);
+        } else {
+            takt_discard(&drive);
+            return answer;
+        }
+    }
+    return rc < 0 ? rc : takt_error(frame);
+}
+
+/* -- bodies by hand ---------------------------------------------------------- */
+
+uint32_t takt_enter(takt_frame *frame, const takt_coro *coro)
+{
+    frame->of.coro = coro;
+    return frame->line;
+}
+
+takt_status takt_yield(takt_frame *frame, takt_op op, uint32_t state)
+{
+    TAKT_ASSERT(state > 0 && state <= TAKT__LINES && "takt_yield: no such state");
+    *takt__op_of(frame) = op;
+    return takt__leave(takt__await(frame, state));
+}
+
+takt_status takt_call(takt_frame *frame, takt_frame *child, takt_body *body, uint32_t state)
+{
+    TAKT_ASSERT(state > 0 && state <= TAKT__LINES && "takt_call: no such state");
+    memset((void *)child, 0, sizeof *child);
+    takt__frame_begin(child, frame, frame->strand, body, 0);
+    frame->strand->who.leaf = child;
+    return takt__leave(takt__call(frame, state));
+}
+
+/* An order to stop is seen here: what failed with TAKT_ECANCELED was interrupted, perhaps,
+ * by something with a name of its own. */
+int64_t takt_result(takt_frame *frame)
+{
+    takt_op *const op = takt__op_of(frame);
+    if (frame->line == 0)
+        return 0;
+    if (op->result < 0 && frame->strand->flags & TAKT__STOP &&
+        takt__told(frame) == TAKT__THROW_IT) {
+        op->result = frame->error;
+        frame->bits &= (uint8_t)~TAKT__INTERRUPTED;
+    }
+    return op->result;
+}
+
+void takt_unwind(takt_frame *frame, int error)
+{
+    if (error)
+        takt__fail(frame, error < 0 ? error : TAKT_ERANGE);
+    else
+        takt__return(frame);
+    frame->state = TAKT__UNWINDING;
+}
+
+takt_status takt_finish(takt_frame *frame, int error)
+{
+    takt_unwind(frame, error); /* nothing, if it comes back from waiting for what it began */
+    return takt__leave(takt__unwind_step(frame));
 }
 
 /* ==========================================================================
@@ -6544,12 +8366,15 @@ bool takt__open(takt_frame *f, takt_stream *stream, takt_op op, uint32_t line)
     const uint32_t limit = stream->limit;
     takt_strand *strand = NULL;
     int64_t rc = TAKT_ESTRANDS;
-    if (stream->strand)
+    if (s->alone) {
+        takt__needs_loop(f, "TAKT_OPEN");
+        rc = -ENOTSUP;
+    } else if (stream->strand)
         rc = TAKT_ERUNNING;
     else if (!(op.flags & TAKT_OP_MULTI))
         rc = -EINVAL;
     else
-        strand = takt__strand_take(s);
+        strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (strand) {
         memset((void *)stream, 0, sizeof *stream);
         stream->limit = limit;
@@ -6813,72 +8638,95 @@ bool takt__route_forget(takt_routes *r, uint32_t *at, takt_op **op)
 /* ==========================================================================
  * >>chan-impl
  *
- * A waiter is the op of a strand; while it waits, buf and next are its links.
+ * A waiter is the op of a strand; while it waits, next and len are its links.
  * ======================================================================== */
 
 static takt_line *takt__line_of(const takt_op *op)
 {
-    if (op->kind == TAKT_OP_EVENT)
+    switch (op->kind) {
+    case TAKT_OP_EVENT:
         return &((takt_event *)op->arg.ptr)->line;
-    return &((takt_semaphore *)op->arg.ptr)->line;
+    case TAKT_OP_ACQUIRE:
+        return &((takt_semaphore *)op->arg.ptr)->line;
+    case TAKT_OP_PUT:
+        return &((takt_channel *)op->arg.ptr)->putters;
+    default:
+        return &((takt_channel *)op->arg.ptr)->getters;
+    }
+}
+
+static takt_op *takt__line_before(const takt_op *op)
+{
+    return (takt_op *)(uintptr_t)op->len;
 }
 
 static void takt__line_leave(takt_op *op)
 {
     takt_line *const line = takt__line_of(op);
-    takt_op *const before = (takt_op *)op->buf;
+    takt_op *const before = takt__line_before(op);
     if (before)
         before->next = op->next;
     else
         line->first = op->next;
     if (op->next)
-        op->next->buf = before;
+        op->next->len = op->len;
     else
         line->last = before;
-    op->buf = NULL;
+    op->len = 0;
     op->next = NULL;
 }
 
-/* Joins the line. False if there is nothing to wait for. */
-static bool takt__wait_in_line(takt_sched *s, takt_strand *strand)
+static void takt__line_join(takt_op *op)
 {
-    takt_op *const op = &strand->slot.op;
     takt_line *const line = takt__line_of(op);
-    (void)s;
-    if (op->kind == TAKT_OP_EVENT) {
-        if (((takt_event *)op->arg.ptr)->set)
-            return false;
-    } else {
-        takt_semaphore *const semaphore = (takt_semaphore *)op->arg.ptr;
-        if (semaphore->permits > 0 && !line->first) {
-            semaphore->permits--;
-            return false;
-        }
-    }
-    op->buf = line->last;
+    op->len = (size_t)(uintptr_t)line->last;
     op->next = NULL;
     if (line->last)
         line->last->next = op;
     else
         line->first = op;
     line->last = op;
-    strand->wait = TAKT__ON_EVENT;
-    return true;
+    takt__strand_of(op)->wait = TAKT__ON_EVENT;
 }
 
 /* The first in line goes on. */
-static void takt__line_next(takt_line *line)
+static void takt__line_next(takt_line *line, int64_t result)
 {
     takt_strand *const strand = takt__strand_of(line->first);
+    takt__foreign(takt__sched_of_strand(strand), NULL);
     takt__line_leave(line->first);
-    takt__op_over(takt__sched_of_strand(strand), strand, 0);
+    takt__op_over(takt__sched_of_strand(strand), strand, result);
+}
+
+/* Takes what an op asks for, or joins the line: zero. Else its result and one more, or an
+ * error. */
+static int64_t takt__wait_in_line(takt_strand *strand)
+{
+    takt_op *const op = &strand->slot.op;
+    takt_semaphore *const semaphore = (takt_semaphore *)op->arg.ptr;
+    int rc = TAKT_EWOULDBLOCK;
+    if (op->kind == TAKT_OP_EVENT) {
+        if (((takt_event *)op->arg.ptr)->set)
+            rc = 0;
+    } else if (op->kind == TAKT_OP_PUT) {
+        rc = takt_try_put((takt_channel *)op->arg.ptr, op->buf);
+    } else if (op->kind == TAKT_OP_GET) {
+        rc = takt_try_get((takt_channel *)op->arg.ptr, op->buf);
+    } else if (semaphore->permits > 0 && !semaphore->line.first) {
+        semaphore->permits--;
+        rc = 0;
+    }
+    if (rc != TAKT_EWOULDBLOCK)
+        return rc < 0 ? rc : rc + 1;
+    takt__line_join(op);
+    return 0;
 }
 
 void takt_event_set(takt_event *event)
 {
     event->set = true;
     while (event->line.first)
-        takt__line_next(&event->line);
+        takt__line_next(&event->line, 0);
 }
 
 void takt_event_reset(takt_event *event)
@@ -6891,8 +8739,84 @@ void takt_release(takt_semaphore *semaphore, int64_t permits)
     semaphore->permits += permits;
     while (semaphore->permits > 0 && semaphore->line.first) {
         semaphore->permits--;
-        takt__line_next(&semaphore->line);
+        takt__line_next(&semaphore->line, 0);
     }
+}
+
+/* -- channels: whoever waits to put waits because it is full, whoever waits to get because
+ * it is empty. All is in order again before somebody is told that he is done, since a
+ * batch may then begin with its next op on the same channel. */
+
+int takt_channel_init(takt_channel *channel, void *ring, size_t size, uint32_t capacity)
+{
+    memset(channel, 0, sizeof *channel);
+    if (size == 0 || (capacity && !ring))
+        return -EINVAL;
+    channel->ring = (unsigned char *)ring;
+    channel->size = size;
+    channel->capacity = capacity;
+    return 0;
+}
+
+/* The place of the item that is `index` behind the oldest. */
+static unsigned char *takt__cell(const takt_channel *channel, uint32_t index)
+{
+    const uint64_t at = (uint64_t)channel->first + index;
+    return channel->ring + channel->size * (size_t)(at % channel->capacity);
+}
+
+static void takt__cell_fill(takt_channel *channel, const void *item)
+{
+    memcpy(takt__cell(channel, channel->count), item, channel->size);
+    channel->count++;
+}
+
+int takt_try_put(takt_channel *channel, const void *item)
+{
+    takt_op *const getter = channel->getters.first;
+    if (channel->size == 0)
+        return -EINVAL;
+    if (channel->closed)
+        return TAKT_ECLOSED;
+    if (getter) {
+        memcpy(getter->buf, item, channel->size);
+        takt__line_next(&channel->getters, 1);
+    } else if (channel->count < channel->capacity) {
+        takt__cell_fill(channel, item);
+    } else {
+        return TAKT_EWOULDBLOCK;
+    }
+    return 0;
+}
+
+int takt_try_get(takt_channel *channel, void *item)
+{
+    takt_op *const putter = channel->putters.first;
+    if (channel->size == 0)
+        return -EINVAL;
+    if (channel->count) {
+        memcpy(item, takt__cell(channel, 0), channel->size);
+        channel->first = (channel->first + 1) % channel->capacity;
+        channel->count--;
+        if (putter)
+            takt__cell_fill(channel, putter->buf);
+    } else if (putter) {
+        memcpy(item, putter->buf, channel->size);
+    } else {
+        return channel->closed ? 0 : TAKT_EWOULDBLOCK;
+    }
+    if (putter)
+        takt__line_next(&channel->putters, 0);
+    return 1;
+}
+
+void takt_channel_close(takt_channel *channel)
+{
+    channel->closed = true;
+    while (channel->putters.first)
+        takt__line_next(&channel->putters, TAKT_ECLOSED);
+    while (channel->getters.first)
+        takt__line_next(&channel->getters, 0);
 }
 
 /* ==========================================================================
@@ -7014,6 +8938,8 @@ static void takt__refuse_accept(takt_sched *s, takt_strand *strand)
 
 void takt_stop(takt_sched *s, takt_ns limit)
 {
+    if (takt__foreign(s, NULL))
+        return;
     if (!s->stopping) {
         s->stopping = true;
         takt__each(s, takt__refuse_accept);
@@ -7036,9 +8962,26 @@ static void takt__discard(takt_sched *s, takt_strand *strand)
         takt__interrupt(s, strand);
 }
 
+/* The end of a loop: frames that it will never give back may be used again without being
+ * told of, and what a broken backend holds, nobody can tell. */
+static void takt__unwatch(takt_sched *s, takt_strand *strand)
+{
+    struct takt__watch *const watch = takt__watch_of(s, strand);
+    takt_frame *const f = takt__waiting_frame(strand);
+    if (f->state == TAKT__RUNNING)
+        f->failed_at = 0;
+    if (strand->wait == TAKT__ON_OP && watch->lent && takt__broken(s)) {
+        takt__op_close(&strand->slot.op, false);
+        watch->lent = false;
+    }
+}
+
 int takt__discard_all(takt_sched *s)
 {
     const int count = s->fatal ? 0 : (int)s->pending;
+    if (s->in_turn ? takt__foreign(s, NULL) : false)
+        return 0;
+    s->owner = TAKT__THREAD(); /* a loop may end elsewhere, once nobody runs it */
     if (!s->fatal)
         s->fatal = TAKT_EDISPOSED;
     s->stats.discarded += (uint64_t)count;
@@ -7046,6 +8989,8 @@ int takt__discard_all(takt_sched *s)
     takt__stop_now(s);
     s->discarding = true;
     takt__each(s, takt__discard);
+    if (s->watches)
+        takt__each(s, takt__unwatch);
     return count;
 }
 
@@ -7062,13 +9007,13 @@ void takt__fail_loop(takt_sched *s, int error)
 void takt__defaults(takt_config *config)
 {
     config->strands = 64;
-    config->completions = 256;
+    config->completions = TAKT_DEFAULT_COMPLETIONS;
     config->items = 1024;
     config->reap_limit = 1 * TAKT_SEC;
 }
 
-takt_pool *takt__pool_add(takt_config *config, takt_body *body, const char *name, size_t size,
-                          uint32_t count)
+takt_pool *TAKT__NAMED(takt__pool_add)(takt_config *config, takt_body *body, const char *name,
+                                       size_t size, uint32_t count)
 {
     takt_pool *const pool =
         &config->pools[config->pool_count < TAKT_POOLS_MAX ? config->pool_count
@@ -7086,9 +9031,15 @@ takt_pool *takt__pool_add(takt_config *config, takt_body *body, const char *name
 static int takt__slab_init(takt_sched *s, uint64_t count)
 {
     unsigned char *base;
+    size_t watches = 0; /* in strands' worth */
     if (count == 0 || count > UINT32_MAX / 4)
         return -EINVAL;
-    s->slab = TAKT_CALLOC((size_t)count + 2, sizeof(takt_strand));
+    count++; /* the spare one */
+    if (TAKT__GUARDED)
+        watches = ((size_t)count * sizeof *s->watches + sizeof(takt_strand) - 1) /
+                  sizeof(takt_strand);
+    /* before them stands a pointer, and they are aligned */
+    s->slab = TAKT_CALLOC((size_t)count + 2 + watches, sizeof(takt_strand));
     if (!s->slab)
         return -ENOMEM;
     base = (unsigned char *)s->slab + sizeof(takt_strand);
@@ -7097,6 +9048,8 @@ static int takt__slab_init(takt_sched *s, uint64_t count)
     s->slots.base = base;
     s->slots.stride = (uint32_t)sizeof(takt_strand);
     s->slots.count = (uint32_t)count;
+    if (watches)
+        s->watches = (struct takt__watch *)(void *)(base + (size_t)count * sizeof(takt_strand));
     return 0;
 }
 
@@ -7111,8 +9064,44 @@ static int takt__tables_init(takt_sched *s)
     return takt_tokens_init(&s->foreign, count);
 }
 
-int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls *calls,
-                     void *backend, takt_completion **completions)
+/* Asks the provider, once. What it gives beyond that is not used. */
+static int takt__take_completions(takt_sched *s, takt_completion **completions)
+{
+    const takt_memory *const memory = s->config.memory;
+    const size_t size = s->config.completions * sizeof(takt_completion);
+    void *slab;
+    if (!memory) {
+        *completions = (takt_completion *)TAKT_CALLOC(1, size);
+        return *completions ? 0 : -ENOMEM;
+    }
+    slab = memory->acquire(memory->user, size, &s->completions_size);
+    if (!slab)
+        return -ENOMEM;
+    *completions = (takt_completion *)slab;
+    if (s->completions_size >= size && (uintptr_t)slab % sizeof(uint64_t) == 0)
+        return 0;
+    TAKT_LOG("takt: config.memory gave a slab that is too short for config.completions, or "
+             "not aligned");
+    return -EINVAL;
+}
+
+/* Gives them back, if that has not happened yet. */
+void takt__give_completions(takt_sched *s, takt_completion **completions)
+{
+    const takt_memory *const memory = s->config.memory;
+    void *const slab = *completions;
+    *completions = NULL;
+    if (!slab)
+        return;
+    if (!memory)
+        TAKT_FREE(slab);
+    else if (memory->release(memory->user, slab, s->completions_size) < 0)
+        TAKT_LOG("takt: config.memory does not know the slab that it gave");
+}
+
+int TAKT__NAMED(takt__sched_init)(takt_sched *s, const takt_config *config,
+                                  const takt__calls *calls, void *backend,
+                                  takt_completion **completions)
 {
     uint64_t strands = config->strands;
     int rc;
@@ -7134,10 +9123,8 @@ int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls
     rc = takt__slab_init(s, strands);
     if (rc == 0)
         rc = takt__tables_init(s);
-    *completions =
-        (takt_completion *)TAKT_CALLOC(config->completions, sizeof(takt_completion));
-    if (rc == 0 && !*completions)
-        rc = -ENOMEM;
+    if (rc == 0)
+        rc = takt__take_completions(s, completions);
     for (uint32_t i = 0; rc == 0 && i < config->pool_count; i++) {
         takt_pool *const pool = &s->config.pools[i];
         pool->memory = (unsigned char *)TAKT_CALLOC(pool->count ? pool->count : 1,
@@ -7146,7 +9133,7 @@ int takt__sched_init(takt_sched *s, const takt_config *config, const takt__calls
             rc = -ENOMEM;
     }
     if (rc < 0)
-        takt__sched_free(s, *completions);
+        takt__sched_free(s, completions);
     return rc;
 }
 
@@ -7155,7 +9142,7 @@ void takt__sched_begin(takt_sched *s)
     takt_wheel_init(&s->wheel, takt__now(s));
 }
 
-void takt__sched_free(takt_sched *s, takt_completion *completions)
+void takt__sched_free(takt_sched *s, takt_completion **completions)
 {
     for (uint32_t i = 0; i < s->config.pool_count && i < TAKT_POOLS_MAX; i++) {
         TAKT_FREE(s->config.pools[i].memory);
@@ -7165,7 +9152,7 @@ void takt__sched_free(takt_sched *s, takt_completion *completions)
     takt_tokens_free(&s->foreign);
     TAKT_FREE(s->results);
     TAKT_FREE(s->items);
-    TAKT_FREE(completions);
+    takt__give_completions(s, completions);
     s->slab = NULL;
     s->results = NULL;
     s->items = NULL;
@@ -7176,13 +9163,24 @@ void takt__sched_free(takt_sched *s, takt_completion *completions)
 
 /* ==========================================================================
  * >>dump-impl
+ *
+ * test/takt-gdb.py prints the same lines from a core file: keep them alike.
  * ======================================================================== */
+
+enum {
+    TAKT__DUMP_DEPTH = 64, /* of children in children, and of calls on a strand */
+    TAKT__DUMP_AGES = TAKT__AGES
+};
+
+/* -- lines ----------------------------------------------------------------- */
 
 typedef struct takt__printer {
     const takt_sched *sched;
     void (*print)(void *user, const char *line);
     void *user;
     takt_ns now;
+    takt__text text; /* of `line` */
+    char line[256];
 } takt__printer;
 
 static void takt__log_line(void *user, const char *line)
@@ -7191,123 +9189,428 @@ static void takt__log_line(void *user, const char *line)
     TAKT_LOG(line);
 }
 
-static void takt__put_ms(takt__text *text, takt_ns ns)
+static void takt__printer_init(takt__printer *p, const takt_sched *sched,
+                               void (*print)(void *user, const char *line), void *user)
 {
-    takt__put_number(text, ns / TAKT_MS);
-    takt__put(text, " ms");
+    p->sched = sched;
+    p->print = print ? print : takt__log_line;
+    p->user = user;
+    p->now = 0;
 }
 
-/* What the leaf of a strand waits for. */
-static void takt__put_wait(takt__text *text, const takt__printer *p, const takt_strand *strand)
+/* Begins a line at its depth. */
+static takt__text *takt__line_begin(takt__printer *p, int depth)
 {
-    static const char *const waits[] = {"free", "is ready", "awaits ", "awaits ", "awaits ",
-                                        "awaits a batch", "joins", "races", "calls within",
-                                        "joins a group", "unwinds", "streams",
-                                        "awaits an item"};
+    p->text.at = p->line;
+    p->text.size = sizeof p->line;
+    p->text.len = 0;
+    p->line[0] = '\0';
+    for (int i = 0; i < depth && i < 40; i++)
+        takt__put(&p->text, "  ");
+    return &p->text;
+}
+
+static void takt__line_end(takt__printer *p)
+{
+    p->print(p->user, p->line);
+}
+
+static void takt__put_both(takt__text *text, const char *words, uint64_t number)
+{
+    takt__put(text, words);
+    takt__put_number(text, (int64_t)number);
+}
+
+static void takt__put_ms(takt__text *text, const char *before, takt_ns ns, const char *after)
+{
+    takt__put(text, before);
+    takt__put_number(text, ns / TAKT_MS);
+    takt__put(text, " ms");
+    takt__put(text, after);
+}
+
+/* -- what a strand waits for ----------------------------------------------- */
+
+/* When the op of `strand` began, or 0 where nobody looked at the clock. */
+static takt_ns takt__waits_since(const takt_strand *strand)
+{
     const takt_op *const op = &strand->slot.op;
-    takt__put(text, waits[strand->wait]);
-    if (strand->wait == TAKT__ON_OP || strand->wait == TAKT__ON_EVENT ||
-        strand->wait == TAKT__ON_SLEEP) {
-        takt__put(text, takt_op_name(op->kind));
-        if (op->fd >= 0) {
-            takt__put(text, " fd ");
-            takt__put_number(text, op->fd);
-        }
-    }
-    if (takt_timer_armed(&strand->timer)) {
-        takt__put(text, ", for at most ");
-        takt__put_ms(text, strand->timer.when - p->now);
-    }
+    const bool armed = takt_timer_armed(&strand->timer) && strand->timer.when != TAKT_FOREVER;
+    if (strand->wait == TAKT__ON_SLEEP && armed && !(op->flags & TAKT_OP_DEADLINE))
+        return strand->timer.when - (strand->flags & TAKT__EXPIRED ? op->when : op->arg.sleep);
+    if (TAKT__DUMP_AGES && strand->wait != TAKT__ON_SLEEP)
+        return op->result;
+    if (strand->wait != TAKT__ON_SLEEP && armed && op->when && !(op->flags & TAKT_OP_DEADLINE))
+        return strand->timer.when - op->when;
+    return 0;
+}
+
+static void takt__put_op(takt__text *text, const takt__printer *p, const takt_strand *strand)
+{
+    const takt_op *const op = &strand->slot.op;
+    const takt_ns since = takt__waits_since(strand);
+    takt__put(text, takt_op_name(op->kind));
+    if (op->fd >= 0)
+        takt__put_both(text, " fd ", (uint64_t)op->fd);
+    if (since)
+        takt__put_ms(text, ", for ", p->now - since, " already");
+}
+
+/* What it was told: its limit, and orders to stop. */
+static void takt__put_orders(takt__text *text, const takt__printer *p,
+                             const takt_strand *strand)
+{
+    if (takt_timer_armed(&strand->timer))
+        takt__put_ms(text, ", ", strand->timer.when - p->now, " left");
+    else if (strand->flags & TAKT__EXPIRED)
+        takt__put(text, ", its limit has passed");
+    if (strand->flags & TAKT__REQUEST)
+        return;
     if (strand->flags & TAKT__CANCELLED)
         takt__put(text, ", cancelled");
     else if (strand->flags & TAKT__STOP)
         takt__put(text, ", being stopped");
 }
 
-static void takt__dump_frame(const takt__printer *p, const takt_strand *strand,
-                             const takt_frame *f, int depth)
+/* What the leaf of a strand waits for. */
+static void takt__put_wait(takt__text *text, const takt__printer *p, const takt_strand *strand)
 {
-    char line[256];
-    takt__text text = {line, sizeof line, 0};
-    for (int i = 0; i < depth && i < 40; i++)
-        takt__put(&text, "  ");
+    const takt_op *const op = &strand->slot.op;
+    switch (strand->wait) {
+    case TAKT__READY:
+        takt__put(text, "runs, or is ready to");
+        break;
+    case TAKT__ON_OP:
+    case TAKT__ON_SLEEP:
+    case TAKT__ON_EVENT:
+        takt__put(text, "awaits ");
+        takt__put_op(text, p, strand);
+        break;
+    case TAKT__ON_BATCH:
+        takt__put_both(text, "awaits a batch of ", op->len);
+        takt__put_both(text, ", begun: ", op->extra);
+        break;
+    case TAKT__ON_JOIN:
+        takt__put_both(text, "joins ", op->bits);
+        break;
+    case TAKT__ON_RACE:
+        takt__put_both(text, "races ", op->bits);
+        break;
+    case TAKT__ON_SCOPE:
+        takt__put(text, "calls within a limit");
+        break;
+    case TAKT__ON_GROUP:
+        takt__put(text, "joins a group");
+        break;
+    case TAKT__ON_NEXT:
+        takt__put(text, "awaits an item of a stream");
+        break;
+    case TAKT__ON_CHILDREN:
+        takt__put(text, "waits for its children to end");
+        break;
+    default:
+        takt__put(text, "waits");
+        break;
+    }
+    takt__put_orders(text, p, strand);
+}
+
+/* -- frames ---------------------------------------------------------------- */
+
+static const char *takt__name_of_body(const takt_sched *s, takt_body *body)
+{
+    for (uint32_t i = 0; i < s->config.pool_count; i++)
+        if (s->config.pools[i].body == body)
+            return s->config.pools[i].name;
+    return NULL;
+}
+
+static bool takt__in_defer(const takt_frame *f)
+{
+    for (int i = 0; i < TAKT_DEFERS_MAX; i++)
+        if (f->defers[i] & TAKT__DEFER_RUNS)
+            return true;
+    return false;
+}
+
+static void takt__put_state(takt__text *text, const takt_frame *f)
+{
+    if (f->state == TAKT__UNWINDING)
+        takt__put(text, takt__in_defer(f) ? ", in its defer" : ", leaving");
+    else if (f->state == TAKT__CATCHING)
+        takt__put(text, ", in its catch");
+    else if (f->state == TAKT__THROWN)
+        takt__put(text, ", throwing");
+    else if (f->bits & TAKT__INTERRUPTED)
+        takt__put(text, ", interrupted");
+    else
+        return;
+    if (f->error) {
+        takt__put(text, ", error ");
+        takt__put_number(text, f->error);
+    }
+}
+
+static void takt__dump_frame(takt__printer *p, const takt_strand *strand, const takt_frame *f,
+                             int depth)
+{
+    takt__text *const text = takt__line_begin(p, depth);
     if (strand->flags & TAKT__NEW) {
-        takt__put(&text, "(a coroutine that has not run yet)");
-        p->print(p->user, line);
+        const char *const name = takt__name_of_body(p->sched, f->of.first);
+        takt__put(text, name ? name : "(a coroutine)");
+        takt__put(text, "  has not run yet");
+        takt__put_orders(text, p, strand);
+        takt__line_end(p);
         return;
     }
-    takt__put(&text, f->of.coro->name);
-    takt__put(&text, "  ");
-    takt__put(&text, f->of.coro->file);
-    takt__put(&text, ":");
-    takt__put_number(&text, f->line & TAKT__LINES);
-    takt__put(&text, "  ");
+    takt__put(text, f->of.coro->name);
+    takt__put(text, "  ");
+    takt__put(text, f->of.coro->file);
+    takt__put_both(text, ":", f->line & TAKT__LINES);
+    takt__put(text, "  ");
     if (strand->who.leaf == f)
-        takt__put_wait(&text, p, strand);
+        takt__put_wait(text, p, strand);
     else
-        takt__put(&text, "calls");
-    p->print(p->user, line);
+        takt__put(text, "calls");
+    takt__put_state(text, f);
+    takt__line_end(p);
 }
 
-/* The strand that comes after `strand` among those with the same owner. */
-static const takt_strand *takt__dump_strand(const takt__printer *p, const takt_strand *strand,
-                                            int depth);
-
-static void takt__dump_list(const takt__printer *p, uint32_t list, int depth)
+/* The ops of a batch that are in flight, by their index in the user's array. */
+static void takt__dump_batch(takt__printer *p, const takt_strand *owner, int depth)
 {
-    const takt_strand *it = takt__strand_at(p->sched, list);
-    while (it && depth < 64)
-        it = takt__dump_strand(p, it, depth);
+    const takt_op *const account = &owner->slot.op;
+    const takt_op *const ops = (const takt_op *)account->buf;
+    for (const takt_strand *it = takt__strand_at(p->sched, account->bits); it;
+         it = takt__strand_at(p->sched, it->sibling_next)) {
+        takt__text *const text = takt__line_begin(p, depth);
+        takt__put_both(text, "[", (uint64_t)(it->on.user_op - ops));
+        takt__put(text, "] ");
+        takt__put_op(text, p, it);
+        takt__put_orders(text, p, it);
+        takt__line_end(p);
+    }
 }
 
-static const takt_strand *takt__dump_strand(const takt__printer *p, const takt_strand *strand,
-                                            int depth)
+/* -- strands --------------------------------------------------------------- */
+
+static void takt__dump_strand(takt__printer *p, const takt_strand *strand, int depth);
+
+static void takt__dump_list(takt__printer *p, uint32_t list, int depth)
 {
-    const takt_frame *chain[64];
+    for (const takt_strand *it = takt__strand_at(p->sched, list);
+         it && depth < TAKT__DUMP_DEPTH; it = takt__strand_at(p->sched, it->sibling_next))
+        takt__dump_strand(p, it, depth);
+}
+
+static void takt__dump_group(takt__printer *p, const takt_group *group, int depth)
+{
+    takt__text *const text = takt__line_begin(p, depth);
+    takt__put_both(text, "(a group of ", group->count);
+    if (group->failed) {
+        takt__put_both(text, ", failed: ", group->failed);
+        takt__put(text, ", the first with ");
+        takt__put_number(text, group->first_error);
+    }
+    takt__put(text, ")");
+    takt__line_end(p);
+    takt__dump_list(p, group->members, depth + 1);
+}
+
+/* What hangs on `f` beside its children. */
+static void takt__dump_attached(takt__printer *p, const takt_strand *strand,
+                                const takt_frame *f, int depth)
+{
+    for (const takt_attached *it = strand->on.attached; it; it = it->next) {
+        if (it->owner != f)
+            continue;
+        if (it->kind == TAKT__GROUP) {
+            takt__dump_group(p, (const takt_group *)(const void *)it, depth);
+        } else if (it->kind == TAKT__IDLE) {
+            takt__put_ms(takt__line_begin(p, depth), "(an idle limit, ",
+                         ((const takt_idle *)(const void *)it)->due - p->now, " left)");
+            takt__line_end(p);
+        }
+    }
+}
+
+static void takt__dump_strand(takt__printer *p, const takt_strand *strand, int depth)
+{
+    const takt_frame *chain[TAKT__DUMP_DEPTH];
     const takt_frame *f = strand->who.leaf;
     int count = 0;
     chain[count++] = f;
-    while (!(f->bits & TAKT__ROOT) && count < 64) {
+    while (!(f->bits & TAKT__ROOT) && count < TAKT__DUMP_DEPTH) {
         f = f->parent;
         chain[count++] = f;
     }
+    if (!(f->bits & TAKT__ROOT)) {
+        takt__put(takt__line_begin(p, depth), "(its first callers are left out)");
+        takt__line_end(p);
+    }
     while (count-- > 0) {
         takt__dump_frame(p, strand, chain[count], depth);
-        takt__dump_list(p, chain[count]->children, depth + 1);
-        for (const takt_attached *it = strand->on.attached; it; it = it->next)
-            if (it->owner == chain[count] && it->kind == TAKT__GROUP)
-                takt__dump_list(p, ((const takt_group *)(const void *)it)->members, depth + 1);
         depth++;
+        takt__dump_list(p, chain[count]->children, depth);
+        takt__dump_attached(p, strand, chain[count], depth);
     }
-    return takt__strand_at(p->sched, strand->sibling_next);
+    if (strand->wait == TAKT__ON_BATCH)
+        takt__dump_batch(p, strand, depth);
+}
+
+/* -- the loop -------------------------------------------------------------- */
+
+/* Groups that no frame owns hang on nothing: their first members lead to them. */
+static void takt__dump_groups(takt__printer *p)
+{
+    const takt_sched *const s = p->sched;
+    for (uint32_t place = 1; place <= s->fresh; place++) {
+        const takt_strand *const strand = takt__strand_at(s, place);
+        const takt_frame *f = strand->who.leaf;
+        if (strand->wait == TAKT__FREE || strand->flags & TAKT__REQUEST || strand->sibling_prev)
+            continue;
+        while (!(f->bits & TAKT__ROOT))
+            f = f->parent;
+        if (f->bits & TAKT__GROUPED) {
+            const takt_group *const group = (const takt_group *)(const void *)f->parent;
+            if (!group->link.owner)
+                takt__dump_group(p, group, 1);
+        }
+    }
+}
+
+static void takt__dump_pools(takt__printer *p)
+{
+    for (uint32_t i = 0; i < p->sched->config.pool_count; i++) {
+        const takt_pool *const pool = &p->sched->config.pools[i];
+        takt__text *const text = takt__line_begin(p, 0);
+        takt__put(text, "pool ");
+        takt__put(text, pool->name);
+        takt__put_both(text, ": ", pool->used);
+        takt__put_both(text, " of ", pool->count);
+        takt__put_both(text, " used, at most ", pool->used_max);
+        takt__put_both(text, ", refused: ", pool->refused);
+        takt__line_end(p);
+    }
+}
+
+/* The buffer pools of the receives in flight, each once: as many as find room. */
+static void takt__dump_buffers(takt__printer *p)
+{
+    enum { MOST = 16 };
+    const takt_sched *const s = p->sched;
+    const takt_bufs *seen[MOST];
+    int count = 0;
+    for (uint32_t place = 1; place <= s->fresh && count < MOST; place++) {
+        const takt_strand *const strand = takt__strand_at(s, place);
+        const takt_bufs *const bufs = (const takt_bufs *)strand->slot.op.arg.ptr;
+        takt__text *text;
+        int i = 0;
+        if (strand->wait != TAKT__ON_OP || strand->slot.op.kind != TAKT_OP_LEASE)
+            continue;
+        while (i < count && seen[i] != bufs)
+            i++;
+        if (i < count)
+            continue;
+        seen[count++] = bufs;
+        text = takt__line_begin(p, 0);
+        takt__put_both(text, "buffers of ", bufs->size);
+        takt__put_both(text, " bytes: ", bufs->in_use);
+        takt__put_both(text, " of ", bufs->count);
+        takt__put_both(text, " used, at most ", bufs->in_use_max);
+        takt__put_both(text, ", waited for: ", bufs->waits);
+        takt__line_end(p);
+    }
+}
+
+static void takt__dump_head(takt__printer *p)
+{
+    const takt_sched *const s = p->sched;
+    takt__text *const text = takt__line_begin(p, 0);
+    takt__put_both(text, "takt: ", s->pending);
+    takt__put_both(text, " tasks, ", s->strands_used);
+    takt__put_both(text, " of ", s->slots.count - !s->alone); /* less the spare one */
+    takt__put_both(text, " strands (at most ", s->strands_max);
+    takt__put_both(text, "), ", s->wheel.count);
+    takt__put_both(text, " timers, turn ", s->stats.turns);
+    if (s->fatal) {
+        takt__put(text, ", ended: ");
+        takt__put(text, takt_strerror(s->fatal));
+    } else if (s->stopping) {
+        takt__put(text, ", stopping");
+    }
+    takt__line_end(p);
 }
 
 void takt_dump_to(const takt_sched *sched, void (*print)(void *user, const char *line),
                   void *user)
 {
     takt__printer p;
-    char line[256];
-    takt__text text = {line, sizeof line, 0};
-    p.sched = sched;
-    p.print = print ? print : takt__log_line;
-    p.user = user;
-    p.now = sched->now_known ? sched->now : sched->calls->now(sched->backend);
-    takt__put(&text, "takt: ");
-    takt__put_number(&text, sched->pending);
-    takt__put(&text, " tasks, ");
-    takt__put_number(&text, sched->strands_used);
-    takt__put(&text, " of ");
-    takt__put_number(&text, sched->slots.count);
-    takt__put(&text, " strands, ");
-    takt__put_number(&text, sched->wheel.count);
-    takt__put(&text, sched->stopping ? " timers, stopping" : " timers");
-    p.print(p.user, line);
+    takt__printer_init(&p, sched, print, user);
+    p.now = sched->now_known && sched->in_turn ? sched->now : sched->calls->now(sched->backend);
+    takt__dump_head(&p);
     takt__dump_list(&p, sched->tasks, 1);
+    takt__dump_groups(&p);
+    takt__dump_pools(&p);
+    takt__dump_buffers(&p);
 }
 
 void takt_dump(const takt_sched *sched)
 {
     takt_dump_to(sched, NULL, NULL);
+}
+
+/* -- sizes ----------------------------------------------------------------- */
+
+/* "..., in all N bytes": a line's end. Returns N. */
+static uint64_t takt__put_all(takt__printer *p, uint64_t count, uint64_t size)
+{
+    takt__put_both(&p->text, ", in all ", count * size);
+    takt__put(&p->text, " bytes");
+    takt__line_end(p);
+    return count * size;
+}
+
+/* One pool: its tasks with their strands. */
+static uint64_t takt__size_pool(takt__printer *p, const takt_pool *pool)
+{
+    const uint64_t strands = pool->strands ? pool->strands : 1;
+    const uint64_t task = takt__stride(pool) + strands * sizeof(takt_strand);
+    takt__text *const text = takt__line_begin(p, 0);
+    takt__put(text, "pool ");
+    takt__put(text, pool->name);
+    takt__put_both(text, ": struct ", pool->size);
+    takt__put_both(text, ", strands ", strands);
+    takt__put_both(text, ": a task ", task);
+    takt__put_both(text, " bytes; tasks ", pool->count);
+    return takt__put_all(p, pool->count, task);
+}
+
+void takt_sizes(const takt_config *config, void (*print)(void *user, const char *line),
+                void *user)
+{
+    takt__printer p;
+    takt__text *text;
+    uint64_t sum = sizeof(takt_sched);
+    takt__printer_init(&p, NULL, print, user);
+    text = takt__line_begin(&p, 0);
+    takt__put_both(text, "takt: a frame's header ", sizeof(takt_frame));
+    takt__put_both(text, " bytes, an op ", sizeof(takt_op));
+    takt__put_both(text, ", a strand ", sizeof(takt_strand));
+    takt__put_both(text, ", a loop without its backend ", sizeof(takt_sched));
+    takt__line_end(&p);
+    if (!config)
+        return;
+    for (uint32_t i = 0; i < config->pool_count; i++)
+        sum += takt__size_pool(&p, &config->pools[i]);
+    takt__put_both(takt__line_begin(&p, 0), "strands beside the pools: ", config->strands);
+    sum += takt__put_all(&p, config->strands, sizeof(takt_strand));
+    takt__put_both(takt__line_begin(&p, 0), "completions at a time: ", config->completions);
+    sum += takt__put_all(&p, config->completions, sizeof(takt_completion));
+    text = takt__line_begin(&p, 0);
+    takt__put_both(text, "the loop without its backend: ", sum);
+    takt__put(text, " bytes; pages that were never used cost nothing");
+    takt__line_end(&p);
 }
 
 TAKT__EXTERN_C_END

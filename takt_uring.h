@@ -39,6 +39,14 @@
 #ifndef TAKT_URING_H
 #define TAKT_URING_H
 
+#if !defined(TAKT_NO_URING) && !defined(_GNU_SOURCE)
+#if !defined(_FEATURES_H)
+#define _GNU_SOURCE 1
+#elif !defined(__USE_XOPEN2K8)
+#error "compile with -D_GNU_SOURCE, or include takt_uring.h first: liburing.h is not strict C"
+#endif
+#endif
+
 #include "takt.h"
 
 #ifdef TAKT_NO_POSIX
@@ -61,7 +69,7 @@ TAKT__EXTERN_C_BEGIN
  * are not looked at. Whatever fails, the next rung of the ladder is tried.
  * ======================================================================== */
 
-/* rung, bit, word, what happens without it. */
+/* What is tried for, for an X(rung, bit, word, what happens without it) of yours. */
 #define TAKT_URING_RUNGS(X)                                                               \
     X(SINGLE_ISSUER, 1, "single_issuer", "the kernel allows for other threads")           \
     X(DEFER_TASKRUN, 2, "defer_taskrun", "completions may interrupt running code")        \
@@ -90,15 +98,22 @@ typedef enum takt_uring_mode {
 typedef struct takt_uring_config {
     takt_posix_config posix; /* fds_max counts for both */
     takt_uring_mode mode;
-    uint32_t entries;    /* requests a system call can submit; 0: 128 */
-    uint32_t cq_entries; /* completions that can wait; 0: four times that */
+    uint32_t entries;    /* requests a system call can submit; 0: 128. Rounded up to a power
+                          * of two; fewer, down to 8, where so much memory is not granted */
+    uint32_t cq_entries; /* completions that can wait; 0: four times that. More than these
+                          * are not lost: the kernel keeps them */
     uint32_t disable;    /* rungs not to use: TAKT_URING_NO_..., or'ed */
+    takt_ns spin;        /* before it sleeps, ask for so long whether something has come, at
+                            most 1 ms; 0: sleep at once. Halved each time that was in vain,
+                            and whole again when something comes within that time */
 } takt_uring_config;
 
 /* Sets `config` from the environment: for examples and tests, never for programs
  * with rights of their own. TAKT_BACKEND: auto, uring or poll. TAKT_DISABLE: the
  * words of rungs, with commas between. Both are ignored in a program that runs
- * with rights its user lacks. 0, or -EINVAL at an unknown word. */
+ * with rights its user lacks (AT_SECURE of getauxval(3)). What is not set stays: mode
+ * AUTO, and the rungs of `config`. 0, or -EINVAL at an unknown word; `config` is then
+ * changed in part. Before init, from any thread: it reads getenv(3). */
 int takt_uring_config_from_env(takt_uring_config *config);
 
 /* ==========================================================================
@@ -112,7 +127,9 @@ struct takt__bufring;
 
 /* The backend; it allocates in init, and must not move from there on. */
 typedef struct takt_uring {
+    /* For you to read, from on_ring to overflow: loop.backend */
     bool on_ring;           /* false: the portable backend runs */
+    bool plain;             /* the ring runs, and nothing is in its way */
     int setup_error;        /* why the ring does not, or 0 */
     const char *setup_step; /* what failed with it */
     uint32_t rungs;         /* those in use; bits as in takt_uring_config.disable */
@@ -120,6 +137,8 @@ typedef struct takt_uring {
     uint64_t submitted;     /* requests */
     uint64_t stale;         /* completions that nobody waited for */
     uint64_t overflow;      /* turns that found more completions than the ring holds */
+    uint64_t spins;         /* times it asked before it slept */
+    takt_ns spin, spin_now; /* as configured, and as it has proved worth while */
     takt_posix posix;
     /* The ring's: */
 #ifndef TAKT_NO_URING
@@ -150,26 +169,230 @@ typedef struct takt_uring {
 #endif
 } takt_uring;
 
+/* As TAKT__NAMED: with and without liburing, the struct above is not the same. */
+#ifndef TAKT_NO_URING
+#define TAKT__URING_INIT takt__uring_init_without_TAKT_NO_URING
+#else
+#define TAKT__URING_INIT takt__uring_init_with_TAKT_NO_URING
+#endif
+int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots);
+
 /* The backend functions, as >>backend describes them. Init in the thread that runs the
  * loop: the ring serves no other, and a use from elsewhere is the end of the loop. After
  * fork(2) it is the parent's; the child must not touch it. Init fails with the ring's
  * error under TAKT_URING_ONLY, else with that of the portable backend, which was tried
  * last; `setup_error` tells the ring's. */
-int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots);
 void takt_uring_free(takt_uring *uring);
 takt_ns takt_uring_now(takt_uring *uring);
-int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait);
 void takt_uring_flush(takt_uring *uring);
 bool takt_uring_busy(takt_uring *uring);
 int takt_uring_fd(takt_uring *uring);
 int64_t takt_uring_call(takt_uring *uring, takt_op *op);
+/* The first of them. */
+static inline int takt_uring_init(takt_uring *uring, const takt_uring_config *config,
+                                  const takt_slots *slots)
+{
+    return TAKT__URING_INIT(uring, config, slots);
+}
 
 /* ==========================================================================
  * >>encode - from an op to a request
+ *
+ * What is plain is written here, so that it inlines into the loop: nop, recv and send of
+ * one buffer, while nothing stands in line. takt__uring_submit() does all the rest.
  * ======================================================================== */
 
+int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token *token);
+
+#ifndef TAKT_NO_URING
+
+enum { /* takt_op.state: where it is, and what was asked of it */
+    TAKT__RING_KERNEL = 1,      /* its request is in the kernel, or in the queue to it */
+    TAKT__RING_PARKED = 2,      /* waits for an entry in that queue */
+    TAKT__RING_NO_BUFFER = 4,   /* in the line of a pool */
+    TAKT__RING_DONE = 8,        /* complete, not yet polled */
+    TAKT__RING_ENTERED = 16,    /* has a place in the table of descriptors */
+    TAKT__RING_READINESS = 32,  /* the request is for readiness, not for the op itself */
+    TAKT__RING_CANCELLED = 64,  /* somebody asked for its end */
+    TAKT__RING_CLOSED = 128,    /* its descriptor is being closed */
+    TAKT__RING_ASKED = 256,     /* the kernel was asked for its end, or will be: */
+    TAKT__RING_CANCEL_DUE = 512,
+    TAKT__RING_TRY = 1024, /* counts from here on: cancels that found nothing */
+    TAKT__RING_LATER = 8192 /* waits for descriptors or memory; never in the kernel then */
+};
+
+enum { TAKT__RING_TRIES = 7 * TAKT__RING_TRY };
+
+/* Requests that the kernel has not taken. */
+static inline unsigned takt__ring_unsubmitted(const takt_uring *uring)
+{
+    return uring->ring.sq.sqe_tail - __atomic_load_n(uring->ring.sq.khead, __ATOMIC_ACQUIRE);
+}
+
+/* The eight words of a request. Each is written, always: what an entry held before must
+ * not leak into the next request. */
+static inline void takt__ring_write(struct io_uring_sqe *sqe, uint64_t first, uint64_t off,
+                                    uint64_t addr, uint64_t len_and_bits, uint64_t key)
+{
+    const uint64_t zero = 0;
+    unsigned char *const at = (unsigned char *)sqe;
+    memcpy(at, &first, 8); /* opcode, flags, ioprio, fd */
+    memcpy(at + 8, &off, 8);
+    memcpy(at + 16, &addr, 8);
+    memcpy(at + 24, &len_and_bits, 8);
+    memcpy(at + 32, &key, 8);
+    memcpy(at + 40, &zero, 8); /* buffer group, personality, file index */
+    memcpy(at + 48, &zero, 8);
+    memcpy(at + 56, &zero, 8);
+}
+
+/* Takes the place of `op` in the table of descriptors, if that is free. */
+static inline bool takt__ring_enter_plain(takt_uring *uring, takt_op *op)
+{
+    const uint32_t place = ((const takt_slot *)(const void *)op)->index + 1;
+    takt_fd *fd;
+    if (TAKT__UNLIKELY((unsigned)op->fd >= (unsigned)uring->fds.count))
+        return false;
+    fd = &uring->fds.at[op->fd];
+    if (TAKT__UNLIKELY(fd->closer | (op->kind == TAKT_OP_RECV ? fd->reader : fd->writer)))
+        return false;
+    if (op->kind == TAKT_OP_RECV)
+        fd->reader = place;
+    else
+        fd->writer = fd->writer_last = place;
+    return true;
+}
+
 /* The backend function; see >>backend. */
-int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token);
+TAKT__HOT int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+{
+    enum { OPCODES = IORING_OP_RECV | IORING_OP_SEND << 8 };
+    struct io_uring_sq *const sq = &uring->ring.sq;
+    const unsigned tail = sq->sqe_tail;
+    uint64_t first = (uint64_t)IORING_OP_NOP | (uint64_t)UINT32_MAX << 32;
+    uint32_t bits = 0;
+    if (TAKT__UNLIKELY(!uring->plain || takt__ring_unsubmitted(uring) >= sq->ring_entries))
+        return takt__uring_submit(uring, op, token);
+    op->state = TAKT__RING_KERNEL;
+    if (op->kind != TAKT_OP_NOP) {
+        const bool sends = op->kind == TAKT_OP_SEND;
+        if ((op->kind != TAKT_OP_RECV && !sends) || op->flags & ~TAKT_OP_ALL || op->len == 0 ||
+            op->len > (size_t)1 << 30 || !takt__ring_enter_plain(uring, op))
+            return takt__uring_submit(uring, op, token);
+        op->arg.done = 0;
+        op->state = TAKT__RING_KERNEL | TAKT__RING_ENTERED;
+        first = ((unsigned)OPCODES >> (sends ? 8 : 0) & 255) | (uint64_t)(uint32_t)op->fd << 32;
+        bits = op->bits & ~(uint32_t)MSG_DONTWAIT;
+        if (op->flags)
+            bits |= (uint32_t)(sends ? uring->send_flags : uring->recv_flags);
+    }
+    takt__ring_write(&sq->sqes[tail & sq->ring_mask], first, 0, (uintptr_t)op->buf,
+                     (uint32_t)op->len | (uint64_t)bits << 32, *token);
+    sq->sqe_tail = tail + 1;
+    uring->in_flight++;
+    return 0;
+}
+
+#else
+
+/* The backend function; see >>backend. */
+TAKT__HOT int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+{
+    return takt__uring_submit(uring, op, token);
+}
+
+#endif
+
+/* ==========================================================================
+ * >>complete - from the kernel's completions to the loop's
+ *
+ * Here too: what is plain inlines. An op is plain as long as nobody has asked for its end
+ * and its request has succeeded, in full where that was asked for.
+ * ======================================================================== */
+
+int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait);
+
+#ifndef TAKT_NO_URING
+
+int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags);
+int takt__ring_reap(takt_uring *uring, takt_completion *done, int count, int max);
+
+/* True if the completion `cqe` is a plain one; then it is in `done`. */
+TAKT__HOT bool takt__ring_take(takt_uring *uring, const struct io_uring_cqe *cqe,
+                                   takt_completion *done)
+{
+    const uint64_t key = cqe->user_data;
+    takt_op *const op = &takt_slot_at(uring->slots, (uint32_t)key)->op;
+    if (TAKT__UNLIKELY((uint32_t)key >= uring->slots->count || takt_token_of(op) != key ||
+                       cqe->flags & ~(uint32_t)IORING_CQE_F_SOCK_NONEMPTY || cqe->res < 0))
+        return false;
+    if (op->state != TAKT__RING_KERNEL) {
+        takt_fd *const fd = &uring->fds.at[op->fd];
+        if (op->state != (TAKT__RING_KERNEL | TAKT__RING_ENTERED) || fd->closer)
+            return false;
+        if (op->flags == TAKT_OP_ALL && (size_t)cqe->res != op->len)
+            return false;
+        if (op->kind == TAKT_OP_RECV)
+            fd->reader = 0;
+        else if (op->kind == TAKT_OP_SEND && op->flags == TAKT_OP_ALL && !op->arg.done)
+            fd->writer = fd->writer_last = 0;
+        else
+            return false;
+        op->arg.done = (uint32_t)cqe->res;
+    }
+    op->state = 0;
+    uring->in_flight--;
+    done->token = key;
+    done->value = cqe->res;
+    done->error = 0;
+    done->flags = 0;
+    done->payload = NULL;
+    return true;
+}
+
+/* The backend function; see >>backend. */
+TAKT__HOT int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
+                                  takt_ns wait)
+{
+    struct io_uring_cq *const cq = &uring->ring.cq;
+    unsigned head, tail, submit;
+    int count = 0;
+    int rc;
+    if (TAKT__UNLIKELY(!uring->plain || uring->done_first || uring->starved))
+        return takt__uring_poll(uring, done, max, wait);
+    head = *cq->khead;
+    if (head != __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE))
+        wait = 0;
+    submit = takt__ring_unsubmitted(uring);
+    if (!submit && wait <= 0)
+        return takt__uring_poll(uring, done, max, 0);
+    rc = takt__ring_enter(uring, submit, wait, IORING_ENTER_GETEVENTS);
+    if (TAKT__UNLIKELY(rc < 0 || *cq->koverflow != uring->dropped))
+        return takt__uring_poll(uring, done, max, rc == -EAGAIN || rc == -EBUSY ? wait : 0);
+    tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
+    while (head != tail && count < max) {
+        const struct io_uring_cqe *const cqe = &cq->cqes[head & cq->ring_mask];
+        if (TAKT__UNLIKELY(!takt__ring_take(uring, cqe, &done[count])))
+            break;
+        count++;
+        head++;
+    }
+    __atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
+    if (head != tail && count < max)
+        return takt__ring_reap(uring, done, count, max);
+    return count;
+}
+
+#else
+
+/* The backend function; see >>backend. */
+TAKT__HOT int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
+                                  takt_ns wait)
+{
+    return takt__uring_poll(uring, done, max, wait);
+}
+
+#endif
 
 /* ==========================================================================
  * >>cancel - the early end
@@ -182,11 +405,12 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op);
  * >>doctor - what runs here, and why
  * ======================================================================== */
 
-/* "io_uring", "epoll" or "poll". */
+/* "io_uring", "epoll" or "poll"; constant text. After an init that succeeded. */
 const char *takt_uring_name(const takt_uring *uring);
 
-/* Writes one line: what runs, and if that is not io_uring, why and what to do.
- * Also after an init that failed. Returns its length, as snprintf(3) does. */
+/* Writes one line, without its end: what runs, and if that is not io_uring, why and what
+ * to do. Also after an init that failed. 256 bytes are enough; what does not fit in `size`
+ * is cut off. Returns its whole length, as snprintf(3) does. */
 int takt_uring_describe(const takt_uring *uring, char *text, size_t size);
 
 TAKT__EXTERN_C_END
@@ -226,23 +450,6 @@ TAKT__EXTERN_C_BEGIN
  * system call. Entry i of the submission ring always names request i.
  * ======================================================================== */
 
-enum { /* takt_op.state: where it is, and what was asked of it */
-    TAKT__RING_KERNEL = 1,      /* its request is in the kernel, or in the queue to it */
-    TAKT__RING_PARKED = 2,      /* waits for an entry in that queue */
-    TAKT__RING_NO_BUFFER = 4,   /* in the line of a pool */
-    TAKT__RING_DONE = 8,        /* complete, not yet polled */
-    TAKT__RING_ENTERED = 16,    /* has a place in the table of descriptors */
-    TAKT__RING_READINESS = 32,  /* the request is for readiness, not for the op itself */
-    TAKT__RING_CANCELLED = 64,  /* somebody asked for its end */
-    TAKT__RING_CLOSED = 128,    /* its descriptor is being closed */
-    TAKT__RING_ASKED = 256,     /* the kernel was asked for its end, or will be: */
-    TAKT__RING_CANCEL_DUE = 512,
-    TAKT__RING_TRY = 1024, /* counts from here on: cancels that found nothing */
-    TAKT__RING_LATER = 8192 /* waits for descriptors or memory; never in the kernel then */
-};
-
-enum { TAKT__RING_TRIES = 7 * TAKT__RING_TRY };
-
 /* What a token's unused bits say of its completion. Slots are far fewer than 2^30. */
 #define TAKT__RING_KEY_CANCEL ((uint64_t)1 << 30) /* it is of a cancel for this token */
 #define TAKT__RING_KEY_ACCEPT ((uint64_t)1 << 31) /* its result is a descriptor */
@@ -274,12 +481,6 @@ enum { /* takt_uring.rungs */
 #undef TAKT__X
 };
 
-/* Requests that the kernel has not taken. */
-static unsigned takt__ring_unsubmitted(const takt_uring *uring)
-{
-    return uring->ring.sq.sqe_tail - __atomic_load_n(uring->ring.sq.khead, __ATOMIC_ACQUIRE);
-}
-
 /* Completions that were not read. */
 static unsigned takt__ring_unread(const takt_uring *uring)
 {
@@ -295,7 +496,7 @@ static unsigned takt__ring_hidden(const takt_uring *uring)
 
 /* The one system call. Submits `submit` requests; if `wait` is not 0, waits that long for
  * a completion. Returns requests submitted, or an error. */
-static int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags)
+int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags)
 {
     struct io_uring_getevents_arg arg;
     struct __kernel_timespec ts;
@@ -373,9 +574,9 @@ static void takt__ring_fill(struct io_uring_sqe *sqe, unsigned opcode, int fd, u
  *
  * Free buffers of a pool that are with the kernel, so that it puts data straight into one
  * when data is there: one ring a pool, shared by all connections, made when the pool is
- * first received into. It is filled up before every wait, but holds at most half of what
- * is not out, never more than stays in the cache, and gets nothing while somebody waits in
- * the pool's line. The kernel knows a buffer by the number of its place in `indexes`.
+ * first received into. It is filled up before every wait, with few, and with more each time
+ * that it was found empty; but holds at most half of what is not out, never more than stays
+ * in the cache, and gets nothing while somebody waits in the pool's line. The kernel knows a buffer by the number of its place in `indexes`.
  * ======================================================================== */
 
 enum {
@@ -394,6 +595,7 @@ struct takt__bufring {
     uint16_t *numbers;            /* those that stand for none; a stack */
     uint32_t number_count;
     uint32_t most; /* buffers that it may hold */
+    uint32_t goal; /* and how many it is worth: the memory of few stays in the cache */
     uint32_t mask;
     uint16_t tail;
     uint16_t group;
@@ -464,6 +666,7 @@ static bool takt__bufring_alloc(struct takt__bufring *ring, const takt_bufs *buf
         ring->numbers[i] = (uint16_t)i;
     }
     ring->number_count = ring->most;
+    ring->goal = TAKT__BUFRING_FEWEST < ring->most ? TAKT__BUFRING_FEWEST : ring->most;
     return true;
 }
 
@@ -499,12 +702,19 @@ static struct takt__bufring *takt__bufring_of(takt_uring *uring, takt_bufs *bufs
     return NULL;
 }
 
+/* It was found empty: it is worth more. */
+static void takt__bufring_grow(struct takt__bufring *ring)
+{
+    if (ring->goal < ring->most)
+        ring->goal = 2 * ring->goal < ring->most ? 2 * ring->goal : ring->most;
+}
+
 /* Gives the kernel buffers, as many as it may have. */
 static void takt__bufring_fill(struct takt__bufring *ring)
 {
     takt_bufs *const bufs = ring->bufs;
     const uint32_t half = (bufs->count - bufs->in_use) / 2;
-    const uint32_t most = half < ring->most ? half : ring->most;
+    const uint32_t most = half < ring->goal ? half : ring->goal;
     if (bufs->kept >= most || bufs->waiting)
         return;
     while (bufs->kept < most && ring->number_count && takt__bufs_any(bufs)) {
@@ -904,6 +1114,8 @@ static int takt__probe_start(takt_uring *uring, const takt_uring_config *config,
     }
     takt__probe_grant(uring, config->disable);
     uring->on_ring = true;
+    uring->spin = config->spin < 0 ? 0 : config->spin > TAKT_MS ? TAKT_MS : config->spin;
+    uring->spin_now = uring->spin;
     return 0;
 }
 
@@ -970,7 +1182,7 @@ static struct msghdr *takt__encode_message(takt_uring *uring, const struct io_ur
     struct msghdr *const header = &uring->messages[sqe - uring->ring.sq.sqes].header;
     memset(header, 0, sizeof *header);
     header->msg_iov = (struct iovec *)(uintptr_t)iov;
-    header->msg_iovlen = count < IOVECS ? (unsigned)count : (unsigned)IOVECS;
+    header->msg_iovlen = (uint16_t)(count < IOVECS ? count : (size_t)IOVECS);
     return header;
 }
 
@@ -1176,6 +1388,7 @@ static int64_t takt__ring_settle(const takt_uring *uring, takt_op *op, int64_t r
     const int fd = op->fd;
     if (op->kind == TAKT_OP_ACCEPT) {
         takt_addr *const peer = (takt_addr *)op->arg.ptr;
+        takt__op_close(op, false); /* a close of another op's may have led here */
         if (peer && result < 0)
             peer->len = 0;
         else if (peer && peer->len > sizeof peer->sockaddr)
@@ -1297,6 +1510,20 @@ static void takt__ring_stand_in_line(takt_uring *uring, takt_op *op)
     takt__bufs_wait((takt_bufs *)op->arg.ptr, op, &uring->starved);
 }
 
+/* Reading said: the end. But a reset is told only once, and a send that was begun meanwhile
+ * may have been the one that learned of it: then this is no clean end. A Unix socket has no
+ * such state, and says so. */
+static int64_t takt__ring_end(const takt_uring *uring, const takt_op *op)
+{
+    uint8_t state = 0;
+    socklen_t len = sizeof state;
+    if (op->fd >= uring->fds.count || !uring->fds.at[op->fd].writer)
+        return 0;
+    if (getsockopt(op->fd, IPPROTO_TCP, TCP_INFO, &state, &len) < 0)
+        return 0;
+    return state == TCP_CLOSE ? -ECONNRESET : 0;
+}
+
 static void takt__many_item(takt_uring *uring, takt_op *op, int64_t value, void *data);
 static void takt__many_arm(takt_uring *uring, takt_op *op);
 static void takt__many_failed(takt_uring *uring, takt_op *op, int error);
@@ -1326,7 +1553,7 @@ static void takt__ring_lease(takt_uring *uring, takt_op *op)
     if (n == -EAGAIN && op->kind == TAKT_OP_RECVMSG && takt__no_more(op->fd))
         n = -ENODATA;
     if (n == 0 || n == -ENODATA)
-        takt__ring_finish(uring, op, 0);
+        takt__ring_finish(uring, op, takt__ring_end(uring, op));
     else if (n == -EAGAIN || n == -EINTR)
         takt__ring_wait_ready(uring, op);
     else
@@ -1448,8 +1675,15 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
     }
 }
 
+/* Whether what is plain may go the short way. */
+static void takt__ring_judge(takt_uring *uring)
+{
+    uring->plain = uring->on_ring && !uring->fatal && !uring->parked_count &&
+                   !uring->cancels_due && !uring->later && !uring->bufrings && !uring->spin;
+}
+
 /* Reads completions while there is room for what they finish. */
-static void takt__ring_reap(takt_uring *uring)
+static void takt__ring_reap_all(takt_uring *uring)
 {
     struct io_uring_cq *const cq = &uring->ring.cq;
     const unsigned tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
@@ -1459,6 +1693,19 @@ static void takt__ring_reap(takt_uring *uring)
         takt__ring_complete(uring, cqe->user_data, cqe->res, cqe->flags);
     }
     __atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
+}
+
+/* The rest, where one that is not plain has come: `count` stand in `done` already. */
+int takt__ring_reap(takt_uring *uring, takt_completion *done, int count, int max)
+{
+    uring->out = done;
+    uring->out_count = count;
+    uring->out_max = max;
+    takt__ring_reap_all(uring);
+    count = uring->out_count;
+    uring->out_count = uring->out_max = 0;
+    takt__ring_judge(uring);
+    return count;
 }
 
 /* ==========================================================================
@@ -1482,6 +1729,8 @@ static void takt__many_arm(takt_uring *uring, takt_op *op)
     if (op->kind == TAKT_OP_LEASE ||
         (op->kind == TAKT_OP_RECVMSG && uring->rungs & TAKT__RUNG_MULTISHOT)) {
         struct takt__bufring *const ring = takt__bufring_of(uring, bufs);
+        if (ring && bufs->kept == 0)
+            takt__bufring_grow(ring);
         if (ring)
             takt__bufring_fill(ring);
         by_poll = !ring || bufs->kept == 0;
@@ -1592,6 +1841,10 @@ static void takt__many_failed(takt_uring *uring, takt_op *op, int error)
     } else if (error == -EINTR || error == -EAGAIN) {
         takt__ring_wait_ready(uring, op);
     } else if (error == -ENOBUFS && buffered && !readiness) {
+        struct takt__bufring *const ring =
+            (struct takt__bufring *)((takt_bufs *)op->arg.ptr)->keeper;
+        if (ring)
+            takt__bufring_grow(ring);
         takt__ring_lease_in_turn(uring, op);
     } else if (!(op->flags & TAKT_OP_MULTI)) {
         takt__ring_finish(uring, op, error);
@@ -1795,6 +2048,7 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op)
     if (op->state &
         (TAKT__RING_KERNEL | TAKT__RING_PARKED | TAKT__RING_NO_BUFFER | TAKT__RING_LATER))
         takt__ring_stop(uring, op, TAKT__RING_CANCELLED);
+    takt__ring_judge(uring);
 }
 
 /* The cancels that found the queue full. That is rare enough to look at every slot. */
@@ -1878,13 +2132,11 @@ static int takt__ring_submit_rare(takt_uring *uring, takt_op *op)
     }
 }
 
-int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+static int takt__ring_submit(takt_uring *uring, takt_op *op)
 {
     unsigned state = TAKT__RING_ENTERED;
     bool empty = false;
     int rc;
-    if (TAKT__UNLIKELY(!uring->on_ring))
-        return takt_posix_submit(&uring->posix, op, token);
     op->state = 0;
     op->next = NULL;
     if (TAKT__UNLIKELY(uring->fatal && op->kind != TAKT_OP_CLOSE))
@@ -1926,6 +2178,16 @@ int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
     return 0;
 }
 
+int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+{
+    int rc;
+    if (!uring->on_ring)
+        return takt_posix_submit(&uring->posix, op, token);
+    rc = takt__ring_submit(uring, op);
+    takt__ring_judge(uring);
+    return rc;
+}
+
 /* -- poll ------------------------------------------------------------------ */
 
 /* What was left over: completions without a caller, ops without a buffer or an entry. */
@@ -1951,6 +2213,38 @@ static void takt__ring_catch_up(takt_uring *uring)
         takt__ring_cancels_due(uring);
 }
 
+/* Asks for a while before it sleeps. Whether something has come. */
+static bool takt__ring_spin(takt_uring *uring, takt_ns begin)
+{
+    const takt_ns until = begin + uring->spin_now;
+    do {
+        uring->spins++;
+        if (takt__ring_enter(uring, takt__ring_unsubmitted(uring), 0, IORING_ENTER_GETEVENTS) < 0)
+            return true; /* whatever that is: sleeping is not the answer */
+        if (takt__ring_unread(uring))
+            return true;
+    } while (takt_uring_now(uring) < until);
+    return false;
+}
+
+/* Spins, then sleeps for what is left of `wait`. */
+static void takt__ring_spin_and_wait(takt_uring *uring, takt_ns wait)
+{
+    const takt_ns begin = takt_uring_now(uring);
+    takt_ns left;
+    if (takt__ring_spin(uring, begin)) {
+        uring->spin_now = uring->spin;
+        return;
+    }
+    if (uring->spin_now > TAKT_US)
+        uring->spin_now /= 2;
+    left = wait == TAKT_FOREVER ? wait : begin + wait - takt_uring_now(uring);
+    if (left > 0)
+        takt__ring_enter(uring, 0, left, IORING_ENTER_GETEVENTS);
+    if (takt_uring_now(uring) - begin < uring->spin)
+        uring->spin_now = uring->spin;
+}
+
 /* Enters the kernel if that can bring anything. */
 static void takt__ring_turn(takt_uring *uring, takt_ns wait)
 {
@@ -1972,6 +2266,10 @@ static void takt__ring_turn(takt_uring *uring, takt_ns wait)
         uring->overflow++;
     if ((!submit && !hidden && wait <= 0) || uring->fatal)
         return;
+    if (uring->spin && wait > uring->spin_now) {
+        takt__ring_spin_and_wait(uring, wait);
+        return;
+    }
     rc = takt__ring_enter(uring, submit, wait, IORING_ENTER_GETEVENTS);
     if (TAKT__UNLIKELY((rc == -EAGAIN || rc == -EBUSY) && wait > 0 && !takt__ring_unread(uring)))
         takt__ring_enter(uring, 0, wait < TAKT_MS ? wait : TAKT_MS, IORING_ENTER_GETEVENTS);
@@ -1979,22 +2277,17 @@ static void takt__ring_turn(takt_uring *uring, takt_ns wait)
         uring->fatal = -EBADR; /* completions are lost: nobody can tell whose */
 }
 
-int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
+int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
 {
     int count;
-    if (TAKT__UNLIKELY(!uring->on_ring))
+    if (!uring->on_ring)
         return takt_posix_poll(&uring->posix, done, max, wait);
     uring->out = done;
     uring->out_count = 0;
     uring->out_max = max;
-    if (uring->done_first || uring->starved || uring->parked_count || uring->cancels_due ||
-        uring->later || uring->bufrings)
-        takt__ring_catch_up(uring);
+    takt__ring_catch_up(uring);
     takt__ring_turn(uring, wait);
-    takt__ring_reap(uring);
-    count = uring->out_count;
-    uring->out_count = 0;
-    uring->out_max = 0;
+    count = takt__ring_reap(uring, done, uring->out_count, max);
     return TAKT__LIKELY(count > 0 || !uring->fatal) ? count : uring->fatal;
 }
 
@@ -2007,6 +2300,7 @@ void takt_uring_flush(takt_uring *uring)
     if (uring->parked_count || uring->cancels_due)
         takt__ring_catch_up(uring);
     takt__ring_push(uring);
+    takt__ring_judge(uring);
 }
 
 bool takt_uring_busy(takt_uring *uring)
@@ -2055,7 +2349,7 @@ int takt_uring_fd(takt_uring *uring)
 
 /* -- the beginning and the end --------------------------------------------- */
 
-int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots)
+int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots)
 {
     takt_uring_config defaults;
     memset(&defaults, 0, sizeof defaults);
@@ -2066,6 +2360,7 @@ int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const ta
     uring->event_fd = -1;
     if (config->mode != TAKT_URING_NEVER) {
         const int rc = takt__probe_start(uring, config, slots);
+        takt__ring_judge(uring);
         if (rc == 0)
             return 0;
         uring->setup_error = rc;
@@ -2114,7 +2409,7 @@ void takt_uring_free(takt_uring *uring)
 
 #else /* TAKT_NO_URING: the same functions, without a ring */
 
-int takt_uring_init(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots)
+int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const takt_slots *slots)
 {
     takt_uring_config defaults;
     memset(&defaults, 0, sizeof defaults);
@@ -2134,7 +2429,7 @@ void takt_uring_free(takt_uring *uring)
     takt_posix_free(&uring->posix);
 }
 
-int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
 {
     return takt_posix_submit(&uring->posix, op, token);
 }
@@ -2144,7 +2439,7 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op)
     takt_posix_cancel(&uring->posix, op);
 }
 
-int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
+int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
 {
     return takt_posix_poll(&uring->posix, done, max, wait);
 }
@@ -2173,10 +2468,8 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
 
 takt_ns takt_uring_now(takt_uring *uring)
 {
-    struct timespec ts;
     (void)uring;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (takt_ns)ts.tv_sec * TAKT_SEC + ts.tv_nsec;
+    return TAKT_CLOCK();
 }
 
 /* ==========================================================================

@@ -103,22 +103,49 @@ static TAKT_CORO(server)
 
 TAKT_LOOP(net, takt_uring);
 
+/* One option. `config` and `addr` hold what was said. */
+static bool option(const char *name, const char *value, takt_addr *addr, net_config *config)
+{
+    if (strcmp(name, "--listen") == 0)
+        return takt_addr_parse(addr, value) == 0;
+    if (strcmp(name, "--spin") == 0) {
+        config->backend.spin = strtol(value, NULL, 10) * TAKT_US;
+        return config->backend.spin >= 0;
+    }
+    if (strcmp(name, "--backend") != 0)
+        return false;
+    config->backend.mode = strcmp(value, "poll") == 0    ? TAKT_URING_NEVER
+                           : strcmp(value, "uring") == 0 ? TAKT_URING_ONLY
+                                                         : TAKT_URING_AUTO;
+    return strcmp(value, "poll") == 0 || strcmp(value, "uring") == 0 ||
+           strcmp(value, "auto") == 0;
+}
+
+static bool parse(int argc, char **argv, takt_addr *addr, net_config *config)
+{
+    for (int i = 1; i < argc; i += 2)
+        if (i + 1 == argc || !option(argv[i], argv[i + 1], addr, config))
+            return false;
+    return addr->len > 0;
+}
+
 int main(int argc, char **argv)
 {
     static net loop;
     static takt_bufs bufs;
     net_config config = net_defaults();
     takt_addr addr;
-    const char *const where = argc == 3 && strcmp(argv[1], "--listen") == 0 ? argv[2] : NULL;
 
-    if (!where || takt_addr_parse(&addr, where) < 0) {
-        fprintf(stderr, "usage: %s --listen ADDRESS:PORT\n", argv[0]);
+    memset(&addr, 0, sizeof addr);
+    if (takt_uring_config_from_env(&config.backend) < 0 || !parse(argc, argv, &addr, &config)) {
+        fprintf(stderr, "usage: %s --listen ADDRESS:PORT [--backend auto|uring|poll] "
+                        "[--spin MICROSECONDS]\n", argv[0]);
         return 2;
     }
     TAKT_POOL(config, echo, 10000);
     TAKT_POOL(config, server, 1, .strands = 2);
     if (takt_raise_fd_limit() < 0 || takt_bufs_init(&bufs, 256, 16384) < 0 ||
-        takt_uring_config_from_env(&config.backend) < 0 || net_init(&loop, &config) < 0 ||
+        net_init(&loop, &config) < 0 ||
         !TAKT_SPAWN_ON(&loop, server, .addr = &addr, .bufs = &bufs))
         return 1;
     return net_run(&loop) < 0;

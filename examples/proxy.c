@@ -14,6 +14,7 @@
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -200,7 +201,7 @@ static TAKT_CORO(front)
             takt_reset_on_close(&my->frame, my->client);
             TAKT_AWAIT(takt_close(my->client));
         }
-        if (my->app->bufs.in_use_max > 64 && my->app->bufs.in_use == 0)
+        if (my->app->bufs.fresh > 16 && my->app->bufs.in_use == 0)
             takt_bufs_trim(&my->app->bufs); /* a storm is over */
     }
     TAKT_AWAIT(takt_close(my->listener)); /* newcomers are to go elsewhere at once */
@@ -322,8 +323,11 @@ int main(int argc, char **argv)
     app.idle_limit = 60 * TAKT_SEC;
     app.drain_limit = 10 * TAKT_SEC;
     app.max_connections = 10000;
+    if (takt_uring_config_from_env(&config.backend) < 0)
+        return fail("TAKT_BACKEND or TAKT_DISABLE is not understood", -EINVAL);
     parse(&app, &config.backend.mode, argc, argv);
 
+    signal(SIGPIPE, SIG_IGN); /* whoever reads our log may go away */
     takt_raise_fd_limit();
     TAKT_POOL(config, front, 1, .strands = 2);
     TAKT_POOL(config, proxy, (uint32_t)app.max_connections, .strands = 2);

@@ -1,6 +1,6 @@
 #!/bin/sh
-# deps.sh - installs the Debian packages that the build and the default suite need, if any
-# is missing: as root, with a sudo that asks nothing, or where CI=true. Else it says what to
+# deps.sh [ports] - installs the Debian packages that the build and the default suite need
+# (and with `ports`, those of test/ports.sh), if any is missing: as root, with a sudo that asks nothing, or where CI=true. Else it says what to
 # type, and fails.
 set -u
 missing=
@@ -20,6 +20,21 @@ need python3 python3-minimal
 need curl curl
 need /usr/include/liburing.h liburing-dev
 need /usr/include/stdio.h libc6-dev
+if [ "${1:-}" = ports ]; then
+    # not gcc-multilib, which excludes the cross compilers; the one with a number does not
+    version=$(gcc -dumpversion 2> /dev/null || echo 12)
+    need "/usr/lib/gcc/x86_64-linux-gnu/${version%%.*}/32" "gcc-${version%%.*}-multilib"
+    need /usr/include/gnu/stubs-32.h libc6-dev-i386
+    need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+    need /usr/aarch64-linux-gnu/include/stdio.h libc6-dev-arm64-cross
+    need riscv64-linux-gnu-gcc gcc-riscv64-linux-gnu
+    need /usr/riscv64-linux-gnu/include/stdio.h libc6-dev-riscv64-cross
+    need qemu-aarch64 qemu-user
+    need musl-gcc musl-tools
+    need x86_64-w64-mingw32-gcc gcc-mingw-w64-x86-64
+    need tcc tcc
+    need valgrind valgrind
+fi
 [ -z "$missing" ] && exit 0
 
 install="apt-get install -y --no-install-recommends$missing"

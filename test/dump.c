@@ -44,12 +44,27 @@ static int depth(int i)
     return i < 0 ? -1 : (int)strspn(lines[i], " ") / 2;
 }
 
+/* The first line that holds `text`, or -1. */
+static int line_with(const char *text)
+{
+    for (int i = 0; i < line_count && i < 32; i++)
+        if (strstr(lines[i], text))
+            return i;
+    return -1;
+}
+
 static bool says(int i, const char *text)
 {
     const bool yes = i >= 0 && strstr(lines[i], text);
     if (!yes)
         printf("no \"%s\" in \"%s\"\n", text, i < 0 ? "(no such line)" : lines[i]);
     return yes;
+}
+
+static uint64_t number_behind(int i, const char *text)
+{
+    const char *const at = i < 0 ? NULL : strstr(lines[i], text);
+    return at ? strtoull(at + strlen(text), NULL, 10) : 0;
 }
 
 /* -- a tree ----------------------------------------------------------------- */
@@ -125,13 +140,18 @@ static void setup(void)
     line_count = 0;
 }
 
-static void finish(void)
+static void finish_after(int discarded)
 {
-    EXPECT_EQ(net_drain(&loop), 2);
+    EXPECT_EQ(net_drain(&loop), discarded);
     EXPECT_EQ(loop.sched.strands_used, 0);
     EXPECT_EQ(net_free(&loop), 0);
     close(pair[0]);
     close(pair[1]);
+}
+
+static void finish(void)
+{
+    finish_after(2);
 }
 
 static void every_strand_stands_in_the_dump_where_it_belongs(void)
@@ -139,8 +159,8 @@ static void every_strand_stands_in_the_dump_where_it_belongs(void)
     char text[64];
     setup();
     takt_dump_to(&loop.sched, print, &line_count);
-    EXPECT_EQ(line_count, 5); /* what there is in all, and four frames */
-    EXPECT(says(0, "2 tasks") && says(0, "3 of ") && says(0, "2 timers"));
+    EXPECT_EQ(line_count, 7); /* what there is in all, four frames, a group, a pool */
+    EXPECT(says(0, "2 tasks") && says(0, "3 of ") && says(0, "2 timers, turn 2"));
 
     snprintf(text, sizeof text, "dump.c:%d", call_line);
     EXPECT(says(find("tree"), text));
@@ -149,33 +169,44 @@ static void every_strand_stands_in_the_dump_where_it_belongs(void)
     EXPECT(says(find("reading"), text));
     snprintf(text, sizeof text, "recv fd %d", pair[0]);
     EXPECT(says(find("reading"), text));
-    EXPECT(says(find("reading"), "for at most 8") || says(find("reading"), "for at most 90"));
+    EXPECT(says(find("reading"), ", for ") && says(find("reading"), " ms left"));
+    EXPECT(number_behind(find("reading"), " ms already, ") - 1 < 90000);
     EXPECT(says(find("waiting"), "event"));
     EXPECT(strstr(lines[find("waiting")], " fd ") == NULL);
-    EXPECT(says(find("dozing"), "sleep"));
+    EXPECT(says(find("dozing"), "sleep, for ") && says(find("dozing"), " ms left"));
+    EXPECT(number_behind(find("dozing"), ", for ") < 60000);
+    EXPECT(number_behind(find("reading"), ", for ") < 60000);
+    EXPECT(says(find("(a"), "(a group of 1)"));
+    EXPECT(says(find("pool"), "pool dozing: 1 of 2 used, at most 1, refused: 0"));
     EXPECT_EQ(depth(find("tree")), 1);
     EXPECT_EQ(depth(find("reading")), 2);
     EXPECT_EQ(depth(find("waiting")), 2); /* a child of its starter */
-    EXPECT_EQ(depth(find("dozing")), 2);  /* a member of a group of its owner */
+    EXPECT_EQ(depth(find("(a")), 2);      /* its group */
+    EXPECT_EQ(depth(find("dozing")), 3);  /* a member of that */
     finish();
 }
 
 static void a_dump_tells_who_is_cancelled_and_who_has_not_run(void)
 {
     static struct dozing fresh;
+    static struct waiting nameless;
     setup();
     takt_cancel(&root.frame);
     EXPECT(TAKT_START_ON(&loop, fresh, dozing));
+    EXPECT(TAKT_START_ON(&loop, nameless, waiting));
     takt_dump(&loop.sched); /* to the log */
     EXPECT(line_count > 5);
     EXPECT(says(find("reading"), "cancelled"));
     EXPECT(strstr(lines[find("waiting")], "cancelled") == NULL); /* not yet */
-    EXPECT(find("(a") >= 0);
+    EXPECT(line_with("dozing  has not run yet") >= 0); /* its pool knows its name */
+    EXPECT(line_with("(a coroutine)  has not run yet") >= 0); /* nobody knows it yet */
     takt_cancel(&fresh.frame);
+    takt_event_set(&event);
     EXPECT_EQ(net_run(&loop), 0);
+    takt_event_reset(&event);
     line_count = 0;
     takt_dump(&loop.sched);
-    EXPECT_EQ(line_count, 1);
+    EXPECT_EQ(line_count, 2);
     EXPECT(says(0, "0 tasks") && says(0, "0 timers"));
     EXPECT_EQ(net_free(&loop), 0);
     close(pair[0]);
@@ -191,12 +222,240 @@ static void a_dump_tells_that_the_loop_is_stopping(void)
     finish();
 }
 
+/* -- whatever a strand can wait for ------------------------------------------ */
+
+struct batch {
+    takt_frame frame;
+    takt_op ops[3];
+    char c[2];
+};
+
+static TAKT_CORO(batch)
+{
+    TAKT_BEGIN(batch, my);
+    my->ops[0] = takt_within(40 * TAKT_SEC, takt_sleep(600 * TAKT_SEC));
+    my->ops[1] = takt_recv(pair[0], &my->c[0], 1);
+    my->ops[2] = takt_within(70 * TAKT_SEC, takt_recv(pair[1], &my->c[1], 1));
+    TAKT_AWAIT_ALL(my->ops, 3);
+    TAKT_END;
+}
+
+struct racing {
+    takt_frame frame;
+    int winner;
+    struct dozing a;
+    struct waiting b;
+};
+
+static TAKT_CORO(racing)
+{
+    TAKT_BEGIN(racing, my);
+    TAKT_START(my->a, dozing);
+    TAKT_START(my->b, waiting);
+    TAKT_RACE(my->winner, my->a, my->b);
+    TAKT_END;
+}
+
+struct scoped {
+    takt_frame frame;
+    takt_idle idle;
+    struct racing racing;
+};
+
+static TAKT_CORO(scoped)
+{
+    TAKT_BEGIN(scoped, my);
+    takt_idle_start(&my->frame, &my->idle, 50 * TAKT_SEC);
+    TAKT_CALL_WITHIN(30 * TAKT_SEC, my->racing, racing);
+    TAKT_END;
+}
+
+struct leaver {
+    takt_frame frame;
+    takt_semaphore none;
+};
+
+static TAKT_CORO(leaver)
+{
+    TAKT_BEGIN(leaver, my);
+    TAKT_DEFER { TAKT_AWAIT(takt_acquire(&my->none)); }
+    TAKT_THROW(-EPROTO);
+    TAKT_CATCH { TAKT_AWAIT(takt_event_wait(&event)); }
+    TAKT_END;
+}
+
+static void each_kind_of_wait_has_its_words(void)
+{
+    static struct batch batch;
+    static struct scoped scoped;
+    static struct leaver leaver;
+    setup();
+    takt_cancel(&root.frame);
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    EXPECT(TAKT_START_ON(&loop, batch, batch) && TAKT_START_ON(&loop, scoped, scoped) &&
+           TAKT_START_ON(&loop, leaver, leaver));
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    line_count = 0;
+    takt_dump(&loop.sched);
+
+    EXPECT(says(find("batch"), "awaits a batch of 3, begun: 3"));
+    EXPECT(says(find("[0]"), "sleep, for ") && number_behind(find("[0]"), "already, ") > 0);
+    EXPECT(number_behind(find("[0]"), "already, ") < 40000);
+    EXPECT(number_behind(find("[0]"), ", for ") < 60000);
+    EXPECT(says(find("[1]"), "recv fd ") && !strstr(lines[find("[1]")], "left"));
+    EXPECT(says(find("[2]"), "recv fd ") && says(find("[2]"), "left"));
+    EXPECT_EQ(depth(find("[1]")), depth(find("batch")) + 1);
+    EXPECT(number_behind(find("scoped"), "calls within a limit, ") - 1 < 30000);
+    EXPECT(number_behind(find("(an"), "(an idle limit, ") - 1 < 50000);
+    EXPECT(says(find("racing"), "races 2"));
+    EXPECT_EQ(depth(find("racing")), 2);
+    EXPECT_EQ(depth(find("waiting")), 3);
+    EXPECT(says(find("leaver"), "awaits event, in its catch, error -"));
+    takt_event_set(&event);
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    line_count = 0;
+    takt_dump(&loop.sched);
+    EXPECT(says(find("leaver"), "awaits semaphore, in its defer"));
+    takt_release(&leaver.none, 1);
+    takt_event_reset(&event);
+    EXPECT(net_drain(&loop) >= 1);
+    EXPECT_EQ(net_free(&loop), 0);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+struct leasing {
+    takt_frame frame;
+    takt_bufs *bufs; /* in */
+    int fd;          /* in */
+    unsigned char *data;
+};
+
+static TAKT_CORO(leasing)
+{
+    TAKT_BEGIN(leasing, my);
+    TAKT_AWAIT(takt_recv_lease(my->fd, my->bufs, &my->data));
+    TAKT_END;
+}
+
+static void a_group_of_nobody_is_found_and_so_are_buffers(void)
+{
+    static struct leasing a, b;
+    takt_group outside;
+    takt_bufs bufs;
+    unsigned char *data;
+    memset(&outside, 0, sizeof outside);
+    EXPECT_EQ(takt_bufs_init(&bufs, 5, 2048), 0);
+    data = takt_bufs_take(&bufs);
+    setup();
+    takt_cancel(&root.frame);
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    EXPECT(TAKT_GO_ON(&loop, outside, dozing));
+    EXPECT(TAKT_GO_ON(&loop, outside, dozing));
+    EXPECT(!TAKT_GO_ON(&loop, outside, dozing)); /* the pool is for two */
+    EXPECT(TAKT_START_ON(&loop, a, leasing, .bufs = &bufs, .fd = pair[0]));
+    EXPECT(TAKT_START_ON(&loop, b, leasing, .bufs = &bufs, .fd = pair[1]));
+    line_count = 0;
+    takt_dump(&loop.sched);
+    EXPECT(says(find("dozing"), "dozing  has not run yet")); /* its pool knows its name */
+    EXPECT_EQ(line_with("buffers"), -1);
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    line_count = 0;
+    takt_dump(&loop.sched);
+    EXPECT(says(find("(a"), "(a group of 2)"));
+    EXPECT_EQ(depth(find("dozing")), depth(find("(a")) + 1);
+    EXPECT(says(find("pool"), "2 of 2 used, at most 2, refused: 1"));
+    EXPECT(says(find("buffers"), "of 2048 bytes: 1 of 5 used, at most "));
+    EXPECT_EQ(line_count, line_with("buffers") + 1); /* two wait for them: named once */
+    EXPECT_EQ(net_drain(&loop), 4);
+    EXPECT_EQ(net_free(&loop), 0);
+    EXPECT_EQ(takt_bufs_put(&bufs, &data), 0);
+    takt_bufs_free(&bufs);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+struct deep {
+    takt_frame frame;
+    struct deep *next; /* in */
+};
+
+static TAKT_CORO(deep)
+{
+    TAKT_BEGIN(deep, my);
+    if (!my->next)
+        TAKT_AWAIT(takt_event_wait(&event));
+    else
+        TAKT_CALL(*my->next, deep, .next = my->next[1].next ? my->next + 1 : NULL);
+    TAKT_END;
+}
+
+static void a_stack_of_calls_without_end_is_cut(void)
+{
+    static struct deep frames[102];
+    setup();
+    for (int i = 0; i < 100; i++)
+        frames[i].next = &frames[i + 1];
+    EXPECT(TAKT_START_ON(&loop, frames[0], deep, .next = &frames[1]));
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    line_count = 0;
+    takt_dump(&loop.sched);
+    EXPECT_EQ(line_count, 7 + 1 + 64);
+    finish_after(3);
+}
+
+/* -- what it costs ----------------------------------------------------------- */
+
+static void sizes_add_up_and_are_the_same_before_and_after_init(void)
+{
+    char before[32][256];
+    int count;
+    net_config config = net_defaults();
+    TAKT_POOL(config, dozing, 1000, .strands = 2);
+    TAKT_POOL(config, waiting, 10);
+    line_count = 0;
+    takt_sizes(NULL, print, &line_count);
+    EXPECT_EQ(line_count, 1);
+    EXPECT_EQ(number_behind(0, "header "), 48);
+    EXPECT_EQ(number_behind(0, "an op "), 64);
+    EXPECT_EQ(number_behind(0, "a strand "), 128);
+
+    line_count = 0;
+    takt_sizes(&config.loop, NULL, NULL);
+    count = line_count;
+    memcpy(before, lines, sizeof before);
+    EXPECT_EQ(count, 6);
+    EXPECT_EQ(number_behind(1, "struct "), sizeof(struct dozing));
+    EXPECT_EQ(number_behind(1, "a task "), 48 + 2 * 128);
+    EXPECT_EQ(number_behind(1, "in all "), 1000 * (48 + 2 * 128));
+    EXPECT_EQ(number_behind(2, "strands "), 1);
+    EXPECT_EQ(number_behind(2, "in all "), 10 * (48 + 128));
+    EXPECT_EQ(number_behind(3, "in all "), 64 * 128);
+    EXPECT_EQ(number_behind(4, "in all "), 256 * sizeof(takt_completion));
+    EXPECT_EQ(number_behind(5, "backend: "),
+              sizeof(takt_sched) + number_behind(1, "in all ") + number_behind(2, "in all ") +
+                  number_behind(3, "in all ") + number_behind(4, "in all "));
+
+    EXPECT_EQ(net_init(&loop, &config), 0);
+    line_count = 0;
+    takt_sizes(&loop.sched.config, NULL, NULL);
+    EXPECT_EQ(line_count, count);
+    for (int i = 0; i < count; i++)
+        EXPECT(strcmp(before[i], lines[i]) == 0);
+    EXPECT_EQ(net_free(&loop), 0);
+}
+
 int main(int argc, char **argv)
 {
     static const test tests[] = {
         TEST(every_strand_stands_in_the_dump_where_it_belongs),
         TEST(a_dump_tells_who_is_cancelled_and_who_has_not_run),
         TEST(a_dump_tells_that_the_loop_is_stopping),
+        TEST(each_kind_of_wait_has_its_words),
+        TEST(a_group_of_nobody_is_found_and_so_are_buffers),
+        TEST(a_stack_of_calls_without_end_is_cut),
+        TEST(sizes_add_up_and_are_the_same_before_and_after_init),
     };
     return RUN_TESTS(argc, argv, tests);
 }

@@ -362,6 +362,9 @@ static void a_failing_poll_is_the_end_and_stays_it(void)
         EXPECT_EQ(world_free(&loop), -EBUSY); /* the op may still be written to */
         EXPECT_EQ(frees, 0);
         free(loop.sched.slab); /* here the test knows better */
+        free(loop.sched.results);
+        free(loop.sched.items);
+        free(loop.sched.foreign.at);
         free(loop.completions);
         free(loop.sched.config.pools[0].memory);
     }
@@ -394,6 +397,9 @@ static void a_broken_loop_still_runs_the_defers_of_those_it_can_reach(void)
     EXPECT_EQ(world_free(&loop), 0);
     if (loop.sched.slab) {
         free(loop.sched.slab);
+        free(loop.sched.results);
+        free(loop.sched.items);
+        free(loop.sched.foreign.at);
         free(loop.completions);
     }
 }

@@ -22,7 +22,7 @@ static void expect_clean(const takt_op *op)
     EXPECT_EQ(op->result, 0);
     EXPECT_EQ(op->extra, 0);
     EXPECT(op->next == NULL);
-    EXPECT(!(op->flags & TAKT_OP_DEADLINE) || op->kind == TAKT_OP_SLEEP);
+    EXPECT(!(op->flags & TAKT_OP_DEADLINE));
 }
 
 static void expect_op(takt_op op, int kind, int fd, const void *memory, size_t len)
@@ -97,7 +97,7 @@ static void a_sleep_is_at_least_a_nanosecond(void)
     EXPECT_EQ(op.arg.sleep, 1);
     op = takt_sleep_until(-7);
     EXPECT_EQ(op.arg.sleep, 1);
-    EXPECT_EQ(op.flags, TAKT_OP_DEADLINE);
+    EXPECT_EQ(op.flags, TAKT_OP_UNTIL);
 }
 
 static void a_modifier_changes_the_limit_and_nothing_else(void)
@@ -121,6 +121,9 @@ static void a_modifier_changes_the_limit_and_nothing_else(void)
     op = takt_by(-1, plain);
     EXPECT_EQ(op.when, 1);
     op = takt_within(7, takt_sleep_until(9)); /* the sleep's own point in time stays one */
+    EXPECT_EQ(op.flags, TAKT_OP_UNTIL);
+    EXPECT_EQ(op.arg.sleep, 9);
+    op = takt_by(7, takt_sleep(9)); /* nor does its length become one */
     EXPECT_EQ(op.flags, TAKT_OP_DEADLINE);
     EXPECT_EQ(op.arg.sleep, 9);
 }

@@ -374,8 +374,8 @@ def a_stalled_reader_stops_its_writer(backend):
             return proxy.cpu_seconds() - first < 0.05
         eventually(stalled, "the proxy does not come to rest")
         assert all(t.is_alive() for t in threads), "32 MiB went nowhere"
-        # a buffer a direction, and some for the allocator
-        assert proxy.memory_kb() - before < 10 * 2 * 16 + 512, (before, proxy.memory_kb())
+        # a buffer a direction, some for the allocator, and those that the kernel keeps
+        assert proxy.memory_kb() - before < 10 * 2 * 16 + 512 + 512, (before, proxy.memory_kb())
         want = hashlib.sha256(data).digest()
         for client, _ in pairs:
             assert hashlib.sha256(read_all(client)).digest() == want

@@ -28,16 +28,16 @@ static const struct mode {
     const char *name;
     takt_uring_config config;
 } modes[] = {
-    {"epoll", {{0, false}, TAKT_URING_NEVER, 0, 0, 0}},
-    {"poll", {{0, true}, TAKT_URING_NEVER, 0, 0, 0}},
-    {"uring", {{0, false}, TAKT_URING_ONLY, 0, 0, 0}},
-    {"no_buffer_ring", {{0, false}, TAKT_URING_ONLY, 0, 0, TAKT_URING_NO_BUFFER_RING}},
-    {"no_multishot", {{0, false}, TAKT_URING_ONLY, 0, 0, TAKT_URING_NO_MULTISHOT}},
+    {"epoll", {{0, false}, TAKT_URING_NEVER, 0, 0, 0, 0}},
+    {"poll", {{0, true}, TAKT_URING_NEVER, 0, 0, 0, 0}},
+    {"uring", {{0, false}, TAKT_URING_ONLY, 0, 0, 0, 0}},
+    {"no_buffer_ring", {{0, false}, TAKT_URING_ONLY, 0, 0, TAKT_URING_NO_BUFFER_RING, 0}},
+    {"no_multishot", {{0, false}, TAKT_URING_ONLY, 0, 0, TAKT_URING_NO_MULTISHOT, 0}},
     {"neither",
-     {{0, false}, TAKT_URING_ONLY, 0, 0, TAKT_URING_NO_MULTISHOT | TAKT_URING_NO_BUFFER_RING}},
+     {{0, false}, TAKT_URING_ONLY, 0, 0, TAKT_URING_NO_MULTISHOT | TAKT_URING_NO_BUFFER_RING, 0}},
     {"no_defer", /* completions come at any time */
      {{0, false}, TAKT_URING_ONLY, 0, 0,
-      TAKT_URING_NO_DEFER_TASKRUN | TAKT_URING_NO_COOP_TASKRUN | TAKT_URING_NO_SINGLE_ISSUER}},
+      TAKT_URING_NO_DEFER_TASKRUN | TAKT_URING_NO_COOP_TASKRUN | TAKT_URING_NO_SINGLE_ISSUER, 0}},
 };
 
 enum { MODES = sizeof modes / sizeof modes[0] };

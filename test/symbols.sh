@@ -71,7 +71,8 @@ object_is_clean() { # COMPILER STANDARD LANGUAGE HEADER
     sort -u "$scratch/declared" -o "$scratch/declared"
     comm -23 "$scratch/declared" "$scratch/exported" > "$scratch/missing"
     empty "$what: declared, but not defined:" "$scratch/missing"
-    comm -13 "$scratch/declared" "$scratch/exported" > "$scratch/undeclared"
+    comm -13 "$scratch/declared" "$scratch/exported" | # what has an option in its name is
+        grep -v '_TAKT_' > "$scratch/undeclared"        # declared by a macro
     empty "$what: exported, but declared nowhere:" "$scratch/undeclared"
 }
 
@@ -93,6 +94,79 @@ two_objects_link() { # COMPILER STANDARD LANGUAGE HEADER LIBRARIES
     $1 -x "$3" -std="$2" $flags "$scratch/one.c" "$scratch/two.c" $5 -o "$scratch/two" \
         > "$scratch/said" 2>&1 && "$scratch/two"
     check "$1 -std=$2 $4: two files, one implementation, do not link and run" $? "$scratch/said"
+}
+
+# Files that disagree on what changes the layout do not link, and the linker names the option.
+layouts_must_agree() { # COMPILER
+    printf '%s\n' '#include "takt_uring.h"' 'TAKT_LOOP(net, takt_uring);' \
+        'static net loop;' 'struct one { takt_frame frame; };' \
+        'static TAKT_CORO(one) { TAKT_BEGIN(one, my); TAKT_END; }' 'int main(void) {' \
+        '    net_config config = net_defaults();' \
+        '    return net_init(&loop, &config) < 0 || !TAKT_SPAWN_ON(&loop, one) ||' \
+        '           net_free(&loop) < 0; }' > "$scratch/user.c"
+    printf '#define TAKT_IMPLEMENTATION\n#include "takt_uring.h"\n' > "$scratch/one.c"
+    for option in TAKT_POOLS_MAX=32 TAKT_NO_URING; do
+        for side in one user; do
+            other=$([ $side = one ] && echo user || echo one)
+            # shellcheck disable=SC2086
+            $1 $flags -D$option -c "$scratch/$side.c" -o "$scratch/$side.o" &&
+                $1 $flags -c "$scratch/$other.c" -o "$scratch/$other.o" &&
+                ! $1 "$scratch/one.o" "$scratch/user.o" -luring -o "$scratch/two" \
+                    > "$scratch/said" 2>&1 &&
+                grep -q "undefined.*${option%%=*}" "$scratch/said"
+            check "$1: with $option in one file only, the linker does not say so" $? \
+                "$scratch/said"
+        done
+    done
+}
+
+# What was replaced leaves nothing of libc behind, and is used.
+replaced_is_gone() { # COMPILER
+    printf '%s\n' '#include <stddef.h>' 'void *my_calloc(size_t, size_t);' \
+        'void my_free(void *);' 'void my_assert(int);' 'void my_log(const char *);' \
+        'void my_panic(const char *);' 'long long my_clock(void);' \
+        '#define TAKT_CALLOC(n, size) my_calloc(n, size)' '#define TAKT_FREE(ptr) my_free(ptr)' \
+        '#define TAKT_ASSERT(c) my_assert(!!(c))' '#define TAKT_LOG(text) my_log(text)' \
+        '#define TAKT_PANIC(text) my_panic(text)' '#define TAKT_CLOCK() my_clock()' \
+        '#define TAKT_IMPLEMENTATION' "#include \"$2\"" > "$scratch/one.c"
+    # shellcheck disable=SC2086
+    $1 $flags -O0 -c "$scratch/one.c" -o "$scratch/one.o" > "$scratch/said" 2>&1
+    check "$1 $2: it does not compile with everything replaced" $? "$scratch/said"
+    nm -u "$scratch/one.o" | awk '{ print $2 }' > "$scratch/used"
+    of_libc='(c|m|re)alloc|free|assert_fail|abort|v?fprintf|fputs|fputc|fwrite|std(err|out)'
+    grep -E "^_*($of_libc|clock_[a-z]*)(_chk)?\$" "$scratch/used" > "$scratch/left"
+    empty "$1 $2: replaced, but still there:" "$scratch/left"
+    for name in calloc free assert log panic clock; do
+        grep -qx "my_$name" "$scratch/used"
+        check "$1 $2: what stands in for $name is not used" $?
+    done
+}
+
+# Names that other headers take: windows.h and its kind, before and after.
+any_neighbours() { # COMPILER STANDARD LANGUAGE
+    {
+        for name in near far small interface IN OUT OPTIONAL CONST VOID; do
+            echo "#define $name"
+        done
+        echo '#define min(a, b) ((a) < (b) ? (a) : (b))'
+        echo '#define max(a, b) ((a) > (b) ? (a) : (b))'
+        for name in ERROR TRUE FALSE BOOL DELETE NO_ERROR IGNORE INFINITE STRICT NONE READ WRITE \
+            RECV SEND READER WRITER CALL GROUP IDLE FREE READY; do
+            echo "#define $name not_ours"
+        done
+    } > "$scratch/windows.h"
+    for order in "windows.h takt_uring.h" "linux/io_uring.h takt_uring.h" \
+        "takt_uring.h linux/io_uring.h windows.h" "windows.h takt.h takt_uring.h" \
+        "takt.h liburing.h takt_uring.h" "sys/socket.h takt.h" "linux/time_types.h takt_uring.h"; do
+        {
+            echo '#define TAKT_IMPLEMENTATION'
+            for header in $order; do echo "#include <$header>"; done
+        } > "$scratch/one.c"
+        # shellcheck disable=SC2086
+        $1 -x "$3" -std="$2" $flags -I"$scratch" -fsyntax-only "$scratch/one.c" \
+            > "$scratch/said" 2>&1
+        check "$1 -std=$2: $order does not compile" $? "$scratch/said"
+    done
 }
 
 macros() { # COMPILER STANDARD LANGUAGE: those defined at the end of stdin
@@ -124,6 +198,13 @@ compiles() { # COMPILER HEADER FLAGS...
 }
 
 dialects_compile() { # COMPILER
+    for header in takt.h takt_uring.h; do # strict C11, with or without the implementation
+        compiles "$1" $header -std=c11 -fsyntax-only
+        echo "#include \"$header\"" > "$scratch/one.c"
+        $1 -std=c11 -Wall -Wextra -Wpedantic -Werror -I. -fsyntax-only "$scratch/one.c" \
+            > "$scratch/said" 2>&1
+        check "$1 -std=c11 $header: it does not compile alone" $? "$scratch/said"
+    done
     for header in takt.h takt_uring.h; do
         for more in "-std=gnu11 -O0" "-std=c11 -D_GNU_SOURCE -O0" "-std=c11 -D_GNU_SOURCE -O3" \
             "-std=c17 -D_GNU_SOURCE -fsyntax-only -DNDEBUG" \
@@ -170,12 +251,17 @@ for cc in ${CCS:-gcc clang}; do
     no_foreign_macros "$cc" c11 c
     dialects_compile "$cc"
     core_is_free_of_the_system "$cc"
+    layouts_must_agree "$cc"
+    replaced_is_gone "$cc" takt.h
+    replaced_is_gone "$cc" takt_uring.h
+    any_neighbours "$cc" c11 c
     have "$(sister "$cc")" || continue
     for header in takt.h takt_uring.h; do
         object_is_clean "$(sister "$cc")" c++17 c++ $header
     done
     two_objects_link "$(sister "$cc")" c++17 c++ takt_uring.h -luring
     no_foreign_macros "$(sister "$cc")" c++17 c++
+    any_neighbours "$(sister "$cc")" c++17 c++
 done
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,19 @@
+#!/bin/sh
+# rungs.sh - every rung of the ladder forced off, each alone, then all but one, then all:
+# the backend's contract, its streams, and the proxy's promises hold on each.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+words=$(sed -n 's/^    X([A-Z_]*, [0-9]*, "\([a-z_]*\)".*/\1/p' takt_uring.h)
+[ -n "$words" ] || { echo "takt_uring.h lists no rungs"; exit 1; }
+all=$(echo $words | tr ' ' ',')
+set --
+for word in $words; do
+    set -- "$@" "TAKT_DISABLE=$word build/test/contract uring" \
+        "TAKT_DISABLE=$word test/proxy.py build/proxy uring"
+done
+for word in $words; do
+    rest=$(echo "$all" | sed "s/\(^\|,\)$word\(,\|\$\)/\1/; s/,\$//")
+    set -- "$@" "TAKT_DISABLE=$rest build/test/contract uring"
+done
+exec test/run.sh "$@" "TAKT_DISABLE=$all build/test/contract uring" \
+    "TAKT_DISABLE=$all test/proxy.py build/proxy uring" "build/test/stream_backend"
