@@ -576,7 +576,8 @@ static void takt__ring_fill(struct io_uring_sqe *sqe, unsigned opcode, int fd, u
  * when data is there: one ring a pool, shared by all connections, made when the pool is
  * first received into. It is filled up before every wait, with few, and with more each time
  * that it was found empty; but holds at most half of what is not out, never more than stays
- * in the cache, and gets nothing while somebody waits in the pool's line. The kernel knows a buffer by the number of its place in `indexes`.
+ * in the cache, and gets nothing while somebody waits in the pool's line. The kernel knows a
+ * buffer by the number of its place in `indexes`.
  * ======================================================================== */
 
 enum {

@@ -452,6 +452,8 @@ static void a_cancel_loses_no_byte(void)
         say(pair[1], "0123456789abcdefghij");
         if (round % 3 == 1)
             pump(0);
+        else if (round % 3 == 2)
+            takt_uring_flush(&backend); /* it may stand ready, but is not handed out */
         cancel(0);
         for (;;) {
             takt_completion done = next(0);
@@ -649,6 +651,73 @@ static void a_pool_can_be_trimmed(void)
     finish();
 }
 
+/* What has arrived, and was not read by a poll, keeps its buffer. */
+static void trimming_spares_what_was_not_read(void)
+{
+    takt_completion done[2];
+    int pair[2];
+    setup(64, 4096);
+    pair_of(SOCK_SEQPACKET, pair);
+    EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &pool)), 0);
+    expect_silence(TAKT_MS);
+    say(pair[1], "first");
+    say(pair[1], "second");
+    EXPECT_EQ(takt_uring_poll(&backend, done, 1, TAKT_SEC), 1);
+    EXPECT_EQ(done[0].value, 5);
+    put(&done[0]);
+    takt_bufs_trim(&pool);
+    expect_text(0, "second");
+    cancel(0);
+    EXPECT_EQ(end_of(0), -ECANCELED);
+    close_pair(pair);
+    finish();
+}
+
+/* Polls for one, and no more; also those polls count that bring nothing yet. */
+static bool poll_one(takt_completion *done, takt_ns limit)
+{
+    const takt_ns until = takt_uring_now(&backend) + limit;
+    takt_ns left;
+    while ((left = until - takt_uring_now(&backend)) > 0) {
+        const int count = takt_uring_poll(&backend, done, 1, left);
+        EXPECT(count == 0 || count == 1);
+        if (count)
+            return true;
+    }
+    return false;
+}
+
+/* However little a poll may bring, it brings no more, and everything in the end. */
+static void one_completion_a_poll_is_enough(void)
+{
+    enum { COUNT = 8, MANY = 20 };
+    takt_completion held[COUNT], done[2];
+    int pairs[MANY][2];
+    setup(COUNT, 64);
+    for (int i = 0; i < MANY; i++) {
+        pair_of(SOCK_STREAM, pairs[i]);
+        EXPECT_EQ(begin(i, takt_recv_multishot(pairs[i][0], &pool)), 0);
+        say(pairs[i][1], "mine");
+    }
+    for (int i = 0; i < COUNT; i++)
+        EXPECT(poll_one(&held[i], TAKT_SEC));
+    EXPECT(!poll_one(done, 5 * TAKT_MS));
+    for (int i = 0; i < COUNT; i++)
+        put(&held[i]);
+    for (int i = COUNT; i < MANY; i++) {
+        memset(done, 0, sizeof done);
+        EXPECT(poll_one(done, TAKT_SEC));
+        EXPECT_EQ(done[1].token, 0);
+        put(&done[0]);
+    }
+    for (int i = 0; i < MANY; i++) {
+        cancel(i);
+        EXPECT_EQ(end_of(i), -ECANCELED);
+        close_pair(pairs[i]);
+    }
+    finish();
+}
+
 /* E21: in either order, and with others on the same backend */
 static void a_pool_may_go_before_or_after_the_backend(void)
 {
@@ -805,6 +874,7 @@ static void a_full_queue_is_no_error(void)
             if (round == 2)
                 cancel(i);
         }
+        takt_bufs_trim(&pool); /* while most stand in line */
         for (int i = 0; i < MANY && round < 2; i++)
             say(pairs[i][1], "here");
         for (int i = 0; i < MANY && round < 2; i++) {
@@ -846,6 +916,21 @@ static void the_rungs_are_what_they_say(void)
         EXPECT(backend.submitted - submitted < 10);
     cancel(0);
     EXPECT_EQ(end_of(0), -ECANCELED);
+    EXPECT_EQ(begin(0, takt_ready_multishot(pair[0], TAKT_READABLE)), 0);
+    pump(0);
+    submitted = backend.submitted;
+    for (int i = 0; i < 100; i++) {
+        say(pair[1], "ping");
+        while (next(0).value & POLLIN && recv(pair[0], text, 4, MSG_DONTWAIT) != 4)
+            continue;
+    }
+    if (wanted.disable & TAKT_URING_NO_MULTISHOT)
+        EXPECT(backend.submitted - submitted >= 99);
+    else
+        EXPECT(backend.submitted - submitted < 10);
+    cancel(0);
+    while (next(0).flags & TAKT_MORE)
+        continue;
     close_pair(pair);
     finish();
 }
@@ -1425,6 +1510,8 @@ static const test tests[] = {
     TEST(a_lease_takes_its_buffer_late),
     TEST(half_of_the_pool_can_be_taken_directly),
     TEST(a_pool_can_be_trimmed),
+    TEST(trimming_spares_what_was_not_read),
+    TEST(one_completion_a_poll_is_enough),
     TEST(a_pool_may_go_before_or_after_the_backend),
     TEST(what_is_stale_gives_back_what_it_carries),
     TEST(buffers_that_nobody_takes_come_back),
