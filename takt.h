@@ -22,11 +22,13 @@
  *
  *   An op is a plain value that says what is wanted: copy it freely. It becomes
  *   a request when a coroutine awaits it; the memory that it points to is then
- *   the kernel's until the await has returned.
+ *   the kernel's until the await has returned. AddressSanitizer reports whoever
+ *   touches it before (use-after-poison), and a struct that was freed while its
+ *   coroutine waits; a debug build whoever changes what is being sent.
  *
  *   A loop is a struct of yours. It must not move after its init. It belongs to
- *   the thread that runs it, and so does all that it runs. Its init allocates
- *   all the memory that it will ever use; its free gives it back.
+ *   the thread that runs it, from its first turn on; once nobody runs it any
+ *   more, another may drain and free it.
  *
  *   Groups, events, semaphores and idle limits are structs of yours too: they
  *   must not move, nor end, while somebody stands in them. A buffer pool
@@ -169,12 +171,29 @@
 #define TAKT__EXTERN_C_END
 #endif
 
+#if defined(__has_attribute)
+#if __has_attribute(warning)
+#define TAKT__WARN_IF_CALLED(text) __attribute__((warning(text)))
+#endif
+#endif
+#ifndef TAKT__WARN_IF_CALLED
+#define TAKT__WARN_IF_CALLED(text)
+#endif
+
+/* A parameter whose address goes into the result: clang++ refuses one of a local's. */
+#if defined(__clang__) && defined(__cplusplus)
+#define TAKT__KEPT [[clang::lifetimebound]]
+#else
+#define TAKT__KEPT
+#endif
+
 #if defined(__GNUC__) || defined(__clang__)
 #define TAKT__UNUSED __attribute__((unused))
 #define TAKT__MUST_USE __attribute__((warn_unused_result))
 #define TAKT__COLD __attribute__((cold, noinline))
 #define TAKT__NOINLINE __attribute__((noinline)) /* what is rare stays out of hot code */
 #define TAKT__HOT static inline __attribute__((always_inline))
+#define TAKT__KNOWN_POSITIVE(x) (__builtin_constant_p(x) && (x) >= 0)
 #define TAKT__LIKELY(x) __builtin_expect(!!(x), 1)
 #define TAKT__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #else
@@ -182,6 +201,7 @@
 #define TAKT__MUST_USE
 #define TAKT__COLD
 #define TAKT__HOT static inline
+#define TAKT__KNOWN_POSITIVE(x) false
 #define TAKT__LIKELY(x) (x)
 #define TAKT__UNLIKELY(x) (x)
 #if defined(_MSC_VER)
@@ -490,7 +510,8 @@ struct takt_addr;
  * SOCK_CLOEXEC and SOCK_NONBLOCK. Fails with -EMFILE or -ENFILE when there are no
  * descriptors: then wait a little, the connection stays in the backlog; with
  * TAKT_ESTOPPING once the loop is stopping. */
-TAKT__MUST_USE static inline takt_op takt_accept(int listener, struct takt_addr *peer)
+TAKT__MUST_USE static inline takt_op takt_accept(int listener,
+                                                 struct takt_addr *peer TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_ACCEPT, listener, NULL, 0);
     op.arg.ptr = peer;
@@ -499,7 +520,8 @@ TAKT__MUST_USE static inline takt_op takt_accept(int listener, struct takt_addr 
 
 /* Connects the socket `fd` to `addr`: connect(2). Result: 0. A stream socket that has
  * failed to connect is of no more use: close it. */
-TAKT__MUST_USE static inline takt_op takt_connect(int fd, const struct takt_addr *addr)
+TAKT__MUST_USE static inline takt_op takt_connect(int fd,
+                                                  const struct takt_addr *addr TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_CONNECT, fd, NULL, 0);
     op.arg.ptr = (void *)(uintptr_t)addr;
@@ -510,7 +532,7 @@ TAKT__MUST_USE static inline takt_op takt_connect(int fd, const struct takt_addr
  * Result: its descriptor, yours to close; nothing is left behind when it fails, as with
  * -ECONNREFUSED, -EHOSTUNREACH, or -ETIMEDOUT: after minutes, unless takt_within() is
  * around it. A socket that connected to itself fails with TAKT_ESELF. */
-TAKT__MUST_USE static inline takt_op takt_tcp_connect(const struct takt_addr *addr)
+TAKT__MUST_USE static inline takt_op takt_tcp_connect(const struct takt_addr *addr TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_DIAL, -1, NULL, 0);
     op.arg.ptr = (void *)(uintptr_t)addr;
@@ -521,7 +543,8 @@ TAKT__MUST_USE static inline takt_op takt_tcp_connect(const struct takt_addr *ad
  * for recv(2): MSG_PEEK. Result: bytes, 0 at the end of the stream; of a datagram socket
  * the length of one, 0 being an empty one. Fails with -ECONNRESET if the peer has broken
  * the connection. */
-TAKT__MUST_USE static inline takt_op takt_recv_flags(int fd, void *buf, size_t len, int flags)
+TAKT__MUST_USE static inline takt_op takt_recv_flags(int fd, void *buf TAKT__KEPT, size_t len,
+                                                     int flags)
 {
     takt_op op = takt__op(TAKT_OP_RECV, fd, buf, len);
     op.bits = (uint32_t)flags;
@@ -529,14 +552,14 @@ TAKT__MUST_USE static inline takt_op takt_recv_flags(int fd, void *buf, size_t l
 }
 
 /* takt_recv_flags() without flags. */
-TAKT__MUST_USE static inline takt_op takt_recv(int fd, void *buf, size_t len)
+TAKT__MUST_USE static inline takt_op takt_recv(int fd, void *buf TAKT__KEPT, size_t len)
 {
     return takt__op(TAKT_OP_RECV, fd, buf, len);
 }
 
 /* Receives exactly `len` bytes; 0 are there at once. Result: `len`. If the peer ends the
  * stream first: TAKT_ETRUNCATED. When it fails, takt_done() tells how many arrived. */
-TAKT__MUST_USE static inline takt_op takt_recv_all(int fd, void *buf, size_t len)
+TAKT__MUST_USE static inline takt_op takt_recv_all(int fd, void *buf TAKT__KEPT, size_t len)
 {
     takt_op op = takt__op(TAKT_OP_RECV, fd, buf, len);
     op.flags = TAKT_OP_ALL;
@@ -545,7 +568,8 @@ TAKT__MUST_USE static inline takt_op takt_recv_all(int fd, void *buf, size_t len
 
 /* Receives into `count` (1 to 1024) buffers, filling one after the other: readv(2). The
  * array too must stay put. Result: bytes, 0 at the end of the stream. */
-TAKT__MUST_USE static inline takt_op takt_recvv(int fd, const struct iovec *bufs, int count)
+TAKT__MUST_USE static inline takt_op takt_recvv(int fd, const struct iovec *bufs TAKT__KEPT,
+                                                int count)
 {
     takt_op op = takt__op(TAKT_OP_RECV, fd, bufs, (size_t)(count > 0 ? count : 0));
     op.flags = TAKT_OP_VECTOR;
@@ -560,7 +584,7 @@ struct takt_bufs;
  * Result: bytes, at most pool->size; 0 at the end of the stream. An empty pool is
  * waited for, first come, first served. */
 TAKT__MUST_USE static inline takt_op takt_recv_lease(int fd, struct takt_bufs *pool,
-                                                     unsigned char **data)
+                                                     unsigned char **data TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_LEASE, fd, data, 0);
     op.arg.ptr = pool;
@@ -571,8 +595,8 @@ TAKT__MUST_USE static inline takt_op takt_recv_lease(int fd, struct takt_bufs *p
  * that the peer has. `flags` as for send(2), MSG_MORE for one; MSG_NOSIGNAL is always set.
  * Result: `len`. Fails with -EPIPE or -ECONNRESET when the peer is gone; takt_done() tells
  * how many bytes went before. */
-TAKT__MUST_USE static inline takt_op takt_send_flags(int fd, const void *buf, size_t len,
-                                                     int flags)
+TAKT__MUST_USE static inline takt_op takt_send_flags(int fd, const void *buf TAKT__KEPT,
+                                                     size_t len, int flags)
 {
     takt_op op = takt__op(TAKT_OP_SEND, fd, buf, len);
     op.flags = TAKT_OP_ALL;
@@ -581,14 +605,15 @@ TAKT__MUST_USE static inline takt_op takt_send_flags(int fd, const void *buf, si
 }
 
 /* takt_send_flags() without flags. */
-TAKT__MUST_USE static inline takt_op takt_send(int fd, const void *buf, size_t len)
+TAKT__MUST_USE static inline takt_op takt_send(int fd, const void *buf TAKT__KEPT, size_t len)
 {
     return takt_send_flags(fd, buf, len, 0);
 }
 
 /* Sends all of `count` (1 to 1024) buffers, as takt_send(): writev(2). The array too must
  * stay put. Result: the sum of their lengths. */
-TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs, int count)
+TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs TAKT__KEPT,
+                                                int count)
 {
     takt_op op = takt__op(TAKT_OP_SEND, fd, bufs, (size_t)(count > 0 ? count : 0));
     op.flags = TAKT_OP_ALL | TAKT_OP_VECTOR;
@@ -598,8 +623,8 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
 /* Sends one datagram: sendto(2). `to`: where, or NULL on a connected socket. Several may
  * wait on one socket, and go in order. Result: `len`. Fails with -EMSGSIZE if it is too
  * long for one, -ECONNREFUSED if an earlier one found nobody (connected sockets). */
-TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf, size_t len,
-                                                 const struct takt_addr *to)
+TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf TAKT__KEPT, size_t len,
+                                                 const struct takt_addr *to TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_SENDTO, fd, buf, len);
     op.arg.ptr = (void *)(uintptr_t)to;
@@ -609,8 +634,8 @@ TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf, size_t
 /* Receives one datagram: recvfrom(2). `from`: where to put its sender, or NULL. Result:
  * its length, 0 being an empty one; if that is above `len`, the rest was cut off
  * (MSG_TRUNC). */
-TAKT__MUST_USE static inline takt_op takt_recvfrom(int fd, void *buf, size_t len,
-                                                   struct takt_addr *from)
+TAKT__MUST_USE static inline takt_op takt_recvfrom(int fd, void *buf TAKT__KEPT, size_t len,
+                                                   struct takt_addr *from TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_RECVFROM, fd, buf, len);
     op.arg.ptr = from;
@@ -652,7 +677,8 @@ TAKT__MUST_USE static inline takt_op takt_ready(int fd, int events)
 /* read(2) and pread(2): `offset` -1 reads at the current position. Result: bytes,
  * maybe fewer than `len`; 0 at the end. On the portable backend regular files
  * are read where they stand, and other descriptors must be non-blocking. */
-TAKT__MUST_USE static inline takt_op takt_read(int fd, void *buf, size_t len, int64_t offset)
+TAKT__MUST_USE static inline takt_op takt_read(int fd, void *buf TAKT__KEPT, size_t len,
+                                               int64_t offset)
 {
     takt_op op = takt__op(TAKT_OP_READ, fd, buf, len);
     op.arg.offset = offset;
@@ -661,7 +687,7 @@ TAKT__MUST_USE static inline takt_op takt_read(int fd, void *buf, size_t len, in
 
 /* write(2) and pwrite(2), as takt_read(). On a socket or a pipe without a reader
  * it raises SIGPIPE unless that is ignored: use takt_send() on sockets. */
-TAKT__MUST_USE static inline takt_op takt_write(int fd, const void *buf, size_t len,
+TAKT__MUST_USE static inline takt_op takt_write(int fd, const void *buf TAKT__KEPT, size_t len,
                                                 int64_t offset)
 {
     takt_op op = takt__op(TAKT_OP_WRITE, fd, buf, len);
@@ -736,7 +762,7 @@ TAKT__MUST_USE static inline takt_op takt_signal(int fd)
 /* The same op, but it fails with -ETIMEDOUT after `ns` nanoseconds, at least 1; exact as
  * takt_sleep(). What was done by then is done: see takt_done(). A result that arrives
  * together with the limit is delivered. Around another limit, the outer one counts. */
-TAKT__MUST_USE static inline takt_op takt_within(takt_ns ns, takt_op op)
+TAKT__MUST_USE static inline takt_op takt_within(takt_ns ns, takt_op op TAKT__KEPT)
 {
     op.flags &= (uint8_t)~TAKT_OP_DEADLINE;
     op.when = ns > 0 ? ns : 1;
@@ -747,7 +773,7 @@ TAKT__MUST_USE static inline takt_op takt_within(takt_ns ns, takt_op op)
  * that has passed, in this turn, unless it completes at once. TAKT_FOREVER: never.
  * takt_by(takt_after(takt_now(&my->frame), 5 * TAKT_SEC), op) twice shares one limit of
  * five seconds. */
-TAKT__MUST_USE static inline takt_op takt_by(takt_ns deadline, takt_op op)
+TAKT__MUST_USE static inline takt_op takt_by(takt_ns deadline, takt_op op TAKT__KEPT)
 {
     op.flags |= TAKT_OP_DEADLINE;
     op.when = deadline > 0 ? deadline : 1;
@@ -762,8 +788,8 @@ const char *takt_op_name(int kind);
  *
  * A buffer is taken when data is there and given back once; the newest comes
  * first, so that it is still in the cache. When the pool is empty, whoever wants
- * to receive waits in line. A pool belongs to one loop and must not move. It may be freed before or after
- * the loop is, once nothing that uses it is in flight.
+ * to receive waits in line. A pool belongs to one loop and must not move. It may be freed
+ * before or after the loop is, once nothing that uses it is in flight.
  *
  * A backend may keep buffers with the system, so that data goes straight into one: at most
  * half of those that are not out, and none while somebody waits in line. takt_bufs_take()
@@ -911,6 +937,10 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  * concerns one datagram or one connection only, and never in a storm. So the completion
  * without TAKT_MORE is the real end: of the stream, by an error, or by B_cancel. A buffer
  * pool may keep some of its free buffers with the backend: see takt_bufs.
+ *
+ * What an op says may be written is the backend's until its terminal completion: under
+ * AddressSanitizer anybody else is caught in there. A backend that writes into it itself
+ * does so in poll and flush, or in submit and cancel of the same op.
  * ======================================================================== */
 
 /* Correlates a completion with its op: generation in the high, index in the low
@@ -1415,8 +1445,9 @@ void takt_cancel(takt_frame *frame);
 /* TAKT_START_ON(&loop, object, name, .arg = value, ...): starts a coroutine in a struct
  * of yours, from outside any coroutine; an lvalue of type `struct name`, not alive. It is
  * cleared to zero but for the arguments, and runs in the next turn. A bool, which must be
- * looked at: false if no strand is free (config.loop.strands) or the loop is stopping; then
- * the arguments were not evaluated. The struct may go once takt_alive(&object.frame) is
+ * looked at: false if no strand is free (config.loop.strands), the loop is stopping, or the
+ * struct cannot be used (it lies on the stack of a body, or, under TAKT_DEBUG, is alive);
+ * then the arguments were not evaluated. The struct may go once takt_alive(&object.frame) is
  * false. `object` is evaluated once for every argument. */
 #define TAKT_START_ON(loop, object, ...)                                                     \
     TAKT__START_ON(&(loop)->sched, object, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
@@ -1441,7 +1472,10 @@ void takt_cancel(takt_frame *frame);
  * The first error stands. */
 #define TAKT_THROW(error)                                                                    \
     do {                                                                                     \
-        takt__throw(takt_self, (error), __LINE__);                                           \
+        if (TAKT__KNOWN_POSITIVE(error))                                                     \
+            takt__throw_positive(takt_self, (error), __LINE__);                              \
+        else                                                                                 \
+            takt__throw(takt_self, (error), __LINE__);                                       \
         goto takt__unwind;                                                                   \
     } while (0)
 
@@ -2002,7 +2036,7 @@ typedef struct takt_event {
 } takt_event;
 
 /* Suspends until the event is set; if it is, for a moment. Result: 0. */
-TAKT__MUST_USE static inline takt_op takt_event_wait(takt_event *event)
+TAKT__MUST_USE static inline takt_op takt_event_wait(takt_event *event TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_EVENT, -1, NULL, 0);
     op.arg.ptr = event;
@@ -2021,7 +2055,7 @@ typedef struct takt_semaphore {
 
 /* Takes a permit, or suspends until there is one: first come, first served. Result: 0;
  * what was granted is delivered even to one that is being cancelled. */
-TAKT__MUST_USE static inline takt_op takt_acquire(takt_semaphore *semaphore)
+TAKT__MUST_USE static inline takt_op takt_acquire(takt_semaphore *semaphore TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_ACQUIRE, -1, NULL, 0);
     op.arg.ptr = semaphore;
@@ -2285,7 +2319,10 @@ void takt__next_take(takt_frame *f, takt_stream *stream, takt_item *item);
 bool takt__defer(takt_frame *f, uint32_t line);
 int takt__unwind_step(takt_frame *f);
 int takt__lost(takt_frame *f);
+TAKT__WARN_IF_CALLED("a break leaves the coroutine's body; use TAKT_RETURN")
 void takt__fell_out(takt_frame *f, uint32_t line);
+TAKT__WARN_IF_CALLED("a thrown error must be negative: -EINVAL, not EINVAL")
+void takt__throw_positive(takt_frame *f, int error, uint32_t line);
 void takt__return(takt_frame *f);
 void takt__throw(takt_frame *f, int error, uint32_t line);
 int64_t takt__take_result(takt_frame *f);
@@ -2403,6 +2440,13 @@ static inline int takt__await(takt_frame *f, uint32_t line)
 {
     f->line = line;
     return TAKT__LIKELY(!(f->strand->flags & TAKT__STOP)) ? TAKT__OP : takt__await_told(f);
+}
+
+/* Leaves with an op; by value, so that a compiler can see what it points to. */
+static inline takt_status takt__leave_with(takt_frame *f, takt_op op TAKT__KEPT, uint32_t line)
+{
+    *takt__op_of(f) = op;
+    return takt__leave(takt__await(f, line));
 }
 
 static inline int64_t takt__result(takt_frame *f)
@@ -2577,7 +2621,7 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
         return takt__leave(TAKT__SUSPEND);                                                   \
     }                                                                                        \
     TAKT__WATCH_BODY                                                                         \
-    switch (TAKT__AT(takt_self->line)) {                                                            \
+    switch (TAKT__AT(takt_self->line)) {                                                     \
         TAKT__BODY_SCOPE                                                                     \
     default:                                                                                 \
         return takt__leave(takt__lost(takt_self));                                           \
@@ -2610,8 +2654,8 @@ takt__unwind:                                                                   
     TAKT__AWAIT_(op, (result) = (__typeof__(result))takt__result(takt_self), __LINE__)
 #define TAKT__AWAIT_(op, store, line)                                                        \
     do {                                                                                     \
-        *takt__op_of(takt_self) = (op);                                                      \
-        TAKT__LEAVE_AND_RETURN_AT(line, takt__await(takt_self, line))                        \
+        return takt__leave_with(takt_self, (op), line);                                      \
+    case TAKT__AT(line):                                                                     \
         store;                                                                               \
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
@@ -2620,8 +2664,8 @@ takt__unwind:                                                                   
     do {                                                                                     \
         TAKT__STATIC_ASSERT((__typeof__(result))-1 < 0 && sizeof(result) >= sizeof(int),     \
             "the result of TAKT_TRY_AWAIT must be signed and at least an int");              \
-        *takt__op_of(takt_self) = (op);                                                      \
-        TAKT__LEAVE_AND_RETURN_AT(line, takt__await(takt_self, line))                        \
+        return takt__leave_with(takt_self, (op), line);                                      \
+    case TAKT__AT(line):                                                                     \
         (result) = (__typeof__(result))takt__take_result(takt_self);                         \
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
@@ -3084,7 +3128,7 @@ takt__unwind:                                                                   
         sched->stack_base = TAKT__STACK_POINTER();                                           \
         sched->now_known = false;                                                            \
         sched->stats.turns++;                                                                \
-        if (TAKT_DEBUG || sched->later_first)                                                              \
+        if (TAKT_DEBUG || sched->later_first)                                                \
             takt__turn_begins(sched);                                                        \
         if (sched->ready_first)                                                              \
             name##__run_ready(loop);                                                         \
@@ -3485,12 +3529,12 @@ static inline int takt__direction(const takt_op *op)
 
 #define TAKT__NO_BUFFER UINT32_MAX
 #define TAKT__LEASED (UINT32_MAX - 1)
-#define TAKT__KEPT (UINT32_MAX - 2) /* with the backend */
+#define TAKT__WITH_BACKEND (UINT32_MAX - 2) /* with the backend */
 
 int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size)
 {
     memset(bufs, 0, sizeof *bufs);
-    if (count == 0 || size == 0 || count >= TAKT__KEPT || size > SIZE_MAX / count)
+    if (count == 0 || size == 0 || count >= TAKT__WITH_BACKEND || size > SIZE_MAX / count)
         return -EINVAL;
     bufs->memory = (unsigned char *)TAKT_CALLOC(count, size);
     bufs->next = (uint32_t *)TAKT_CALLOC(count, sizeof *bufs->next);
@@ -5804,15 +5848,13 @@ static void takt__op_arrived(const takt_op *op)
 
 TAKT__UNUSED static uint64_t takt__sum_up(uint64_t sum, const unsigned char *at, size_t len)
 {
-    const uint64_t prime = 0x9e3779b97f4a7c15u;
     uint64_t word;
     for (; len >= sizeof word; at += sizeof word, len -= sizeof word) {
         memcpy(&word, at, sizeof word);
-        sum = (sum ^ word) * prime;
-        sum ^= sum >> 29;
+        sum = (sum << 7 | sum >> 57) ^ word;
     }
     for (; len; at++, len--)
-        sum = (sum ^ *at) * prime;
+        sum = (sum << 7 | sum >> 57) ^ *at;
     return sum;
 }
 
@@ -5840,7 +5882,7 @@ static uint32_t takt__op_sum(const takt_op *op)
         const size_t last = len < 2 * end ? end : len - end;
         sum = takt__sum_up(sum, at + last, len - last);
     }
-    sum = (sum ^ sum >> 32) | 1;
+    sum = sum * 0x9e3779b97f4a7c15u >> 32 | 1;
 #if defined(TAKT_VALGRIND)
     VALGRIND_MAKE_MEM_DEFINED(&sum, sizeof sum); /* padding may be sent */
 #endif
@@ -6744,20 +6786,24 @@ void takt__orphan(takt_sched *s, const takt_completion *done)
 static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand, int64_t result)
 {
     const uint16_t flags = strand->flags;
-    const bool ordered = flags & TAKT__REQUEST ? takt__batch_ends(strand->who.owner)
-                                               : (flags & TAKT__STOP) != 0;
+    bool ordered; /* and not only the loop stops */
     if (result != TAKT_ECANCELED || !(flags & TAKT__ASKED))
         return result;
     if (flags & TAKT__EXPIRED)
         return -ETIMEDOUT;
-    if (s->stopping && strand->slot.op.kind == TAKT_OP_ACCEPT && !ordered)
-        return TAKT_ESTOPPING;
-    return result;
+    if (!s->stopping || strand->slot.op.kind != TAKT_OP_ACCEPT)
+        return result;
+    if (flags & TAKT__REQUEST)
+        ordered = takt__batch_ends(strand->who.owner);
+    else
+        ordered = flags & TAKT__STOP && takt__told(strand->who.leaf) != TAKT__GO_ON;
+    return ordered ? result : (int64_t)TAKT_ESTOPPING;
 }
 
 /* A completion that is not the plain success of a plain op. Returns the strand that goes
  * on with it, or NULL. */
-TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done)
+TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, takt_strand *strand,
+                                        const takt_completion *done)
 {
     int64_t result = done->error ? done->error : done->value;
     if (s->foreign.used)
@@ -7138,6 +7184,15 @@ static takt_frame *takt__pool_take(takt_pool *pool)
     return (takt_frame *)memory;
 }
 
+/* One of them it is. */
+static takt_pool *takt__pool_it_is_from(takt_sched *s, const takt_frame *frame)
+{
+    takt_pool *pool = s->config.pools;
+    while (pool->body != frame->of.coro->body && pool + 1 < s->config.pools + TAKT_POOLS_MAX)
+        pool++;
+    return pool;
+}
+
 static void takt__pool_give(takt_pool *pool, takt_frame *frame)
 {
     memset((void *)frame, 0, sizeof *frame);
@@ -7465,6 +7520,11 @@ TAKT__NOINLINE void takt__throw(takt_frame *f, int error, uint32_t line)
     takt__fail(f, error < 0 ? error : TAKT_ERANGE);
 }
 
+void takt__throw_positive(takt_frame *f, int error, uint32_t line)
+{
+    takt__throw(f, error, line);
+}
+
 TAKT__NOINLINE void takt__return(takt_frame *f)
 {
     if (f->state == TAKT__UNWINDING)
@@ -7740,7 +7800,7 @@ static void takt__strand_over(takt_sched *s, takt_strand *strand, takt_frame *f)
             s->results[s->result_count++] = f;
     }
     if (bits & TAKT__POOLED)
-        takt__pool_give(takt__pool_of(s, f->of.coro->body), f);
+        takt__pool_give(takt__pool_it_is_from(s, f), f);
     if (bits & TAKT__GROUPED)
         takt__member_over(s, (takt_group *)(void *)parent, strand, error);
     else if (parent)

@@ -576,8 +576,8 @@ static void takt__ring_fill(struct io_uring_sqe *sqe, unsigned opcode, int fd, u
  * when data is there: one ring a pool, shared by all connections, made when the pool is
  * first received into. It is filled up before every wait, with few, and with more each time
  * that it was found empty; but holds at most half of what is not out, never more than stays
- * in the cache, and gets nothing while somebody waits in the pool's line. The kernel knows a
- * buffer by the number of its place in `indexes`.
+ * in the cache, and gets nothing while somebody waits in the pool's line. The kernel knows
+ * a buffer by the number of its place in `indexes`.
  * ======================================================================== */
 
 enum {
@@ -667,7 +667,9 @@ static bool takt__bufring_alloc(struct takt__bufring *ring, const takt_bufs *buf
         ring->numbers[i] = (uint16_t)i;
     }
     ring->number_count = ring->most;
-    ring->goal = TAKT__BUFRING_FEWEST < ring->most ? TAKT__BUFRING_FEWEST : ring->most;
+    ring->goal = ring->most;
+    if (ring->goal > TAKT__BUFRING_FEWEST)
+        ring->goal = TAKT__BUFRING_FEWEST;
     return true;
 }
 
@@ -722,7 +724,7 @@ static void takt__bufring_fill(struct takt__bufring *ring)
         const uint32_t index = takt__bufs_pop(bufs);
         const uint16_t number = ring->numbers[--ring->number_count];
         struct io_uring_buf *const entry = &ring->entries[ring->tail++ & ring->mask];
-        bufs->next[index] = TAKT__KEPT;
+        bufs->next[index] = TAKT__WITH_BACKEND;
         bufs->kept++;
         ring->indexes[number] = index;
         entry->addr = (uint64_t)(uintptr_t)(bufs->memory + (size_t)index * bufs->size);
@@ -958,7 +960,8 @@ static int takt__trial_buffers(takt_uring *uring, const int *pair, bool *many)
         if (send(pair[1], "y", 1, MSG_NOSIGNAL) != 1)
             rc = -EIO;
         else
-            rc = takt__trial_many(uring, &sqe, twice ? flags : (uint32_t)IORING_CQE_F_BUFFER, &seen);
+            rc = takt__trial_many(uring, &sqe, twice ? flags : (uint32_t)IORING_CQE_F_BUFFER,
+                                  &seen);
         data = rc == 1 ? takt__bufring_claim(&bufs, seen.flags >> IORING_CQE_BUFFER_SHIFT) : NULL;
         if (!twice && rc >= 0 && (!data || seen.result != 1 || *data != 'y'))
             uring->rungs &= ~(uint32_t)TAKT__RUNG_BUFFER_RING;
@@ -1884,7 +1887,9 @@ static int64_t takt__many_parse(int fd, unsigned char *data, int res)
         out.namelen = TAKT__NAME;
     memset(&message, 0, sizeof message);
     message.msg_control = controls.bytes;
-    message.msg_controllen = out.controllen < TAKT__CONTROLS ? out.controllen : TAKT__CONTROLS;
+    message.msg_controllen = out.controllen;
+    if (out.controllen > TAKT__CONTROLS)
+        message.msg_controllen = TAKT__CONTROLS;
     memcpy(controls.bytes, data + sizeof out + TAKT__NAME, message.msg_controllen);
     memmove(&d->from.sockaddr, data + sizeof out, out.namelen);
     memset(d->from.sockaddr.bytes + out.namelen, 0, TAKT__NAME - out.namelen);

@@ -1773,7 +1773,7 @@ static void a_loop_that_stops_takes_no_new_work_and_ends(void)
     EXPECT(TAKT_START_ON(&loop, quick, lingering, .ns = 2 * TAKT_MS));
     EXPECT(TAKT_START_ON(&loop, slow, lingering, .ns = 600 * TAKT_SEC));
     EXPECT(net_turn(&loop, 0, 0) >= 0);
-    net_stop(&loop, 20 * TAKT_MS);
+    net_stop(&loop, 300 * TAKT_MS);
     EXPECT(!TAKT_SPAWN_ON(&loop, lingering, .ns = 1));
     EXPECT(!TAKT_START_ON(&loop, quick, lingering, .ns = 1));
     EXPECT_EQ(loop.sched.stats.refused, 2);

@@ -1667,7 +1667,249 @@ static void a_stop_waits_as_long_as_it_was_told_last(void)
     }
 }
 
+/* -- an order that is over leaves nothing behind ---- */
 
+struct acceptor {
+    takt_frame frame;
+    int batch, err;
+    struct asker callee;
+    int64_t n;
+    takt_op op;
+};
+
+static TAKT_CORO(acceptor)
+{
+    TAKT_BEGIN(acceptor, my);
+    TAKT_TRY_CALL(my->err, my->callee, asker);
+    EXPECT_EQ(my->err, TAKT_ECANCELED);
+    if (my->batch) {
+        my->op = takt_accept(1, NULL);
+        TAKT_AWAIT_ALL(&my->op, 1);
+        my->n = my->op.result;
+    } else {
+        TAKT_TRY_AWAIT(my->n, takt_accept(1, NULL));
+    }
+    TAKT_END;
+}
+
+static void an_accept_after_a_cancelled_call_is_told_of_a_stop(void)
+{
+    static struct acceptor one;
+    for (int batch = 0; batch < 2; batch++) {
+        setup(2);
+        EXPECT(TAKT_START_ON(&loop, one, acceptor, .batch = batch));
+        settle();
+        takt_cancel(&one.callee.frame);
+        settle();
+        net_stop(&loop, TAKT_FOREVER);
+        EXPECT_EQ(net_run(&loop), 0);
+        EXPECT_EQ(one.n, TAKT_ESTOPPING);
+        finish();
+    }
+}
+
+/* -- limits ------------------------------------------------------------------------------------ */
+
+struct limits {
+    takt_frame frame;
+    int64_t n[5];
+    takt_op ops[2];
+};
+
+static TAKT_CORO(limits)
+{
+    TAKT_BEGIN(limits, my);
+    TAKT_TRY_AWAIT(my->n[0], takt_within(10 * TAKT_MS, takt_recv(1, NULL, 0)));
+    TAKT_TRY_AWAIT(my->n[1], takt_sleep(5 * TAKT_MS)); /* the next has no limit */
+    TAKT_TRY_AWAIT(my->n[2], takt_within(5 * TAKT_MS, takt_sleep(TAKT_SEC)));
+    TAKT_TRY_AWAIT(my->n[3], takt_within(TAKT_SEC, takt_sleep(5 * TAKT_MS)));
+    my->ops[0] = takt_within(10 * TAKT_MS, takt_recv(1, NULL, 0));
+    my->ops[1] = takt_recv(1, NULL, 0);
+    TAKT_AWAIT_ALL(my->ops, 2);
+    note("!");
+    TAKT_END;
+}
+
+static void a_limit_ends_its_own_op_and_no_other(void)
+{
+    static struct limits one;
+    setup(3);
+    EXPECT(TAKT_START_ON(&loop, one, limits));
+    for (int i = 0; i < 100; i++) {
+        kernel->now += TAKT_MS;
+        settle();
+    }
+    EXPECT_EQ(one.n[0], -ETIMEDOUT);
+    EXPECT_EQ(one.n[1], 0);
+    EXPECT_EQ(one.n[2], -ETIMEDOUT);
+    EXPECT_EQ(one.n[3], 0);
+    EXPECT_EQ(one.ops[0].result, -ETIMEDOUT);
+    EXPECT_EQ(kernel->in_flight, 1);
+    EXPECT_TRACE("");
+    answer_all(7);
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_EQ(one.ops[1].result, 7);
+    EXPECT_TRACE("!");
+    finish();
+}
+
+/* -- who is touched, and who is not ---- */
+
+struct siblings {
+    takt_frame frame;
+    int mode, winner, err, fd;
+    takt_event first, second;
+    struct keeper a, b, other;
+    struct failer bad, worse;
+    takt_group group;
+};
+
+static TAKT_CORO(siblings)
+{
+    TAKT_BEGIN(siblings, my);
+    if (my->mode == 0) {
+        TAKT_START(my->other, keeper);
+        TAKT_START(my->a, keeper);
+        TAKT_START(my->b, keeper);
+        TAKT_RACE(my->winner, my->a, my->b);
+        note("R");
+        TAKT_JOIN(my->other);
+    } else if (my->mode == 1) { /* two fail before it can be told */
+        TAKT_START(my->bad, failer, .when = &my->first, .error = -EDOM);
+        TAKT_START(my->worse, failer, .when = &my->second, .error = -EIO);
+        TAKT_AWAIT(my->fd, takt_accept(1, NULL));
+        TAKT_DEFER { TAKT_AWAIT(takt_close(my->fd)); }
+        note("D");
+        TAKT_AWAIT(takt_nop());
+    } else {
+        EXPECT(TAKT_GO(my->group, failer, .when = &my->first, .error = -EDOM));
+        EXPECT(TAKT_GO(my->group, failer, .when = &my->second, .error = -EIO));
+        TAKT_JOIN_GROUP(my->group);
+    }
+    note("!");
+    TAKT_CATCH { my->err = my->frame.error; }
+    TAKT_END;
+}
+
+static void start_siblings(struct siblings *one, int mode)
+{
+    net_config config = net_defaults();
+    TAKT_POOL(config, failer, 2);
+    setup_with(&config, 4);
+    test_trace[0] = '\0';
+    EXPECT(TAKT_START_ON(&loop, *one, siblings, .mode = mode));
+    settle();
+}
+
+static void losers_are_cancelled_and_others_are_not(void)
+{
+    static struct siblings one;
+    start_siblings(&one, 0);
+    EXPECT_EQ(kernel->in_flight, 3);
+    fake_answer(kernel, kernel->held->next, 0); /* a's */
+    settle();
+    EXPECT_EQ(one.winner, 0);
+    EXPECT_EQ(takt_error(&one.b.frame), TAKT_ECANCELED);
+    EXPECT(takt_alive(&one.other.frame));
+    EXPECT_EQ(kernel->in_flight, 1);
+    EXPECT_TRACE("R");
+    answer_all(0);
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_TRACE("R!");
+    finish();
+}
+
+static void the_first_failure_stands(void)
+{
+    static struct siblings one;
+    start_siblings(&one, 1);
+    kernel->deaf = true;
+    takt_event_set(&one.first);
+    takt_event_set(&one.second);
+    settle();
+    answer_all(0); /* what it awaited completes all the same */
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_EQ(one.err, -EDOM);
+    EXPECT_TRACE("D");
+    finish();
+    start_siblings(&one, 2); /* a group collects */
+    takt_event_set(&one.second);
+    settle();
+    takt_event_set(&one.first);
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_EQ(one.err, 0);
+    EXPECT_EQ(one.group.first_error, -EIO);
+    EXPECT_EQ(one.group.failed, 2);
+    EXPECT_TRACE("!");
+    finish();
+}
+
+/* -- what a defer does is done: an order to stop does not reach it, a drain does ---- */
+
+struct reader {
+    takt_frame frame;
+};
+
+static TAKT_CORO(reader)
+{
+    TAKT_BEGIN(reader, my);
+    TAKT_AWAIT(takt_recv(1, NULL, 0));
+    TAKT_END;
+}
+
+struct careful {
+    takt_frame frame;
+    int err;
+    int64_t n;
+    struct reader callee;
+};
+
+static TAKT_CORO(careful)
+{
+    TAKT_BEGIN(careful, my);
+    TAKT_DEFER { note("."); }
+    TAKT_DEFER {
+        TAKT_TRY_AWAIT(my->n, takt_recv(1, NULL, 0));
+        note(my->n >= 0 ? "1" : "x");
+        TAKT_TRY_CALL(my->err, my->callee, reader);
+        note(my->err == 0 ? "2" : "x");
+        TAKT_CALL_WITHIN(3600 * TAKT_SEC, my->callee, reader);
+        note("3");
+        TAKT_START(my->callee, reader);
+        TAKT_JOIN(my->callee);
+        note("4");
+    }
+    TAKT_AWAIT(takt_sleep(TAKT_SEC));
+    TAKT_END;
+}
+
+static void a_defer_is_shielded_from_all_but_a_drain(void)
+{
+    static const char *const drained[] = {"xx.", "1x.", "12.", "123."};
+    static struct careful one;
+    for (int at = 0; at <= 4; at++) { /* drained in its first await, its second ... or not */
+        setup(3);
+        test_trace[0] = '\0';
+        memset((void *)&one, 0, sizeof one);
+        EXPECT(TAKT_START_ON(&loop, one, careful));
+        settle();
+        takt_cancel(&one.frame);
+        settle();
+        for (int i = 0; i < at; i++) {
+            net_stop(&loop, 0); /* again, at every point */
+            takt_cancel(&one.frame);
+            EXPECT_EQ(kernel->in_flight, 1);
+            answer_all(0);
+            settle();
+        }
+        if (at < 4)
+            EXPECT_EQ(net_drain(&loop), 1);
+        EXPECT_TRACE(at < 4 ? drained[at] : "1234.");
+        EXPECT(takt_finished(&one.frame));
+        EXPECT_EQ(takt_error(&one.frame), TAKT_ECANCELED);
+        finish();
+    }
+}
 
 /* -- the list --------------------------------------------------------------------- */
 
@@ -1701,6 +1943,11 @@ int main(int argc, char **argv)
         TEST(races_and_joins_of_those_that_have_ended),
         TEST(a_child_that_fails_while_its_parent_leaves),
         TEST(a_stop_waits_as_long_as_it_was_told_last),
+        TEST(an_accept_after_a_cancelled_call_is_told_of_a_stop),
+        TEST(a_limit_ends_its_own_op_and_no_other),
+        TEST(losers_are_cancelled_and_others_are_not),
+        TEST(the_first_failure_stands),
+        TEST(a_defer_is_shielded_from_all_but_a_drain),
     };
     return RUN_TESTS(argc, argv, tests);
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # deps.sh [ports] - installs the Debian packages that the build and the default suite need
-# (and with `ports`, those of test/ports.sh), if any is missing: as root, with a sudo that asks nothing, or where CI=true. Else it says what to
-# type, and fails.
+# (and with `ports`, those of test/ports.sh), if any is missing: as root, with a sudo that
+# asks nothing, or where CI=true. Else it says what to type, and fails.
 set -u
 missing=
 need() { # PROGRAM-OR-HEADER PACKAGE

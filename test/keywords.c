@@ -378,6 +378,11 @@ static TAKT_CORO(herd)
 
 /* -- misuse that is noticed at run time ---------------------------------------------------- */
 
+#if defined(__GNUC__) /* the compiler notices some of it before */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wattribute-warning"
+#endif
+
 struct misuse {
     takt_frame frame;
     int mode;
@@ -409,6 +414,10 @@ static TAKT_CORO(misuse)
     }
     TAKT_END;
 }
+
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 
 /* -- idle limits ------------------------------------------------------------------------------ */
 

@@ -63,7 +63,7 @@ typedef struct storm {
     const takt_slots *slots;
     takt_ns now;
     uint32_t rng;
-    held held[HELD_MAX];
+    held out[HELD_MAX];
     int count;
     int opens, closes;
     uint64_t given, strays; /* completions of ops, and of none */
@@ -99,7 +99,7 @@ static takt_ns storm_latency(storm *s)
 static int storm_submit(storm *s, takt_op *op, takt_token *token)
 {
     const uint32_t fate = roll(&s->rng, 20);
-    held *const it = &s->held[s->count];
+    held *const it = &s->out[s->count];
     const bool close = op->kind == TAKT_OP_CLOSE;
     if (fate == 0 && !close)
         return -ENOBUFS;
@@ -114,7 +114,7 @@ static int storm_submit(storm *s, takt_op *op, takt_token *token)
 
 static void storm_cancel(storm *s, takt_op *op)
 {
-    held *const it = &s->held[op->state];
+    held *const it = &s->out[op->state];
     LAW(op->kind != TAKT_OP_CLOSE, "a close is cancelled");
     if (op->state >= s->count || it->op != op)
         return; /* done already, and in the loop's hands */
@@ -135,9 +135,9 @@ static void storm_cancel(storm *s, takt_op *op)
 static void storm_scribble(storm *s)
 {
     for (int i = 0; i < s->count; i++) {
-        takt_op *const op = s->held[i].op;
+        takt_op *const op = s->out[i].op;
         lent *const memory = (lent *)op->buf;
-        LAW(takt_token_of(op) == s->held[i].token, "a slot is used again while its op is out");
+        LAW(takt_token_of(op) == s->out[i].token, "a slot is used again while its op is out");
         if (op->kind != TAKT_OP_RECV)
             continue;
         LAW(memory->whose == LENT, "memory is used again while the kernel has it");
@@ -147,7 +147,7 @@ static void storm_scribble(storm *s)
 
 static void storm_finish(storm *s, int index, takt_completion *done)
 {
-    held *const it = &s->held[index];
+    held *const it = &s->out[index];
     int64_t result = it->result;
     if (it->op->kind == TAKT_OP_ACCEPT && result == 0)
         result = 100 + s->opens++;
@@ -158,7 +158,7 @@ static void storm_finish(storm *s, int index, takt_completion *done)
     done->value = result;
     done->error = result < 0 ? (int32_t)result : 0;
     s->given++;
-    *it = s->held[--s->count];
+    *it = s->out[--s->count];
     it->op->state = (uint16_t)index;
 }
 
@@ -170,11 +170,11 @@ static int storm_collect(storm *s, takt_completion *done, int max)
         const int start = (int)roll(&s->rng, (uint32_t)s->count);
         int i = start;
         do {
-            if (s->held[i].due <= s->now)
+            if (s->out[i].due <= s->now)
                 break;
             i = (i + 1) % s->count;
         } while (i != start);
-        if (s->held[i].due > s->now || (count && roll(&s->rng, 8) == 0))
+        if (s->out[i].due > s->now || (count && roll(&s->rng, 8) == 0))
             break;
         storm_finish(s, i, &done[count++]);
         if (s->count == 0)
@@ -201,8 +201,8 @@ static int storm_poll(storm *s, takt_completion *done, int max, takt_ns wait)
     if (count || wait <= 0)
         return count ? count : TAKT_EWOULDBLOCK;
     for (int i = 0; i < s->count; i++)
-        if (s->held[i].due - s->now < wait)
-            wait = s->held[i].due - s->now;
+        if (s->out[i].due - s->now < wait)
+            wait = s->out[i].due - s->now;
     s->stuck = wait == TAKT_FOREVER;
     s->now += s->stuck ? 0 : wait;
     count = storm_collect(s, done, max);
@@ -217,7 +217,7 @@ static void storm_flush(storm *s)
 static bool storm_busy(storm *s)
 {
     for (int i = 0; i < s->count; i++)
-        if (s->held[i].due <= s->now)
+        if (s->out[i].due <= s->now)
             return true;
     return false;
 }
@@ -247,6 +247,12 @@ static void remember(const char *text)
 
 enum { KIDS = 3, OPS = 4, ARENA = 128, UNIQUE = 100000, PERMITS = 2, EVENTS = 3, BLAMED = 8 };
 
+enum {
+    AWAIT, TRY, ALL, ACCEPT, ACQUIRE, RELEASE, CALL, TRY_CALL, WITHIN, START, START_2, JOIN,
+    JOIN_ALL, RACE, GO, JOIN_GROUP, CANCEL_GROUP, SPAWN, YIELD, CANCEL, TOUCH, IDLE, THROW,
+    RETURN, CLOSE, WHATS
+};
+
 struct node {
     takt_frame frame;
     uint32_t seed;
@@ -262,6 +268,7 @@ struct node {
     int permits;         /* of the semaphore, held */
     int blamed[BLAMED], blames; /* errors that have a reason */
     int64_t got;
+    bool limited; /* what it awaited had a limit */
     int fd, fds[OPS + 2], fd_count;
     int op_count; /* of the batch that is not yet looked through */
     struct node *kid, *kids[KIDS];
@@ -276,7 +283,7 @@ static struct world {
     int budget;        /* nodes that may still be made */
     int entered, left; /* bodies begun and ended */
     int errors;        /* that were thrown, each a number of its own */
-    int failures;      /* told by the hook */
+    int failures;      /* told by the hook, or with a result */
     bool ordered;      /* stop or drain: everybody */
     bool ending;
     takt_event events[EVENTS];
@@ -378,6 +385,14 @@ static void ran(struct node *my, int bit)
     my->ran |= bit;
 }
 
+/* In a defer it was done with its awaits: nobody ends those but a drain. */
+static void shielded(const struct node *my)
+{
+    LAW(my->got != TAKT_ECANCELED || loop.sched.discarding, "a defer's await is cancelled");
+    LAW(my->err != TAKT_ECANCELED || loop.sched.discarding || my->kid->ordered,
+        "a defer's call is cancelled");
+}
+
 /* Its last defer: its error is what it ends with. */
 static void leave(struct node *my)
 {
@@ -394,6 +409,8 @@ static void leave(struct node *my)
     LAW(!my->told || error < 0, "the failure of a child is lost");
     LAW(error != TAKT_ECANCELED || my->up || my->ordered || world.ordered,
         "cancelled, and by nobody");
+    if (my->frame.bits & TAKT__SUBMITTED && error < 0 && !(strand->flags & TAKT__CANCELLED))
+        world.failures++; /* told with its result, and not to the hook */
     if (up && error < 0) {
         const int wait = up->frame.strand->wait;
         const bool handed = !root || (strand->flags & TAKT__AWAITED &&
@@ -421,8 +438,11 @@ static void leave(struct node *my)
 static void caught(struct node *my)
 {
     const int error = my->frame.error;
-    bool known = error > -UNIQUE; /* of the backend, a limit, a bound: not one's own */
+    /* of the backend, a limit, a bound; but not an order to stop: that cannot be caught */
+    bool known = error > -UNIQUE && error != TAKT_ECANCELED;
     regain(my);
+    for (int i = 0; my->what == RACE && i < 2; i++) /* that of one which had ended before */
+        known = known || takt_error(&my->kids[i]->frame) == error;
     for (int i = 0; i < BLAMED; i++)
         known = known || my->blamed[i] == error;
     LAW(known, "somebody else's error is thrown here");
@@ -451,18 +471,23 @@ static takt_op any_op(struct node *my, int at, bool limited)
         break;
     case 2:
         op = takt_event_wait(&world.events[roll(&my->rng, EVENTS)]);
-        return limited || roll(&my->rng, 4) ? takt_within(some, op) : op;
+        break;
     default:
         op = lend(my, at);
     }
-    return roll(&my->rng, 3) == 0 ? takt_within(some, op) : op;
+    my->limited = (op.kind == TAKT_OP_EVENT && (limited || roll(&my->rng, 4))) ||
+                  roll(&my->rng, 3) == 0;
+    return my->limited ? takt_within(some, op) : op;
 }
 
 static size_t any_batch(struct node *my)
 {
     my->op_count = (int)roll(&my->rng, OPS + 1);
-    for (int i = 0; i < my->op_count; i++)
-        my->ops[i] = my->fd_count || roll(&my->rng, 3) ? any_op(my, i, false) : takt_accept(5, NULL);
+    for (int i = 0; i < my->op_count; i++) {
+        my->ops[i] = my->fd_count || roll(&my->rng, 3) ? any_op(my, i, false)
+                                                       : takt_accept(5, NULL);
+        my->ops[i].result = UNIQUE;
+    }
     return (size_t)my->op_count;
 }
 
@@ -511,17 +536,57 @@ static void touch_an_event(struct node *my)
         takt_event_reset(event);
 }
 
-enum {
-    AWAIT, TRY, ALL, ACCEPT, ACQUIRE, RELEASE, CALL, TRY_CALL, WITHIN, START, START_2, JOIN,
-    JOIN_ALL, RACE, GO, JOIN_GROUP, CANCEL_GROUP, SPAWN, YIELD, CANCEL, TOUCH, IDLE, THROW,
-    RETURN, CLOSE, WHATS
-};
+
+static bool is_told(const struct node *my)
+{
+    return my->frame.strand->flags & TAKT__STOP && takt__told(&my->frame) != TAKT__GO_ON;
+}
+
+/* The last word has let it go on: is that so? */
+static void look_back(const struct node *my)
+{
+    struct node *const *const kids = my->kids;
+    switch (my->what) {
+    case TRY:
+    case TRY_CALL:
+        LAW(!is_told(my) || (my->what == TRY ? my->got : my->err) >= 0, "an order is handed over");
+        LAW(my->what == TRY_CALL || my->got != -ETIMEDOUT || my->limited, "a limit of nobody's");
+        LAW(my->what == TRY || takt_error(&my->kid->frame) == my->err, "an error is lost");
+        break;
+    case ALL:
+        for (int i = 0; i < my->op_count; i++)
+            LAW(my->ops[i].result != UNIQUE && my->ops[i].result != TAKT_ECANCELED,
+                "a batch goes on before all its ops are done");
+        break;
+    case CALL:
+    case WITHIN:
+        LAW(takt_finished(&my->kid->frame) && takt_error(&my->kid->frame) == 0, "a call's error");
+        break;
+    case RACE:
+        LAW(my->winner == 0 || my->winner == 1, "a race without a winner");
+        LAW(!takt_error(&kids[my->winner]->frame), "a winner that failed");
+        LAW(!takt_alive(&kids[0]->frame) && !takt_alive(&kids[1]->frame), "a loser is left");
+        break;
+    case JOIN:
+        LAW(!takt_alive(&kids[0]->frame) && !takt_alive(&kids[1]->frame), "a join too early");
+        break;
+    case JOIN_ALL:
+        LAW(my->frame.children == 0, "a join too early");
+        break;
+    case JOIN_GROUP:
+        LAW(my->group.count == 0, "a join too early");
+        break;
+    default:
+        break;
+    }
+}
 
 /* What to do next, of what can be done. */
 static int pick(struct node *my)
 {
     int what = (int)roll(&my->rng, WHATS);
     regain(my);
+    look_back(my);
     keep_batch(my);
     if (what == ACCEPT && my->fd_count)
         what = CLOSE;
@@ -571,6 +636,7 @@ static TAKT_CORO(node)
         my->registered |= 4;
         TAKT_DEFER {
             ran(my, 4);
+            my->got = my->err = 0;
             if (my->farewell == 1) TAKT_AWAIT(any_op(my, 0, true));
             if (my->farewell == 2) TAKT_TRY_AWAIT(my->got, any_op(my, 0, true));
             if (my->farewell == 3) TAKT_THROW(own_error(my));
@@ -578,6 +644,7 @@ static TAKT_CORO(node)
             if (my->farewell == 5 && new_kid(my)) TAKT_TRY_CALL(my->err, *my->kid, KID);
             if (my->farewell == 6 && new_kid(my)) TAKT_START(*my->kid, KID);
             TAKT_YIELD;
+            shielded(my);
         }
     }
     while (my->steps-- > 0) {
@@ -757,8 +824,13 @@ static void run_program(uint32_t seed)
     begin(seed);
     for (int roots_wanted = 1 + (int)roll(&world.rng, 3); count < roots_wanted;) {
         struct node *const root = roots[count++] = arena_take();
-        if (!TAKT_START_ON(&loop, *root, node, .seed = roll(&world.rng, 1u << 30)))
+        if (roll(&world.rng, 3) == 0) { /* runs at once */
+            memset((void *)root, 0, sizeof *root);
+            root->seed = roll(&world.rng, 1u << 30);
+            LAW(net_submit(&loop, &root->frame, node_coro) != -EINVAL, "a submit is refused");
+        } else if (!TAKT_START_ON(&loop, *root, node, .seed = roll(&world.rng, 1u << 30))) {
             LAW(loop.sched.strands_used + 1 == loop.sched.slots.count, "a start is refused");
+        }
         if (!TAKT_SPAWN_ON(&loop, node, .seed = roll(&world.rng, 1u << 30), .pooled = true))
             break;
     }

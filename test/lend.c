@@ -256,6 +256,21 @@ static void what_may_be_written_is_closed_until_it_completes(void)
     finish();
 }
 
+/* Not only once the backend was asked: whoever runs next is caught. */
+static void it_is_closed_from_the_submit_on(void)
+{
+    setup();
+    memset((void *)&a, 0, sizeof a);
+    a.at = a.buf;
+    a.len = sizeof a.buf;
+    EXPECT_EQ(world_submit(&loop, &a.frame, user_coro), 0);
+    EXPECT_EQ(closed(a.buf, sizeof a.buf), asan);
+    held_end(&loop.backend, 0, 5);
+    turn();
+    EXPECT(is_open(a.buf, sizeof a.buf));
+    finish();
+}
+
 /* A backend without a kernel writes there itself: when it is asked. */
 static void a_backend_may_write_while_it_is_asked(void)
 {
@@ -355,6 +370,9 @@ static void a_broken_loop_opens_everything(void)
     EXPECT_EQ(world_free(&loop), -EBUSY); /* it is still the backend's */
     free(loop.sched.slab); /* here the test knows better */
     free(loop.completions);
+    free(loop.sched.results);
+    free(loop.sched.items);
+    free(loop.sched.foreign.at);
 }
 
 /* -- what is read ----------------------------------------------------------- */
@@ -625,6 +643,7 @@ int main(int argc, char **argv)
 {
     static const test tests[] = {
         TEST(what_may_be_written_is_closed_until_it_completes),
+        TEST(it_is_closed_from_the_submit_on),
         TEST(a_backend_may_write_while_it_is_asked),
         TEST(a_frame_that_lends_does_not_end),
         TEST(the_edges_stay_open),

@@ -84,7 +84,7 @@ row_lto() {
     for cc in gcc clang; do
         have $cc $cc || continue
         echo 'int main(void) { return 0; }' > "$scratch/main.c"
-        lto=$([ $cc = gcc ] && echo -flto=1 || echo -flto)
+        lto=$([ $cc = gcc ] && echo -flto=auto || echo -flto)
         if ! $cc $lto "$scratch/main.c" -o "$scratch/main" 2> /dev/null; then
             echo "skipped: $cc cannot link with -flto here"
             continue

@@ -1,4 +1,6 @@
 /* expect: .n. (may be|is) (used )?uninitialized */
+/* flags: -Wall */
+/* flags-gcc: -O2 */
 #include "wrong.h"
 
 struct co {

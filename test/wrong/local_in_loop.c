@@ -1,4 +1,5 @@
 /* expect: switch jumps over variable init|.n. (may be|is) (used )?uninitialized */
+/* flags-clang: -Wall */
 #include "wrong.h"
 
 struct co {

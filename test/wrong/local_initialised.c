@@ -1,4 +1,5 @@
 /* expect-gcc: switch jumps over variable initialization|may be used uninitialized */
+/* flags-clang: -Wall */
 /* expect-clang: .n. is uninitialized when used here */
 #include "wrong.h"
 

@@ -6,9 +6,11 @@
 #     /* expect: REGEX */          a warning or an error that matches, from each compiler
 #     /* expect-gcc: REGEX */      from gcc only; so for clang; one that has none is not asked
 #     /* expect: nothing */        no word, also under the strictest flags, in C and in C++
-#     /* flags: -W... */           in place of -Wall -Wextra
+#     /* flags: -Wall */           what it takes beside the defaults: no flag at all
+#     /* flags-clang: -Wall */     the same for one compiler
 #
-# CCS names the C compilers; a .cc goes to their C++ sisters.
+# Each is compiled with -O0 and with -O2, unless its flags name a level. CCS names the C
+# compilers; a .cc goes to their C++ sisters.
 set -u
 cd "$(dirname "$0")" || exit 1
 passed=0
@@ -39,30 +41,34 @@ fail() {
     echo "FAIL $1"
 }
 
-# FILE COMPILER LANGUAGE: it compiles without a word.
+# FILE COMPILER STANDARD LANGUAGE: it compiles without a word.
 expect_nothing() {
-    # shellcheck disable=SC2086
-    if $2 -std="$3" -D_GNU_SOURCE $strict -O1 -c -x "$4" -o /dev/null "$1" > "$said" 2>&1 &&
-        [ ! -s "$said" ]; then
-        passed=$((passed + 1))
-    else
-        fail "$1: $2 -std=$3 is not silent:"
-        grep -E '(warning|error):' "$said" | head -3
-    fi
+    for level in -O0 -O2; do
+        # shellcheck disable=SC2086
+        if $2 -std="$3" -D_GNU_SOURCE $strict $level -c -x "$4" -o /dev/null "$1" > "$said" 2>&1 &&
+            [ ! -s "$said" ]; then
+            passed=$((passed + 1))
+        else
+            fail "$1: $2 -std=$3 $level is not silent:"
+            grep -E '(warning|error):' "$said" | head -3
+        fi
+    done
 }
 
 # FILE COMPILER STANDARD WORDS: it says the words.
 expect_words() {
-    flags='-Wall -Wextra'
-    if grep -q '^/\* flags:' "$1"; then flags=$(head_line "$1" flags); fi
-    # shellcheck disable=SC2086
-    $2 -std="$3" -D_GNU_SOURCE $flags -O1 -c -o /dev/null "$1" > "$said" 2>&1
-    if grep -Eq "(warning|error):.*($4)" "$said"; then
-        passed=$((passed + 1))
-    else
-        fail "$1: $2 does not say \"$4\", but:"
-        grep -E '(warning|error):' "$said" | head -3
-    fi
+    flags="$(head_line "$1" flags) $(head_line "$1" "flags-$(family "$2")")"
+    case $flags in *-O*) levels= ;; *) levels='-O0 -O2' ;; esac
+    for level in ${levels:--DAS_TOLD}; do
+        # shellcheck disable=SC2086
+        $2 -std="$3" -D_GNU_SOURCE $level $flags -c -o /dev/null "$1" > "$said" 2>&1
+        if grep -Eq "(warning|error):.*($4)" "$said"; then
+            passed=$((passed + 1))
+        else
+            fail "$1: $2 $level $flags does not say \"$4\", but:"
+            grep -E '(warning|error):' "$said" | head -3
+        fi
+    done
 }
 
 one_file() {

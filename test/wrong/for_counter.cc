@@ -1,0 +1,16 @@
+/* expect: jump to case label|cannot jump from switch statement */
+#include "wrong.h"
+
+struct co {
+    takt_frame frame;
+    int fd;
+    char buf[64];
+};
+
+TAKT_CORO(co)
+{
+    TAKT_BEGIN(co, my);
+    for (int i = 0; i < 3; i++) /* it begins with anything after every await */
+        TAKT_AWAIT(takt_send(my->fd, my->buf, sizeof my->buf));
+    TAKT_END;
+}

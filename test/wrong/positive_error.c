@@ -1,0 +1,16 @@
+/* expect: a thrown error must be negative */
+#include "wrong.h"
+
+struct co {
+    takt_frame frame;
+    int n;
+};
+
+TAKT_CORO(co)
+{
+    TAKT_BEGIN(co, my);
+    if (my->n == 0)
+        TAKT_THROW(EINVAL);
+    TAKT_AWAIT(takt_sleep(1));
+    TAKT_END;
+}
