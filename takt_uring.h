@@ -158,6 +158,7 @@ typedef struct takt_uring {
     takt_op *done_first, *done_last;       /* complete, not yet polled */
     takt_completion *out;                  /* while polling */
     int out_count, out_max;
+    int event_fd;                          /* readable when there is work; -1: none yet */
     struct takt__bufring *bufrings;        /* one for each pool */
     takt_op *later;                        /* ops that wait for descriptors or memory */
     takt_ns later_until;                   /* when they are tried again even so */
@@ -429,6 +430,7 @@ TAKT__EXTERN_C_END
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -1085,6 +1087,8 @@ static void takt__ring_release(takt_uring *uring)
     while (uring->bufrings)
         takt__bufring_detach(uring->bufrings);
     io_uring_queue_exit(&uring->ring);
+    if (uring->event_fd >= 0)
+        close(uring->event_fd);
     TAKT_FREE(uring->messages);
     TAKT_FREE(uring->parked);
     takt_fds_free(&uring->fds);
@@ -2254,8 +2258,13 @@ static void takt__ring_spin_and_wait(takt_uring *uring, takt_ns wait)
 static void takt__ring_turn(takt_uring *uring, takt_ns wait)
 {
     const unsigned submit = takt__ring_unsubmitted(uring);
-    const unsigned hidden = takt__ring_hidden(uring);
+    unsigned hidden;
+    uint64_t signals;
     int rc;
+    if (TAKT__UNLIKELY(uring->event_fd >= 0) &&
+        read(uring->event_fd, &signals, sizeof signals) < 0 && errno == EBADF)
+        uring->event_fd = -1;
+    hidden = takt__ring_hidden(uring);
     if (uring->out_count || takt__ring_unread(uring) || uring->fatal)
         wait = 0;
     if (TAKT__UNLIKELY((uring->parked_count || uring->cancels_due) && wait > TAKT_MS))
@@ -2326,9 +2335,25 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
     return result;
 }
 
+/* Work that the kernel defers wakes nobody who sleeps on the ring's own descriptor: then it
+ * is told to signal another one, from the first time that somebody asks. */
 int takt_uring_fd(takt_uring *uring)
 {
-    return uring->on_ring ? uring->ring.ring_fd : takt_posix_fd(&uring->posix);
+    int fd;
+    if (!uring->on_ring)
+        return takt_posix_fd(&uring->posix);
+    if (!(uring->rungs & TAKT__RUNG_DEFER_TASKRUN))
+        return uring->ring.ring_fd;
+    if (uring->event_fd >= 0)
+        return uring->event_fd;
+    fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0 || io_uring_register_eventfd(&uring->ring, fd) < 0) {
+        if (fd >= 0)
+            close(fd);
+        return uring->ring.ring_fd;
+    }
+    uring->event_fd = fd;
+    return fd;
 }
 
 /* -- the beginning and the end --------------------------------------------- */
@@ -2341,6 +2366,7 @@ int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const t
         config = &defaults;
     memset(uring, 0, sizeof *uring);
     uring->posix.epoll = -1; /* for a free after a failure */
+    uring->event_fd = -1;
     if (config->mode != TAKT_URING_NEVER) {
         const int rc = takt__probe_start(uring, config, slots);
         takt__ring_judge(uring);
@@ -2385,8 +2411,7 @@ void takt_uring_free(takt_uring *uring)
         takt_posix_free(&uring->posix);
         return;
     }
-    if (uring->in_flight || uring->done_first || uring->parked_count || uring->starved ||
-        uring->later)
+    if (uring->in_flight || uring->done_first || uring->parked_count || uring->starved)
         takt__ring_drain(uring);
     takt__ring_release(uring);
 }

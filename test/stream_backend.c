@@ -376,6 +376,42 @@ static void a_flood_leaves_buffers_for_the_others(void)
     finish();
 }
 
+/* Law 5: who sleeps on the backend's descriptor is woken, when it happens, by what happens */
+static void the_descriptor_announces_what_comes(void)
+{
+    int pair[2];
+    setup(16, 64);
+    pair_of(SOCK_STREAM, pair);
+    EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &pool)), 0);
+    for (int i = 0; i < 3; i++) {
+        struct pollfd foreign;
+        takt_ns start;
+        foreign.fd = takt_uring_fd(&backend);
+        foreign.events = POLLIN;
+        if (foreign.fd < 0)
+            break; /* poll(2) has none */
+        pump(0);
+        pump(0);
+        takt_uring_flush(&backend);
+        EXPECT(!takt_uring_busy(&backend));
+        EXPECT_EQ(poll(&foreign, 1, 0), 0);
+        start = takt_uring_now(&backend);
+        if (fork() == 0) {
+            usleep(20000);
+            _exit(send(pair[1], "wake up", 7, 0) != 7);
+        }
+        while (poll(&foreign, 1, 3000) < 0)
+            continue;
+        EXPECT(takt_uring_now(&backend) - start < TAKT_SEC);
+        expect_text(0, "wake up");
+        wait(NULL);
+    }
+    cancel(0);
+    EXPECT_EQ(end_of(0), -ECANCELED);
+    close_pair(pair);
+    finish();
+}
+
 /* D1, D2: one end, whenever it is asked for, however often */
 static void a_cancel_ends_it_once(void)
 {
@@ -416,6 +452,8 @@ static void a_cancel_loses_no_byte(void)
         say(pair[1], "0123456789abcdefghij");
         if (round % 3 == 1)
             pump(0);
+        else if (round % 3 == 2)
+            takt_uring_flush(&backend); /* it may stand ready, but is not handed out */
         cancel(0);
         for (;;) {
             takt_completion done = next(0);
@@ -613,6 +651,73 @@ static void a_pool_can_be_trimmed(void)
     finish();
 }
 
+/* What has arrived, and was not read by a poll, keeps its buffer. */
+static void trimming_spares_what_was_not_read(void)
+{
+    takt_completion done[2];
+    int pair[2];
+    setup(64, 4096);
+    pair_of(SOCK_SEQPACKET, pair);
+    EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &pool)), 0);
+    expect_silence(TAKT_MS);
+    say(pair[1], "first");
+    say(pair[1], "second");
+    EXPECT_EQ(takt_uring_poll(&backend, done, 1, TAKT_SEC), 1);
+    EXPECT_EQ(done[0].value, 5);
+    put(&done[0]);
+    takt_bufs_trim(&pool);
+    expect_text(0, "second");
+    cancel(0);
+    EXPECT_EQ(end_of(0), -ECANCELED);
+    close_pair(pair);
+    finish();
+}
+
+/* Polls for one, and no more; also those polls count that bring nothing yet. */
+static bool poll_one(takt_completion *done, takt_ns limit)
+{
+    const takt_ns until = takt_uring_now(&backend) + limit;
+    takt_ns left;
+    while ((left = until - takt_uring_now(&backend)) > 0) {
+        const int count = takt_uring_poll(&backend, done, 1, left);
+        EXPECT(count == 0 || count == 1);
+        if (count)
+            return true;
+    }
+    return false;
+}
+
+/* However little a poll may bring, it brings no more, and everything in the end. */
+static void one_completion_a_poll_is_enough(void)
+{
+    enum { COUNT = 8, MANY = 20 };
+    takt_completion held[COUNT], done[2];
+    int pairs[MANY][2];
+    setup(COUNT, 64);
+    for (int i = 0; i < MANY; i++) {
+        pair_of(SOCK_STREAM, pairs[i]);
+        EXPECT_EQ(begin(i, takt_recv_multishot(pairs[i][0], &pool)), 0);
+        say(pairs[i][1], "mine");
+    }
+    for (int i = 0; i < COUNT; i++)
+        EXPECT(poll_one(&held[i], TAKT_SEC));
+    EXPECT(!poll_one(done, 5 * TAKT_MS));
+    for (int i = 0; i < COUNT; i++)
+        put(&held[i]);
+    for (int i = COUNT; i < MANY; i++) {
+        memset(done, 0, sizeof done);
+        EXPECT(poll_one(done, TAKT_SEC));
+        EXPECT_EQ(done[1].token, 0);
+        put(&done[0]);
+    }
+    for (int i = 0; i < MANY; i++) {
+        cancel(i);
+        EXPECT_EQ(end_of(i), -ECANCELED);
+        close_pair(pairs[i]);
+    }
+    finish();
+}
+
 /* E21: in either order, and with others on the same backend */
 static void a_pool_may_go_before_or_after_the_backend(void)
 {
@@ -660,12 +765,15 @@ static void a_pool_may_go_before_or_after_the_backend(void)
 static void what_is_stale_gives_back_what_it_carries(void)
 {
     struct sockaddr_in addr;
-    int pair[2], clients[4];
-    int listener, before;
+    takt_completion held[20];
+    char text[64];
+    int pair[2], other[2], clients[4];
+    int listener, before, count = 0;
     if (wanted.mode == TAKT_URING_NEVER)
         return; /* no completion but its own */
     setup(16, 64);
     pair_of(SOCK_STREAM, pair);
+    pair_of(SOCK_SEQPACKET, other);
     listener = listener_at(&addr);
     EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &pool)), 0);
     EXPECT_EQ(begin(1, takt_accept_multishot(listener)), 0);
@@ -676,12 +784,26 @@ static void what_is_stale_gives_back_what_it_carries(void)
     for (int i = 0; i < 4; i++)
         clients[i] = connected(&addr);
     for (int i = 0; i < 3; i++) {
-        (void)!send(pair[1], "lost", 4, MSG_NOSIGNAL);
+        say(pair[1], "lost");
         expect_silence(2 * TAKT_MS);
     }
     EXPECT(backend.stale >= 2);
+    EXPECT_EQ(recv(pair[0], text, sizeof text, MSG_DONTWAIT) % 4, 0); /* it was ended, too */
     EXPECT_EQ(pool.in_use, 0);
-    EXPECT_EQ(open_descriptors(), before + 4);
+    EXPECT_EQ(begin(2, takt_recv_multishot(other[0], &pool)), 0);
+    for (int i = 0; i < 20; i++)
+        say(other[1], "all of them");
+    while (next_within(2, &held[count], 20 * TAKT_MS) && count < 19)
+        count++;
+    EXPECT_EQ(count, 16);
+    while (count > 0)
+        put(&held[--count]);
+    for (int i = 0; i < 4; i++)
+        expect_text(2, "all of them");
+    cancel(2);
+    EXPECT_EQ(end_of(2), -ECANCELED);
+    close_pair(other);
+    EXPECT_EQ(open_descriptors(), before + 4 - 2);
     slot_memory[0].op.state = slot_memory[1].op.state = 0; /* nobody owes these an end */
     backend.in_flight = 0;
     for (int i = 0; i < 4; i++)
@@ -752,6 +874,7 @@ static void a_full_queue_is_no_error(void)
             if (round == 2)
                 cancel(i);
         }
+        takt_bufs_trim(&pool); /* while most stand in line */
         for (int i = 0; i < MANY && round < 2; i++)
             say(pairs[i][1], "here");
         for (int i = 0; i < MANY && round < 2; i++) {
@@ -793,6 +916,21 @@ static void the_rungs_are_what_they_say(void)
         EXPECT(backend.submitted - submitted < 10);
     cancel(0);
     EXPECT_EQ(end_of(0), -ECANCELED);
+    EXPECT_EQ(begin(0, takt_ready_multishot(pair[0], TAKT_READABLE)), 0);
+    pump(0);
+    submitted = backend.submitted;
+    for (int i = 0; i < 100; i++) {
+        say(pair[1], "ping");
+        while (next(0).value & POLLIN && recv(pair[0], text, 4, MSG_DONTWAIT) != 4)
+            continue;
+    }
+    if (wanted.disable & TAKT_URING_NO_MULTISHOT)
+        EXPECT(backend.submitted - submitted >= 99);
+    else
+        EXPECT(backend.submitted - submitted < 10);
+    cancel(0);
+    while (next(0).flags & TAKT_MORE)
+        continue;
     close_pair(pair);
     finish();
 }
@@ -909,13 +1047,15 @@ static void without_descriptors_it_waits_for_one(void)
     takt_completion done;
     struct pollfd foreign;
     int clients[MANY], got[MANY];
-    int listener, spare, other;
+    int listener, spare, other, sleeps = 0;
     uint64_t submitted;
     setup(0, 0);
     listener = listener_at(&addr);
     for (int i = 0; i < MANY; i++)
         clients[i] = connected(&addr);
     spare = dup(0);
+    foreign.fd = takt_uring_fd(&backend);
+    foreign.events = POLLIN;
     EXPECT_EQ(begin(0, takt_accept_multishot(listener)), 0);
     before = leave_room(0);
     submitted = backend.submitted;
@@ -933,12 +1073,18 @@ static void without_descriptors_it_waits_for_one(void)
     got[1] = (int)done.value;
     expect_silence(20 * TAKT_MS);
 
-    close(got[1]); /* behind its back: noticed after a while, also by who sleeps on the */
-    foreign.fd = takt_uring_fd(&backend); /* backend's descriptor */
-    foreign.events = POLLIN;
-    takt_uring_flush(&backend);
-    if (foreign.fd >= 0 && !takt_uring_busy(&backend))
-        EXPECT_EQ(poll(&foreign, 1, 2000), 1);
+    for (int i = 0; i < 4; i++) { /* who sleeps on the backend's descriptor is woken for it */
+        takt_uring_flush(&backend);
+        if (foreign.fd >= 0 && !takt_uring_busy(&backend)) {
+            const takt_ns start = takt_uring_now(&backend);
+            EXPECT_EQ(poll(&foreign, 1, 2000), 1);
+            EXPECT(takt_uring_now(&backend) - start < TAKT_SEC);
+            sleeps++;
+        }
+        pump(0);
+    }
+    EXPECT(foreign.fd < 0 || sleeps >= 2); /* not busy all the time */
+    close(got[1]); /* behind its back */
     EXPECT(next_within(0, &done, 2 * TAKT_SEC));
     got[2] = (int)done.value;
     EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
@@ -1106,12 +1252,17 @@ static void datagrams_tell_where_from_and_where_to(void)
 static void long_and_empty_datagrams_are_items(void)
 {
     static const char text[400] = "long";
+    unsigned char *used[8];
     struct sockaddr_storage there, here;
     takt_completion done;
     const takt_datagram *d;
     socklen_t len;
     int server, client;
     setup(8, 256 + 256);
+    for (int i = 0; i < 8; i++)
+        memset(used[i] = takt_bufs_take(&pool), 0xff, 512); /* what was in it does not show */
+    for (int i = 0; i < 8; i++)
+        EXPECT_EQ(takt_bufs_put(&pool, &used[i]), 0);
     server = udp_at(AF_INET, &there, &len);
     client = udp_at(AF_INET, &here, &len);
     EXPECT_EQ(begin(0, takt_recvmsg_multishot(server, &pool)), 0);
@@ -1352,6 +1503,7 @@ static const test tests[] = {
     TEST(more_than_a_buffer_comes_in_pieces),
     TEST(an_empty_pool_is_waited_for),
     TEST(a_flood_leaves_buffers_for_the_others),
+    TEST(the_descriptor_announces_what_comes),
     TEST(a_cancel_ends_it_once),
     TEST(a_cancel_loses_no_byte),
     TEST(a_close_ends_it),
@@ -1360,6 +1512,8 @@ static const test tests[] = {
     TEST(a_lease_takes_its_buffer_late),
     TEST(half_of_the_pool_can_be_taken_directly),
     TEST(a_pool_can_be_trimmed),
+    TEST(trimming_spares_what_was_not_read),
+    TEST(one_completion_a_poll_is_enough),
     TEST(a_pool_may_go_before_or_after_the_backend),
     TEST(what_is_stale_gives_back_what_it_carries),
     TEST(buffers_that_nobody_takes_come_back),
