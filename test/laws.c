@@ -67,6 +67,7 @@ typedef struct storm {
     int count;
     int opens, closes;
     uint64_t given, strays; /* completions of ops, and of none */
+    int fails_in;           /* polls, if it fails for good */
     bool stuck;             /* nothing will ever happen again */
     bool freed;
 } storm;
@@ -76,6 +77,8 @@ static int storm_init(storm *s, const storm_config *config, const takt_slots *sl
     memset(s, 0, sizeof *s);
     s->slots = slots;
     s->rng = config->seed * 2654435761u | 1;
+    roll(&s->rng, 2);
+    s->fails_in = roll(&s->rng, 20) == 0 ? 1 + (int)roll(&s->rng, 60) : 0;
     return 0;
 }
 
@@ -190,6 +193,8 @@ static int storm_poll(storm *s, takt_completion *done, int max, takt_ns wait)
     int count;
     check_everything();
     storm_scribble(s);
+    if (s->fails_in && --s->fails_in == 0)
+        return -EIO;
     if (roll(&s->rng, 50) == 0 && s->slots->count) { /* of somebody's past */
         const uint32_t index = roll(&s->rng, s->slots->count);
         memset(done, 0, sizeof *done);
@@ -230,9 +235,10 @@ static int storm_fd(storm *s)
 
 static int64_t storm_call(storm *s, takt_op *op)
 {
-    (void)s;
-    (void)op;
-    return -ENOTSUP;
+    if (op->kind != TAKT_OP_CLOSE) /* as a broken loop asks for it */
+        return -ENOTSUP;
+    s->closes++;
+    return 0;
 }
 
 TAKT_LOOP(net, storm);
@@ -797,6 +803,30 @@ static void turn_until_it_ends(void)
     }
 }
 
+/* The backend has failed for good: what it holds is kept, and whoever waits for that; all
+ * others end, and run their defers. */
+static void check_the_wreck(void)
+{
+    const takt_sched *const s = &loop.sched;
+    world.ordered = true;
+    net_drain(&loop);
+    for (uint32_t i = 0; i < s->fresh; i++) {
+        const takt_strand *const strand = takt__strand_at(s, i + 1);
+        const int wait = strand->wait;
+        LAW(wait == TAKT__FREE || wait == TAKT__ON_OP ||
+                (wait == TAKT__ON_BATCH && strand->slot.op.bits) ||
+                ((wait == TAKT__ON_JOIN || wait == TAKT__ON_RACE || wait == TAKT__ON_SCOPE) &&
+                 strand->who.leaf->children) ||
+                (wait == TAKT__ON_CHILDREN &&
+                 (strand->who.leaf->children || strand->on.attached)),
+            "what the backend does not hold is reached");
+    }
+    LAW(net_failed(&loop) == -EIO, "the first error stands");
+    LAW(net_free(&loop) == (s->strands_used ? -EBUSY : 0), "its memory is kept");
+    if (s->slab)
+        takt__sched_free(&loop.sched, loop.completions);
+}
+
 static void check_the_end(void)
 {
     const takt_sched *const s = &loop.sched;
@@ -837,6 +867,11 @@ static void run_program(uint32_t seed)
     turn_until_it_ends();
     if (test_failures)
         return;
+    if (loop.sched.fatal == -EIO) {
+        loop.backend.count = 0; /* it is asked nothing any more */
+        check_the_wreck();
+        return;
+    }
     check_the_end();
     steps += (int64_t)loop.sched.stats.resumed;
     while (count-- > 0)
