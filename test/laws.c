@@ -824,7 +824,7 @@ static void check_the_wreck(void)
     LAW(net_failed(&loop) == -EIO, "the first error stands");
     LAW(net_free(&loop) == (s->strands_used ? -EBUSY : 0), "its memory is kept");
     if (s->slab)
-        takt__sched_free(&loop.sched, loop.completions);
+        takt__sched_free(&loop.sched, &loop.completions);
 }
 
 static void check_the_end(void)
