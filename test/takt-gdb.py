@@ -29,9 +29,16 @@ def kinds():
     words = {}
     for field in gdb.lookup_type("takt_op_kind").strip_typedefs().fields():
         name = field.name[len("TAKT_OP_"):]
-        if name not in ("COUNT", "FIRST_OF_BACKEND"):
+        if name != "COUNT" and not name.startswith("FIRST_"):
             words.setdefault(field.enumval, WORDS.get(name, name.lower()))
     return words
+
+
+def in_defer(frame):
+    """takt__in_defer()"""
+    defers = frame["defers"]
+    first, last = defers.type.range()
+    return any(int(defers[i]) & constant("TAKT__DEFER_RUNS") for i in range(first, last + 1))
 
 
 class Dump:
@@ -47,7 +54,7 @@ class Dump:
         self.stride = int(sched["slots"]["stride"])
         self.wait = {}
         for name in ("FREE READY ON_OP ON_SLEEP ON_EVENT ON_BATCH ON_JOIN ON_RACE ON_SCOPE "
-                     "ON_GROUP ON_CHILDREN").split():
+                     "ON_GROUP ON_CHILDREN ON_STREAM ON_NEXT").split():
             self.wait[constant("TAKT__" + name)] = name
         self.ages = constant("TAKT__DUMP_AGES") != 0
         self.seen = set()
@@ -137,6 +144,7 @@ class Dump:
             "ON_RACE": "races %d" % int(op["bits"]),
             "ON_SCOPE": "calls within a limit",
             "ON_GROUP": "joins a group",
+            "ON_NEXT": "awaits an item of a stream",
             "ON_CHILDREN": "waits for its children to end",
         }.get(wait, "waits")
         if wait in ("ON_OP", "ON_SLEEP", "ON_EVENT"):
