@@ -966,9 +966,7 @@ typedef struct takt_slots {
 enum {             /* takt_completion.flags */
     TAKT_MORE = 1, /* of a TAKT_OP_MULTI: the request lives on, further ones follow */
     TAKT_FD = 2,   /* `value` is a descriptor that has to be closed by somebody */
-    TAKT_NO_VALUE = 4, /* of a TAKT_OP_MULTI: it lives, and that is all */
-    TAKT__MATCHED = 8 /* takt_uring's: a plain success, whose op it has just looked up by the
-                       * token: the loop need not do that once more */
+    TAKT_NO_VALUE = 4 /* of a TAKT_OP_MULTI: it lives, and that is all */
 };
 
 /* One completion of one op. */
@@ -2365,7 +2363,7 @@ takt_body *takt__step(takt_sched *s, takt_strand *strand, int go);
 bool takt__refuse(takt_sched *s, takt_strand *strand);
 void takt__arm_limit(takt_sched *s, takt_strand *strand);
 void takt__settle(takt_sched *s, takt_strand *strand);
-takt_strand *takt__claim(takt_sched *s, const takt_completion *done);
+takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done);
 void takt__orphan(takt_sched *s, const takt_completion *done);
 void takt__results_taken(takt_sched *s, uint32_t count);
 int takt__foreign_add(takt_sched *s, takt_strand *strand, takt_token token);
@@ -2559,24 +2557,14 @@ static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
            takt__refuse(s, strand);
 }
 
-/* takt_slot_at() and takt_slot_find(), with a stride that the compiler knows. */
-static inline takt_strand *takt__strand_by(const takt_sched *s, uint32_t index)
-{
-    return (takt_strand *)(void *)(s->slots.base + (size_t)index * sizeof(takt_strand));
-}
-
+/* takt_slot_find(), with a stride that the compiler knows. */
 static inline takt_strand *takt__strand_of_token(const takt_sched *s, takt_token token)
 {
-    takt_strand *const strand = takt__strand_by(s, (uint32_t)token);
+    takt_strand *const strand =
+        (takt_strand *)(void *)(s->slots.base + (size_t)(uint32_t)token * sizeof(takt_strand));
     return (uint32_t)token < s->slots.count && strand->slot.generation == (uint32_t)(token >> 32)
                ? strand
                : NULL;
-}
-
-/* A plain success of an op that has the token now. */
-static inline bool takt__matches(const takt_sched *s, const takt_completion *done)
-{
-    return takt__strand_of_token(s, done->token) && !(done->flags | (uint32_t)done->error);
 }
 
 /* What a turn has done: resumptions since `before`. */
@@ -3220,14 +3208,14 @@ takt__unwind:                                                                   
     static inline void name##__complete(name *takt_l, const takt_completion *done)           \
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
-        takt_strand *strand = takt__strand_by(sched, (uint32_t)done->token);                 \
+        takt_strand *strand = takt__strand_of_token(sched, done->token);                     \
         int go;                                                                              \
-        if (TAKT__LIKELY((done->flags == TAKT__MATCHED || takt__matches(sched, done)) &&     \
-                         strand->wait == TAKT__ON_OP && !strand->flags)) {                   \
+        if (TAKT__LIKELY(strand && strand->wait == TAKT__ON_OP &&                            \
+                         !(strand->flags | done->flags | (uint32_t)done->error))) {          \
             strand->slot.op.result = done->value;                                            \
             if (!TAKT__REGAIN(sched, strand))                                                \
                 return;                                                                      \
-        } else if ((strand = takt__claim(sched, done)) == NULL) {                            \
+        } else if ((strand = takt__claim(sched, strand, done)) == NULL) {                    \
             return;                                                                          \
         }                                                                                    \
         strand->wait = TAKT__READY;                                                          \
@@ -3252,7 +3240,7 @@ takt__unwind:                                                                   
         }                                                                                    \
     }                                                                                        \
                                                                                              \
-    static inline void name##__turn(name *takt_l, takt_ns wait, int max)                     \
+    static inline void name##__round(name *takt_l, takt_ns wait, int max)                    \
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
         const int config_max = (int)sched->config.completions;                               \
@@ -3260,20 +3248,21 @@ takt__unwind:                                                                   
         const takt_completion *done;                                                         \
         int count;                                                                           \
         sched->in_turn = true;                                                               \
-        sched->stack_base = TAKT__STACK_POINTER();                                           \
         sched->now_known = false;                                                            \
         sched->stats.turns++;                                                                \
-        if (TAKT_DEBUG || sched->later_first)                                                \
+        /* With nothing but ops in flight, there is nothing to do before they are asked for. */\
+        if (TAKT_DEBUG || sched->ready_first | sched->later_first | sched->wheel.count |     \
+                              !sched->strands_used) {                                        \
             takt__turn_begins(sched);                                                        \
-        if (sched->ready_first) {                                                            \
-            name##__run_ready(takt_l);                                                       \
-            if (TAKT__UNLIKELY(sched->fatal && !sched->discarding)) {                        \
-                sched->in_turn = false;                                                      \
-                return;                                                                      \
+            if (sched->ready_first) {                                                        \
+                name##__run_ready(takt_l);                                                   \
+                if (TAKT__UNLIKELY(sched->fatal && !sched->discarding)) {                    \
+                    sched->in_turn = false;                                                  \
+                    return;                                                                  \
+                }                                                                            \
             }                                                                                \
-        }                                                                                    \
-        if (sched->ready_first | sched->later_first | sched->wheel.count | !sched->strands_used)\
             wait = takt__wait(sched, wait);                                                  \
+        }                                                                                    \
         TAKT__LENT_OPEN(sched, true);                                                        \
         count = backend_##_poll(&takt_l->backend, takt_l->completions, most, wait);          \
         TAKT__LENT_OPEN(sched, false);                                                       \
@@ -3299,6 +3288,12 @@ takt__unwind:                                                                   
         sched->in_turn = false;                                                              \
     }                                                                                        \
                                                                                              \
+    static inline void name##__turn(name *takt_l, takt_ns wait, int max)                     \
+    {                                                                                        \
+        takt_l->sched.stack_base = TAKT__STACK_POINTER();                                    \
+        name##__round(takt_l, wait, max);                                                    \
+    }                                                                                        \
+                                                                                             \
     TAKT__UNUSED static inline int name##_turn(name *takt_l, takt_ns wait, int max)          \
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
@@ -3318,9 +3313,10 @@ takt__unwind:                                                                   
         takt_sched *const sched = &takt_l->sched;                                            \
         if (sched->in_turn)                                                                  \
             return TAKT_EREENTER;                                                            \
+        sched->stack_base = TAKT__STACK_POINTER(); /* the same in every turn from here */    \
         while (sched->pending && !sched->fatal) {                                            \
             sched->result_count = 0;                                                         \
-            name##__turn(takt_l, TAKT_FOREVER, 0);                                           \
+            name##__round(takt_l, TAKT_FOREVER, 0);                                          \
         }                                                                                    \
         return sched->fatal ? sched->fatal : sched->first_error;                             \
     }                                                                                        \
@@ -6958,9 +6954,8 @@ static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand
 
 /* A completion that is not the plain success of a plain op. Returns the strand that goes
  * on with it, or NULL. */
-TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, const takt_completion *done)
+TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done)
 {
-    takt_strand *strand = takt__strand_of_token(s, done->token);
     int64_t result = done->error ? done->error : done->value;
     if (s->foreign.used)
         strand = takt__foreign_find(s, strand, done);
