@@ -4,6 +4,7 @@
 #   make demo     a proxy written in takt carries traffic, and every byte is compared
 #   make test     the default suite: gcc plain and under ASan + UBSan on every backend,
 #                 clang and C++ compiling everything
+#   make contract    each statement of the contract, its tests, how they went; deviations
 #   make CC=clang CXX=clang++ ...   another compiler
 #
 # demo and test install what is missing, by way of `make deps`. The longer runs are targets
@@ -25,6 +26,8 @@ ROOMS = $(filter-out demo doctor two_a two_b,$(patsubst test/%.c,%,$(wildcard te
 BACKENDS = epoll poll uring refused
 SOURCES = $(HEADERS) $(wildcard examples/*.c test/*.c test/*.h test/*.cc)
 VARIANTS = $(ROOMS) $(ROOMS:%=%.san)
+# whose tests name statements of the contract
+STATED = $(shell grep -lE '^/\* [A-Z]{2}-[0-9]' test/*.c | sed 's|test/||; s|\.c$$||')
 # contract.c is told which backend; all others run as they are
 SUITE = $(foreach v,$(filter-out contract contract.%,$(VARIANTS)),"build/test/$v") \
         $(foreach b,$(BACKENDS),"build/test/contract $b" "build/test/contract.san $b" \
@@ -40,7 +43,7 @@ demo: deps examples build/demo
 test: deps
 	@$(MAKE) --no-print-directory -j2 build-test
 	@test/run.sh $(SUITE) build/test/two build/test/cxx "test/wrong/run.sh" \
-	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" \
+	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" "test/contract.sh" \
 	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused"
 
@@ -106,6 +109,8 @@ rooms:
 	@test/rooms.sh $(HEADERS)
 wrong:
 	@test/wrong/run.sh
+contract: $(STATED:%=build/test/%)
+	@test/contract.sh
 tidy:
 	@test/tidy.sh $(SOURCES)
 symbols:
@@ -129,4 +134,4 @@ clean:
 	rm -rf build
 
 .PHONY: all examples demo test check build-test asan valgrind peers storm rungs bench rooms \
-        wrong tidy symbols readme ports deps deps-ports install clean
+        wrong tidy symbols readme contract ports deps deps-ports install clean

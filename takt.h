@@ -923,8 +923,9 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  *            the same, with -ECANCELED or with what it had done. Never refused.
  *   int  B_poll(B *, takt_completion *, int max, takt_ns wait)
  *            flushes what was submitted, waits up to `wait` ns (0: not at all)
- *            for something to complete, returns how many, or an error that is
- *            the end of the loop. TAKT_EWOULDBLOCK: nothing, not an error.
+ *            for something to complete, returns how many (above `max`: asserted),
+ *            or an error that is the end of the loop. TAKT_EWOULDBLOCK: nothing,
+ *            not an error.
  *   void B_flush(B *)             makes the system see what was submitted
  *   bool B_busy(B *)              completions wait that no descriptor announces
  *   int  B_fd(B *)                becomes readable when poll has work, or -1
@@ -965,7 +966,9 @@ typedef struct takt_slots {
 enum {             /* takt_completion.flags */
     TAKT_MORE = 1, /* of a TAKT_OP_MULTI: the request lives on, further ones follow */
     TAKT_FD = 2,   /* `value` is a descriptor that has to be closed by somebody */
-    TAKT_NO_VALUE = 4 /* of a TAKT_OP_MULTI: it lives, and that is all */
+    TAKT_NO_VALUE = 4, /* of a TAKT_OP_MULTI: it lives, and that is all */
+    TAKT__MATCHED = 8 /* takt_uring's: a plain success, whose op it has just looked up by the
+                       * token: the loop need not do that once more */
 };
 
 /* One completion of one op. */
@@ -1335,6 +1338,8 @@ void takt_cancel(takt_frame *frame);
  * ends the block. */
 #define TAKT_RETURN                                                                          \
     do {                                                                                     \
+        if (TAKT__LIKELY(takt__ends(takt_self)))                                             \
+            return takt__leave(TAKT__FINISH);                                                \
         takt__return(takt_self);                                                             \
         goto takt__unwind;                                                                   \
     } while (0)
@@ -1448,7 +1453,8 @@ void takt_cancel(takt_frame *frame);
  * looked at: false if no strand is free (config.loop.strands), the loop is stopping, or the
  * struct cannot be used (it lies on the stack of a body, or, under TAKT_DEBUG, is alive);
  * then the arguments were not evaluated. The struct may go once takt_alive(&object.frame) is
- * false. `object` is evaluated once for every argument. */
+ * false. `object` is evaluated once for every argument. (valgrind wants
+ * the struct to be zeroed, or TAKT_VALGRIND.) */
 #define TAKT_START_ON(loop, object, ...)                                                     \
     TAKT__START_ON(&(loop)->sched, object, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
@@ -1983,6 +1989,15 @@ static inline bool takt_route_is_zero(takt_route route)
     return route.token == 0 && route.generation == 0;
 }
 
+/* What a completion of a stream's request stands for: TAKT_OUTCOME_MORE while the request
+ * lives, whatever came with it; else FAILURE with any error, and OK without. */
+static inline takt_outcome takt_route_outcome(const takt_completion *done)
+{
+    return done->flags & TAKT_MORE ? TAKT_OUTCOME_MORE
+           : done->error           ? TAKT_OUTCOME_FAILURE
+                                   : TAKT_OUTCOME_OK;
+}
+
 /* The runner's part that is the same for all. */
 typedef struct takt_routes {
     takt_slots slots;
@@ -2217,7 +2232,8 @@ enum { /* the rest of the 32 bits above a line number */
 
 /* Where a body goes next. */
 enum {
-    TAKT__OP,      /* the strand's op is to be submitted */
+    TAKT__AS_IT_IS, /* the strand's op is to be submitted, and nothing has to be looked at */
+    TAKT__OP,       /* the same, but look closer */
     TAKT__SUSPEND, /* it waits for something else */
     TAKT__AGAIN,   /* straight back in: there is nothing to wait for */
     TAKT__CALLING, /* the callee runs */
@@ -2239,7 +2255,9 @@ enum { /* takt_frame.bits */
     TAKT__GROUPED = 4,     /* parent is a takt_group */
     TAKT__INTERRUPTED = 8, /* error is to be thrown at its next await */
     TAKT__CALL_CANCELLED = 16, /* and with it what it has called, but not its caller */
-    TAKT__SUBMITTED = 32   /* its end is a result */
+    TAKT__SUBMITTED = 32,  /* its end is a result */
+    TAKT__HELD = 64 /* there may be something to see to before it ends: children, defers, what
+                     * hangs on it, an error. Once set it stays */
 };
 
 enum { TAKT__DEFER_RUNS = 0x8000 }; /* takt_frame.defers */
@@ -2303,8 +2321,7 @@ static inline takt_op *takt__op_of(takt_frame *f)
 int takt__await_told(takt_frame *f);
 int takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line);
 int takt__yield(takt_frame *f, uint32_t line);
-bool takt__prepare(takt_frame *f, takt_frame *child, const takt_frame *in, size_t size,
-                   takt_body *body, uint32_t line);
+bool takt__may_begin(takt_frame *f, takt_frame *child, size_t size, uint32_t line);
 bool takt__start(takt_frame *f, takt_frame *child, uint32_t line);
 bool takt__start_within(takt_frame *f, takt_frame *child, takt_ns ns, uint32_t line);
 void takt__join_begin(takt_frame *f);
@@ -2348,13 +2365,14 @@ takt_body *takt__step(takt_sched *s, takt_strand *strand, int go);
 bool takt__refuse(takt_sched *s, takt_strand *strand);
 void takt__arm_limit(takt_sched *s, takt_strand *strand);
 void takt__settle(takt_sched *s, takt_strand *strand);
-takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done);
+takt_strand *takt__claim(takt_sched *s, const takt_completion *done);
 void takt__orphan(takt_sched *s, const takt_completion *done);
 void takt__results_taken(takt_sched *s, uint32_t count);
 int takt__foreign_add(takt_sched *s, takt_strand *strand, takt_token token);
 int takt__expire(takt_sched *s);
 takt_ns takt__wait(takt_sched *s, takt_ns wait);
 void takt__fail_loop(takt_sched *s, int error);
+int takt__too_many(void);
 int takt__discard_all(takt_sched *s);
 int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body);
 
@@ -2435,18 +2453,36 @@ TAKT__MUST_USE static inline bool takt__spawned(bool ok)
     return ok;
 }
 
-/* Nothing is in the way: the op can go to the backend. */
-static inline int takt__await(takt_frame *f, uint32_t line)
+/* True if `at` lies in the `size` bytes of the struct of `f`. A body's own memory is at a
+ * fixed place in there, so the compiler answers this, not the processor. */
+static inline bool takt__within(const takt_frame *f, size_t size, const void *at)
 {
+    return (uintptr_t)at - (uintptr_t)f < size;
+}
+
+/* The op has been put in place; how does it get to the backend? Asked in the body, where the
+ * op is known when this is compiled: without a limit, and with memory of the struct's or
+ * none, as most are, no question is left for the loop. */
+static inline int takt__await(takt_frame *f, size_t size, uint32_t line)
+{
+    const takt_strand *const strand = f->strand;
+    const takt_op *const op = &strand->slot.op;
     f->line = line;
-    return TAKT__LIKELY(!(f->strand->flags & TAKT__STOP)) ? TAKT__OP : takt__await_told(f);
+    if (TAKT__UNLIKELY(strand->flags & TAKT__STOP))
+        return takt__await_told(f);
+    return op->kind >= TAKT_OP_FIRST_AS_IT_IS && !op->when &&
+                   (!op->buf || takt__within(f, size, op->buf)) &&
+                   (!op->arg.ptr || takt__within(f, size, op->arg.ptr))
+               ? TAKT__AS_IT_IS
+               : TAKT__OP;
 }
 
 /* Leaves with an op; by value, so that a compiler can see what it points to. */
-static inline takt_status takt__leave_with(takt_frame *f, takt_op op TAKT__KEPT, uint32_t line)
+static inline takt_status takt__leave_with(takt_frame *f, takt_op op TAKT__KEPT, size_t size,
+                                           uint32_t line)
 {
     *takt__op_of(f) = op;
-    return takt__leave(takt__await(f, line));
+    return takt__leave(takt__await(f, size, line));
 }
 
 static inline int64_t takt__result(takt_frame *f)
@@ -2458,6 +2494,57 @@ static inline int takt__call(takt_frame *f, uint32_t line)
 {
     f->line = line;
     return TAKT__CALLING;
+}
+
+/* The header of a frame that begins. */
+static inline void takt__frame_begin(takt_frame *frame, takt_frame *parent, takt_strand *strand,
+                                     takt_body *body, uint8_t bits)
+{
+    memset((void *)frame, 0, sizeof *frame);
+    frame->of.first = body;
+    frame->parent = parent;
+    frame->strand = strand;
+    frame->state = TAKT__RUNNING;
+    frame->bits = bits;
+    if (TAKT__GUARDED)
+        frame->failed_at = takt__mark(frame);
+}
+
+/* True if a child of `f` may begin at `child`; else it has been thrown in `f`. In the
+ * caller's own struct, with no children around, nothing can be in the way. */
+static inline bool takt__prepare(takt_frame *f, size_t own, takt_frame *child, size_t size,
+                                 uint32_t line)
+{
+    return (!TAKT__GUARDED && TAKT__LIKELY(!f->children) && takt__within(f, own, child)) ||
+           takt__may_begin(f, child, size, line);
+}
+
+/* True if nothing has to be seen to before `f` ends: then it has ended, without an error. */
+static inline bool takt__ends(takt_frame *f)
+{
+    if (TAKT__UNLIKELY(f->bits & (TAKT__HELD | TAKT__INTERRUPTED)))
+        return false;
+    f->line = TAKT__DEFERRED; /* there is no way back in */
+    return true;
+}
+
+/* What a strand runs next after its leaf has left with `go`: a callee that begins, the
+ * caller of one that has ended, the leaf again, or nothing. All else is for takt__step(). */
+static inline takt_body *takt__hop(takt_sched *s, takt_strand *strand, int go)
+{
+    takt_frame *const f = strand->who.leaf;
+    if (go == TAKT__CALLING)
+        return f->of.first;
+    if (go == TAKT__FINISH && !(f->bits & TAKT__ROOT) && strand->wait != TAKT__ON_OP) {
+        f->state = TAKT__FINISHED;
+        f->strand = NULL;
+        strand->who.leaf = f->parent;
+        strand->slot.op.result = f->error;
+        return f->parent->of.coro->body;
+    }
+    if (go == TAKT__AGAIN)
+        return f->of.coro->body;
+    return go == TAKT__SUSPEND && !TAKT__GUARDED ? NULL : takt__step(s, strand, go);
 }
 
 enum { TAKT__BODY_STACK = 16384 }; /* how far below the turn a body's locals may lie */
@@ -2472,14 +2559,24 @@ static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
            takt__refuse(s, strand);
 }
 
-/* takt_slot_find(), with a stride that the compiler knows. */
+/* takt_slot_at() and takt_slot_find(), with a stride that the compiler knows. */
+static inline takt_strand *takt__strand_by(const takt_sched *s, uint32_t index)
+{
+    return (takt_strand *)(void *)(s->slots.base + (size_t)index * sizeof(takt_strand));
+}
+
 static inline takt_strand *takt__strand_of_token(const takt_sched *s, takt_token token)
 {
-    takt_strand *const strand =
-        (takt_strand *)(void *)(s->slots.base + (size_t)(uint32_t)token * sizeof(takt_strand));
+    takt_strand *const strand = takt__strand_by(s, (uint32_t)token);
     return (uint32_t)token < s->slots.count && strand->slot.generation == (uint32_t)(token >> 32)
                ? strand
                : NULL;
+}
+
+/* A plain success of an op that has the token now. */
+static inline bool takt__matches(const takt_sched *s, const takt_completion *done)
+{
+    return takt__strand_of_token(s, done->token) && !(done->flags | (uint32_t)done->error);
 }
 
 /* What a turn has done: resumptions since `before`. */
@@ -2630,6 +2727,8 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
 
 #define TAKT__END                                                                            \
         TAKT__UNWATCH_BODY                                                                   \
+        if (TAKT__LIKELY(takt__ends(takt_self)))                                             \
+            return takt__leave(TAKT__FINISH);                                                \
         takt__return(takt_self);                                                             \
         goto takt__unwind;                                                                   \
     case TAKT__AT(TAKT__UNWIND):                                                             \
@@ -2654,7 +2753,7 @@ takt__unwind:                                                                   
     TAKT__AWAIT_(op, (result) = (__typeof__(result))takt__result(takt_self), __LINE__)
 #define TAKT__AWAIT_(op, store, line)                                                        \
     do {                                                                                     \
-        return takt__leave_with(takt_self, (op), line);                                      \
+        return takt__leave_with(takt_self, (op), takt__coro.size, line);                     \
     case TAKT__AT(line):                                                                     \
         store;                                                                               \
         TAKT__THROW_IF_FAILED;                                                               \
@@ -2664,7 +2763,7 @@ takt__unwind:                                                                   
     do {                                                                                     \
         TAKT__STATIC_ASSERT((__typeof__(result))-1 < 0 && sizeof(result) >= sizeof(int),     \
             "the result of TAKT_TRY_AWAIT must be signed and at least an int");              \
-        return takt__leave_with(takt_self, (op), line);                                      \
+        return takt__leave_with(takt_self, (op), takt__coro.size, line);                     \
     case TAKT__AT(line):                                                                     \
         (result) = (__typeof__(result))takt__take_result(takt_self);                         \
         TAKT__THROW_IF_FAILED;                                                               \
@@ -2693,15 +2792,26 @@ takt__unwind:                                                                   
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
+/* All but the header, which takt__frame_begin() sets. */
+#define TAKT__CLEAR(x)                                                                       \
+    memset((char *)(void *)&(x) + sizeof(takt_frame), 0, sizeof(x) - sizeof(takt_frame))
+#define TAKT__COPY(to, from)                                                                 \
+    memcpy((char *)(void *)&(to) + sizeof(takt_frame),                                       \
+           (const char *)(const void *)&(from) + sizeof(takt_frame),                         \
+           sizeof(from) - sizeof(takt_frame))
+
 /* Gathers the arguments in a copy, so that they may speak of what the child was. */
 #define TAKT__PREPARE(child, line, act, fn, ...)                                             \
     {                                                                                        \
         struct fn takt__in;                                                                  \
         (void)sizeof((child) = takt__in); /* the same type, or it does not compile */        \
-        memset((void *)&takt__in, 0, sizeof takt__in);                                       \
+        TAKT__CLEAR(takt__in);                                                               \
         TAKT__SET(takt__in, __VA_ARGS__)(void) 0;                                            \
-        if (!takt__prepare(takt_self, &(child).frame, &takt__in.frame, sizeof takt__in,      \
-                           fn##_coro, line) || !(act))                                       \
+        if (!takt__prepare(takt_self, takt__coro.size, &(child).frame, sizeof takt__in, line)) \
+            goto takt__unwind;                                                               \
+        TAKT__COPY(child, takt__in);                                                         \
+        takt__frame_begin(&(child).frame, takt_self, takt_self->strand, fn##_coro, 0);       \
+        if (!(act))                                                                          \
             goto takt__unwind;                                                               \
     }
 
@@ -2800,6 +2910,8 @@ takt__unwind:                                                                   
  * the body it is a shadow, and the compiler says so by its name. */
 #if defined(__GNUC__)
 #define TAKT__CATCH_HERE                                                                     \
+        if (TAKT__LIKELY(takt__ends(takt_self)))                                             \
+            return takt__leave(TAKT__FINISH);                                                \
         takt__return(takt_self);                                                             \
         goto takt__unwind;                                                                   \
         TAKT__WATCH_CATCH                                                                    \
@@ -2863,7 +2975,7 @@ takt__unwind:                                                                   
         name##_config config;                                                                \
         memset(&config, 0, sizeof config);                                                   \
         config.routes = 64;                                                                  \
-        config.events = 256;                                                                 \
+        config.events = TAKT_DEFAULT_COMPLETIONS;                                            \
         return config;                                                                       \
     }                                                                                        \
                                                                                              \
@@ -2947,6 +3059,8 @@ takt__unwind:                                                                   
         if (runner->routes.fatal)                                                            \
             return runner->routes.fatal;                                                     \
         count = backend_##_poll(&runner->backend, runner->completions, (int)runner->max, wait);\
+        if (count > (int)runner->max)                                                        \
+            count = takt__too_many();                                                        \
         if (count == TAKT_EWOULDBLOCK)                                                       \
             return 0;                                                                        \
         if (count < 0) {                                                                     \
@@ -3057,52 +3171,73 @@ takt__unwind:                                                                   
         return 0;                                                                            \
     }                                                                                        \
                                                                                              \
-    /* Runs `strand` until it waits for something. */                                        \
-    static inline void name##__run(name *loop, takt_strand *strand, takt_body *body)         \
+    /* Hands the op of `strand` to the backend. False: it has failed at once. */             \
+    TAKT__HOT bool name##__begin(name *loop, takt_strand *strand)                            \
+    {                                                                                        \
+        takt_op *const op = &strand->slot.op;                                                \
+        takt_token token;                                                                    \
+        int rc;                                                                              \
+        strand->slot.generation++;                                                           \
+        strand->wait = TAKT__ON_OP;                                                          \
+        TAKT__BEGINS(&loop->sched, strand);                                                  \
+        token = takt_token_of(op);                                                           \
+        rc = backend_##_submit(&loop->backend, op, &token);                                  \
+        if (TAKT__LIKELY(rc >= 0)) {                                                         \
+            TAKT__LEND(&loop->sched, strand);                                                \
+            if (TAKT__UNLIKELY(token != takt_token_of(op)))                                  \
+                takt__foreign_add(&loop->sched, strand, token);                              \
+            return true;                                                                     \
+        }                                                                                    \
+        op->result = rc;                                                                     \
+        takt__settle(&loop->sched, strand);                                                  \
+        return false;                                                                        \
+    }                                                                                        \
+                                                                                             \
+    /* Runs `strand` until it waits for something; it has left its body with `go`. */        \
+    TAKT__NOINLINE static void name##__go_on(name *loop, takt_strand *strand, int go)        \
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
-        do {                                                                                 \
-            const int go = body(strand->who.leaf).go;                                        \
-            sched->stats.resumed++;                                                          \
-            if (TAKT__LIKELY(go == TAKT__OP) && !takt__refuse_inline(sched, strand)) {       \
-                takt_token token;                                                            \
-                int rc;                                                                      \
-                strand->slot.generation++;                                                   \
-                strand->wait = TAKT__ON_OP;                                                  \
-                TAKT__BEGINS(sched, strand);                                                 \
-                token = takt_token_of(&strand->slot.op);                                     \
-                if (TAKT__UNLIKELY(strand->slot.op.when))                                    \
+        for (;;) {                                                                           \
+            takt_body *body;                                                                 \
+            if (go == TAKT__OP && !takt__refuse_inline(sched, strand)) {                     \
+                if (strand->slot.op.when)                                                    \
                     takt__arm_limit(sched, strand);                                          \
-                rc = backend_##_submit(&loop->backend, &strand->slot.op, &token);            \
-                if (TAKT__LIKELY(rc >= 0)) {                                                 \
-                    TAKT__LEND(sched, strand);                                               \
-                    if (TAKT__UNLIKELY(token != takt_token_of(&strand->slot.op)))            \
-                        takt__foreign_add(sched, strand, token);                                 \
-                    return;                                                                  \
-                }                                                                            \
-                strand->slot.op.result = rc;                                                 \
-                takt__settle(sched, strand);                                                 \
-                body = strand->who.leaf->of.coro->body;                                      \
-            } else {                                                                         \
-                body = takt__step(sched, strand, go);                                        \
+                go = TAKT__AS_IT_IS;                                                         \
             }                                                                                \
-        } while (body);                                                                      \
+            if (go == TAKT__AS_IT_IS) {                                                      \
+                if (name##__begin(loop, strand))                                             \
+                    return;                                                                  \
+                go = TAKT__AGAIN;                                                            \
+            }                                                                                \
+            body = takt__hop(sched, strand, go);                                             \
+            if (!body)                                                                       \
+                return;                                                                      \
+            sched->stats.resumed++;                                                          \
+            go = body(strand->who.leaf).go;                                                  \
+        }                                                                                    \
     }                                                                                        \
                                                                                              \
     static inline void name##__complete(name *loop, const takt_completion *done)             \
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
-        takt_strand *strand = takt__strand_of_token(sched, done->token);                     \
-        if (TAKT__LIKELY(strand && strand->wait == TAKT__ON_OP &&                            \
-                         !(strand->flags | done->flags | (uint32_t)done->error))) {          \
+        takt_strand *strand = takt__strand_by(sched, (uint32_t)done->token);                 \
+        int go;                                                                              \
+        if (TAKT__LIKELY((done->flags == TAKT__MATCHED || takt__matches(sched, done)) &&     \
+                         strand->wait == TAKT__ON_OP && !strand->flags)) {                   \
             strand->slot.op.result = done->value;                                            \
             if (!TAKT__REGAIN(sched, strand))                                                \
                 return;                                                                      \
-        } else if ((strand = takt__claim(sched, strand, done)) == NULL) {                    \
+        } else if ((strand = takt__claim(sched, done)) == NULL) {                            \
             return;                                                                          \
         }                                                                                    \
         strand->wait = TAKT__READY;                                                          \
-        name##__run(loop, strand, strand->who.leaf->of.coro->body);                          \
+        /* From one op straight to the next: what goes on otherwise goes on out of line. */  \
+        sched->stats.resumed++;                                                              \
+        go = strand->who.leaf->of.coro->body(strand->who.leaf).go;                           \
+        if (go != TAKT__AS_IT_IS)                                                            \
+            name##__go_on(loop, strand, go);                                                 \
+        else if (TAKT__UNLIKELY(!name##__begin(loop, strand)))                               \
+            name##__go_on(loop, strand, TAKT__AGAIN);                                        \
     }                                                                                        \
                                                                                              \
     static inline void name##__run_ready(name *loop)                                         \
@@ -3111,18 +3246,18 @@ takt__unwind:                                                                   
         takt_strand *strand;                                                                 \
         int count = 0;                                                                       \
         while (count++ < MOST && (strand = takt__next_ready(&loop->sched)) != NULL) {        \
-            takt_frame *const leaf = strand->who.leaf;                                       \
-            takt_body *const body =                                                          \
-                strand->flags & TAKT__NEW ? leaf->of.first : leaf->of.coro->body;            \
+            const int go = strand->flags & TAKT__NEW ? TAKT__CALLING : TAKT__AGAIN;          \
             strand->flags &= (uint16_t)~TAKT__NEW;                                           \
-            name##__run(loop, strand, body);                                                 \
+            name##__go_on(loop, strand, go);                                                 \
         }                                                                                    \
     }                                                                                        \
                                                                                              \
     static inline void name##__turn(name *loop, takt_ns wait, int max)                       \
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
-        const int most = (int)sched->config.completions;                                     \
+        const int config_max = (int)sched->config.completions;                               \
+        const int most = max > 0 && max < config_max ? max : config_max;                     \
+        const takt_completion *done;                                                         \
         int count;                                                                           \
         sched->in_turn = true;                                                               \
         sched->stack_base = TAKT__STACK_POINTER();                                           \
@@ -3130,26 +3265,33 @@ takt__unwind:                                                                   
         sched->stats.turns++;                                                                \
         if (TAKT_DEBUG || sched->later_first)                                                \
             takt__turn_begins(sched);                                                        \
-        if (sched->ready_first)                                                              \
+        if (sched->ready_first) {                                                            \
             name##__run_ready(loop);                                                         \
+            if (TAKT__UNLIKELY(sched->fatal && !sched->discarding)) {                        \
+                sched->in_turn = false;                                                      \
+                return;                                                                      \
+            }                                                                                \
+        }                                                                                    \
         if (sched->ready_first | sched->later_first | sched->wheel.count | !sched->strands_used)\
             wait = takt__wait(sched, wait);                                                  \
         TAKT__LENT_OPEN(sched, true);                                                        \
-        count = backend_##_poll(&loop->backend, loop->completions,                           \
-                                max > 0 && max < most ? max : most, wait);                   \
-        TAKT__LENT_OPEN(sched, false);                                                            \
+        count = backend_##_poll(&loop->backend, loop->completions, most, wait);              \
+        TAKT__LENT_OPEN(sched, false);                                                       \
         sched->now_known = false;                                                            \
-        if (TAKT__UNLIKELY(count < 0)) {                                                     \
+        if (TAKT__UNLIKELY((unsigned)count > (unsigned)most)) { /* or below 0 */             \
+            if (count > 0)                                                                   \
+                count = takt__too_many();                                                    \
             if (count != TAKT_EWOULDBLOCK)                                                   \
                 takt__fail_loop(sched, count);                                               \
             count = 0;                                                                       \
         }                                                                                    \
         sched->stats.completions += (uint64_t)count;                                         \
-        for (int i = 0; i < count; i++)                                                      \
+        done = loop->completions;                                                            \
+        for (const takt_completion *const end = done + count; done != end; done++)           \
             if (TAKT__LIKELY(!sched->fatal || sched->discarding))                            \
-                name##__complete(loop, &loop->completions[i]);                               \
+                name##__complete(loop, done);                                                \
             else                                                                             \
-                takt__orphan(sched, &loop->completions[i]);                                  \
+                takt__orphan(sched, done);                                                   \
         if (sched->wheel.count)                                                              \
             takt__expire(sched);                                                             \
         if (sched->ready_first)                                                              \
@@ -3216,7 +3358,7 @@ takt__unwind:                                                                   
         sched->in_turn = true;                                                               \
         sched->stack_base = TAKT__STACK_POINTER();                                           \
         sched->now_known = false;                                                            \
-        name##__run(loop, frame->strand, body);                                              \
+        name##__go_on(loop, frame->strand, TAKT__CALLING);                                        \
         sched->in_turn = false;                                                              \
         sched->result_count = results; /* its end is told here */                            \
         if (sched->fatal)                                                                    \
@@ -3228,7 +3370,7 @@ takt__unwind:                                                                   
     {                                                                                        \
         takt_sched *const sched = &loop->sched;                                              \
         const uint64_t before = sched->stats.resumed;                                        \
-        if (sched->result_count)                                                             \
+        if (sched->result_count && !sched->in_turn)                                          \
             return 0;                                                                        \
         if (sched->fatal | sched->in_turn)                                                   \
             return sched->fatal ? sched->fatal : TAKT_EREENTER;                              \
@@ -6241,18 +6383,25 @@ static bool takt__alive_here(const takt_sched *s, const takt_frame *frame)
     return it == frame;
 }
 
-/* True, and told of, if a frame at `frame` cannot begin: 0, or an error. */
+/* True if `frame` is alive on any loop, as far as its memory, which may hold anything, tells:
+ * strands stand at multiples of their size. */
+static bool takt__alive_somewhere(const takt_frame *frame)
+{
+    return frame->strand && (uintptr_t)frame->strand % sizeof(takt_strand) == 0 &&
+           frame->state == TAKT__RUNNING && frame->failed_at == takt__mark(frame);
+}
+
+/* An error, and told of, if a frame at `frame` cannot begin; else 0. */
 static int takt__taken(const takt_sched *s, const takt_frame *frame)
 {
     int error = 0;
+#if defined(TAKT__MSAN) || defined(TAKT_VALGRIND)
+    takt__define(NULL, (void *)(uintptr_t)frame, sizeof *frame); /* it is about to be */
+#endif
     if (s->in_turn && takt__on_stack(s, frame))
         error = TAKT_ESTACK;
-#if !defined(TAKT__MSAN) /* it may be uninitialised */
-    else if (s->watches && (takt__alive_here(s, frame) ||
-                            (frame->strand && frame->state == TAKT__RUNNING &&
-                             frame->failed_at == takt__mark(frame))))
+    else if (s->watches && (takt__alive_here(s, frame) || takt__alive_somewhere(frame)))
         error = TAKT_ERUNNING;
-#endif
     if (error)
         TAKT_LOG(takt_strerror(error));
     return error;
@@ -6318,6 +6467,13 @@ static void takt__needs_loop(const takt_frame *f, const char *word)
     takt__put(&text, word);
     takt__put(&text, " needs a loop");
     takt__complain(f, line);
+}
+
+/* A poll has told of more completions than it was given places for: they are not there. */
+int takt__too_many(void)
+{
+    TAKT_ASSERT(false && "the backend's poll returned more than max");
+    return -EOVERFLOW;
 }
 
 /* -- the slab of strands --------------------------------------------------- */
@@ -6802,9 +6958,9 @@ static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand
 
 /* A completion that is not the plain success of a plain op. Returns the strand that goes
  * on with it, or NULL. */
-TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, takt_strand *strand,
-                                        const takt_completion *done)
+TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, const takt_completion *done)
 {
+    takt_strand *strand = takt__strand_of_token(s, done->token);
     int64_t result = done->error ? done->error : done->value;
     if (s->foreign.used)
         strand = takt__foreign_find(s, strand, done);
@@ -7082,36 +7238,21 @@ static const takt_frame *takt__child_in(takt_frame *f, const void *memory, size_
     return NULL;
 }
 
-static void takt__frame_begin(takt_frame *frame, takt_frame *parent, takt_strand *strand,
-                              takt_body *body, uint8_t bits)
+/* Throws in `f` if its child cannot begin at `child`. Its old contents are not believed. */
+bool takt__may_begin(takt_frame *f, takt_frame *child, size_t size, uint32_t line)
 {
-    frame->of.first = body;
-    frame->parent = parent;
-    frame->strand = strand;
-    frame->state = TAKT__RUNNING;
-    frame->bits = bits;
-    frame->failed_at = takt__mark(frame);
-}
-
-/* Clears `child` to the arguments gathered in `in`. Its old contents are not looked at. */
-bool takt__prepare(takt_frame *f, takt_frame *child, const takt_frame *in, size_t size,
-                   takt_body *body, uint32_t line)
-{
+    takt_sched *const s = takt__sched_of_strand(f->strand);
     int error = 0;
     if ((f->children && takt__child_in(f, child, size)) ||
-        (takt__sched_of_strand(f->strand)->watches &&
-         takt__alive_here(takt__sched_of_strand(f->strand), child)))
+        (s->watches && takt__alive_here(s, child)))
         error = TAKT_ERUNNING;
-    else if (takt__on_stack(takt__sched_of_strand(f->strand), child))
+    else if (takt__on_stack(s, child))
         error = TAKT_ESTACK;
-    if (error) {
-        takt__throw(f, error, line);
-        takt__complain(f, takt_strerror(error));
-        return false;
-    }
-    memcpy((void *)child, (const void *)in, size);
-    takt__frame_begin(child, f, f->strand, body, 0);
-    return true;
+    if (!error)
+        return true;
+    takt__throw(f, error, line);
+    takt__complain(f, takt_strerror(error));
+    return false;
 }
 
 /* No strand is free; on a drive, none ever is. */
@@ -7136,6 +7277,7 @@ bool takt__start(takt_frame *f, takt_frame *child, uint32_t line)
     strand->who.leaf = child;
     strand->flags = TAKT__NEW;
     takt__link(s, &f->children, strand);
+    f->bits |= TAKT__HELD;
     takt__ready(s, strand);
     return true;
 }
@@ -7224,6 +7366,16 @@ static bool takt__group_ends(const takt_group *group, const takt_frame *owner)
     return old && old != owner && (old->state == TAKT__THROWN || old->state == TAKT__UNWINDING);
 }
 
+/* From here on `link` hangs on `f`. */
+static void takt__attach(takt_frame *f, takt_attached *link, uint32_t kind)
+{
+    link->kind = kind;
+    link->owner = f;
+    link->next = f->strand->on.attached;
+    f->strand->on.attached = link;
+    f->bits |= TAKT__HELD;
+}
+
 /* An empty group goes to whoever puts the first member in. */
 static void takt__group_begin(takt_sched *s, takt_group *group, takt_frame *owner)
 {
@@ -7232,10 +7384,7 @@ static void takt__group_begin(takt_sched *s, takt_group *group, takt_frame *owne
     group->sched = s;
     if (!owner)
         return;
-    group->link.kind = TAKT__GROUP;
-    group->link.owner = owner;
-    group->link.next = owner->strand->on.attached;
-    owner->strand->on.attached = &group->link;
+    takt__attach(owner, &group->link, TAKT__GROUP);
 }
 
 /* The arguments of `frame` are being set. They may spawn others: its strand, in no list as
@@ -7475,7 +7624,7 @@ static void takt__fail(takt_frame *f, int error)
 {
     if (f->state == TAKT__UNWINDING)
         return; /* the first error stands */
-    f->bits &= (uint8_t)~TAKT__INTERRUPTED;
+    f->bits = (uint8_t)((f->bits & ~TAKT__INTERRUPTED) | TAKT__HELD);
     f->failed_at = (uint16_t)((f->line & TAKT__LINES) - f->of.coro->line);
     f->error = error;
     f->state = f->state == TAKT__RUNNING ? TAKT__THROWN : TAKT__UNWINDING;
@@ -7572,6 +7721,7 @@ TAKT__NOINLINE bool takt__defer(takt_frame *f, uint32_t line)
         return true;
     }
     f->defers[i] = (uint16_t)below;
+    f->bits |= TAKT__HELD;
     return false;
 }
 
@@ -7600,10 +7750,7 @@ void takt_idle_start(takt_frame *frame, takt_idle *idle, takt_ns limit)
         it = it->next;
     if (!it) {
         memset(idle, 0, sizeof *idle);
-        idle->link.kind = TAKT__IDLE;
-        idle->link.owner = frame;
-        idle->link.next = frame->strand->on.attached;
-        frame->strand->on.attached = &idle->link;
+        takt__attach(frame, &idle->link, TAKT__IDLE);
     }
     if (s->alone)
         takt__needs_loop_soon(s, "takt_idle_start");
@@ -8048,7 +8195,7 @@ static int takt__drive_run(takt_drive *drive, takt_body *body)
     while (body) {
         const int go = body(strand->who.leaf).go;
         s->stats.resumed++;
-        if (go == TAKT__OP)
+        if (go == TAKT__AS_IT_IS || go == TAKT__OP)
             body = takt__drive_waits(drive) ? NULL : strand->who.leaf->of.coro->body;
         else if (go == TAKT__SUSPEND)
             body = takt__drive_go_on(drive);
@@ -8186,7 +8333,7 @@ takt_status takt_yield(takt_frame *frame, takt_op op, uint32_t state)
 {
     TAKT_ASSERT(state > 0 && state <= TAKT__LINES && "takt_yield: no such state");
     *takt__op_of(frame) = op;
-    return takt__leave(takt__await(frame, state));
+    return takt__leave(takt__await(frame, 0, state));
 }
 
 takt_status takt_call(takt_frame *frame, takt_frame *child, takt_body *body, uint32_t state)
@@ -8453,10 +8600,7 @@ bool takt__open(takt_frame *f, takt_stream *stream, takt_op op, uint32_t line)
         takt__throw(f, (int)rc, line);
         return false;
     }
-    stream->link.kind = TAKT__STREAM;
-    stream->link.owner = f;
-    stream->link.next = f->strand->on.attached;
-    f->strand->on.attached = &stream->link;
+    takt__attach(f, &stream->link, TAKT__STREAM);
     return true;
 }
 
@@ -8929,7 +9073,7 @@ int takt__expire(takt_sched *s)
 {
     takt_timer *timer;
     int count = 0;
-    if (s->wheel.count == 0)
+    if (s->wheel.count == 0 || (s->fatal && !s->discarding))
         return 0;
     while ((timer = takt_wheel_expire(&s->wheel, takt__now(s))) != NULL) {
         count++;
@@ -9054,12 +9198,22 @@ int takt__discard_all(takt_sched *s)
     return count;
 }
 
+/* From here on nobody runs. Who was ready stands with those that have yielded, until a drain
+ * ends them all. */
 void takt__fail_loop(takt_sched *s, int error)
 {
     if (s->fatal)
         return;
     s->fatal = error;
     s->stats.discarded += s->pending;
+    if (!s->ready_first)
+        return;
+    if (s->later_first)
+        takt__strand_at(s, s->later_last)->next = s->ready_first;
+    else
+        s->later_first = s->ready_first;
+    s->later_last = s->ready_last;
+    s->ready_first = s->ready_last = 0;
 }
 
 /* -- a loop's beginning and end ---------------------------------------------- */

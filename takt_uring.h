@@ -317,7 +317,8 @@ int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns 
 int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags);
 int takt__ring_reap(takt_uring *uring, takt_completion *done, int count, int max);
 
-/* True if the completion `cqe` is a plain one; then it is in `done`. */
+/* True if the completion `cqe` is a plain one; then it is in `done`, and one less is in
+ * flight. */
 TAKT__HOT bool takt__ring_take(takt_uring *uring, const struct io_uring_cqe *cqe,
                                    takt_completion *done)
 {
@@ -341,11 +342,10 @@ TAKT__HOT bool takt__ring_take(takt_uring *uring, const struct io_uring_cqe *cqe
         op->arg.done = (uint32_t)cqe->res;
     }
     op->state = 0;
-    uring->in_flight--;
     done->token = key;
     done->value = cqe->res;
     done->error = 0;
-    done->flags = 0;
+    done->flags = TAKT__MATCHED; /* it stays so: its strand waits until it is told */
     done->payload = NULL;
     return true;
 }
@@ -355,8 +355,7 @@ TAKT__HOT int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
                                   takt_ns wait)
 {
     struct io_uring_cq *const cq = &uring->ring.cq;
-    unsigned head, tail, submit;
-    int count = 0;
+    unsigned head, first, last, submit;
     int rc;
     if (TAKT__UNLIKELY(!uring->plain || uring->done_first || uring->starved))
         return takt__uring_poll(uring, done, max, wait);
@@ -369,18 +368,22 @@ TAKT__HOT int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
     rc = takt__ring_enter(uring, submit, wait, IORING_ENTER_GETEVENTS);
     if (TAKT__UNLIKELY(rc < 0 || *cq->koverflow != uring->dropped))
         return takt__uring_poll(uring, done, max, rc == -EAGAIN || rc == -EBUSY ? wait : 0);
-    tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
-    while (head != tail && count < max) {
+    last = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
+    if (TAKT__UNLIKELY(last - head > (unsigned)max))
+        last = head + (unsigned)max;
+    first = head;
+    while (head != last) {
         const struct io_uring_cqe *const cqe = &cq->cqes[head & cq->ring_mask];
-        if (TAKT__UNLIKELY(!takt__ring_take(uring, cqe, &done[count])))
+        if (TAKT__UNLIKELY(!takt__ring_take(uring, cqe, done)))
             break;
-        count++;
+        done++;
         head++;
     }
     __atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
-    if (head != tail && count < max)
-        return takt__ring_reap(uring, done, count, max);
-    return count;
+    uring->in_flight -= head - first;
+    if (TAKT__UNLIKELY(head != last))
+        return takt__ring_reap(uring, done - (head - first), (int)(head - first), max);
+    return (int)(head - first);
 }
 
 #else

@@ -138,7 +138,8 @@ static bool about(takt_ns ns, takt_ns expected) /* -12.5 % .. +12.4 % */
     return ns >= expected - expected / 8 && ns <= expected + expected * 127 / 1024 + 1;
 }
 
-static void a_zeroed_backoff_waits_in_growing_blocks(void) /* OC-9 */
+/* OC-9 */
+static void a_zeroed_backoff_waits_in_growing_blocks(void)
 {
     takt_backoff b;
     bool shorter = false, longer = false;
@@ -157,7 +158,8 @@ static void a_zeroed_backoff_waits_in_growing_blocks(void) /* OC-9 */
     EXPECT_EQ(takt_backoff_duration(&b), 100 * TAKT_MS);
 }
 
-static void a_backoff_is_told_its_base_and_its_most(void) /* OC-9 */
+/* OC-9 */
+static void a_backoff_is_told_its_base_and_its_most(void)
 {
     takt_backoff b;
     memset(&b, 0, sizeof b);
@@ -180,7 +182,8 @@ static void a_backoff_is_told_its_base_and_its_most(void) /* OC-9 */
     EXPECT_EQ(takt_backoff_duration(&b), 2 * TAKT_MS);
 }
 
-static void a_reset_begins_anew_and_changes_nothing_else(void) /* OC-9 */
+/* OC-9 */
+static void a_reset_begins_anew_and_changes_nothing_else(void)
 {
     takt_backoff b;
     uint64_t seed;
@@ -201,7 +204,8 @@ static void a_reset_begins_anew_and_changes_nothing_else(void) /* OC-9 */
     }
 }
 
-static void the_same_seed_gives_the_same_sleeps(void) /* OC-9 */
+/* OC-9 */
+static void the_same_seed_gives_the_same_sleeps(void)
 {
     takt_backoff a, b, c;
     int differ = 0;
@@ -321,7 +325,8 @@ static int step(struct chain *c, int n)
 
 /* -- step, resume, discard ------------------------------------------------------------- */
 
-static void what_has_no_op_is_finished_by_its_first_step(void) /* CO-1 */
+/* CO-1 */
+static void what_has_no_op_is_finished_by_its_first_step(void)
 {
     setup();
     EXPECT_EQ(step(&a, 0), 1);
@@ -334,7 +339,8 @@ static void what_has_no_op_is_finished_by_its_first_step(void) /* CO-1 */
     over(&a.frame);
 }
 
-static void a_step_runs_to_the_first_op_and_stops(void) /* CO-2, CO-11 */
+/* CO-2, CO-11 */
+static void a_step_runs_to_the_first_op_and_stops(void)
 {
     setup();
     EXPECT_EQ(step(&a, 3), 0);
@@ -349,7 +355,8 @@ static void a_step_runs_to_the_first_op_and_stops(void) /* CO-2, CO-11 */
     EXPECT(takt_discard(&drive));
 }
 
-static void a_resume_runs_to_the_next_op_or_the_end(void) /* CO-3 */
+/* CO-3 */
+static void a_resume_runs_to_the_next_op_or_the_end(void)
 {
     enum { N = 50 };
     setup();
@@ -365,7 +372,8 @@ static void a_resume_runs_to_the_next_op_or_the_end(void) /* CO-3 */
     over(&a.frame);
 }
 
-static void a_suspension_is_resumed_once(void) /* CO-4, CO-5 */
+/* CO-4, CO-5 */
+static void a_suspension_is_resumed_once(void)
 {
     uint64_t first;
     setup();
@@ -388,7 +396,8 @@ static void a_suspension_is_resumed_once(void) /* CO-4, CO-5 */
     over(&a.frame);
 }
 
-static void a_handle_of_an_earlier_coroutine_is_stale(void) /* CO-5 */
+/* CO-5 */
+static void a_handle_of_an_earlier_coroutine_is_stale(void)
 {
     uint64_t first;
     setup();
@@ -402,7 +411,8 @@ static void a_handle_of_an_earlier_coroutine_is_stale(void) /* CO-5 */
     over(&b.frame);
 }
 
-static void a_discard_runs_the_defers_and_nothing_else_once(void) /* CO-6, CO-7, CO-9 */
+/* CO-6, CO-7, CO-9 */
+static void a_discard_runs_the_defers_and_nothing_else_once(void)
 {
     uint64_t epoch;
     setup();
@@ -465,7 +475,8 @@ static void step_polite(void)
     EXPECT_EQ(takt_step(&drive, &polite.frame, polite_coro), 0);
 }
 
-static void a_discard_reaches_every_frame_and_a_close_acts(void) /* CO-8 */
+/* CO-8, CO-9 */
+static void a_discard_reaches_every_frame_and_a_close_acts(void)
 {
     setup();
     step_polite();
@@ -518,7 +529,8 @@ static void a_discard_without_a_dispatcher_closes_nothing(void)
     over(&polite.frame);
 }
 
-static void a_frame_or_a_drive_in_use_is_refused(void) /* CO-13 */
+/* CO-13 */
+static void a_frame_or_a_drive_in_use_is_refused(void)
 {
     static takt_drive other;
     setup();
@@ -534,7 +546,8 @@ static void a_frame_or_a_drive_in_use_is_refused(void) /* CO-13 */
     over(&a.frame);
 }
 
-static void what_is_the_callers_stays_as_it_was(void) /* CO-15 */
+/* CO-15 */
+static void what_is_the_callers_stays_as_it_was(void)
 {
     static const int codes[] = {0, TAKT_EMORE, TAKT_EWOULDBLOCK, -EIO};
     for (int i = 0; i < 4; i++) {
@@ -553,7 +566,8 @@ static void what_is_the_callers_stays_as_it_was(void) /* CO-15 */
 
 /* -- advance --------------------------------------------------------------------------- */
 
-static void an_advance_asks_once_and_runs_on(void) /* DX-10, DX-11 */
+/* DX-10, DX-11, OC-7: advance, OK */
+static void an_advance_asks_once_and_runs_on(void)
 {
     setup();
     srv.value = 99;
@@ -573,7 +587,8 @@ static void an_advance_asks_once_and_runs_on(void) /* DX-10, DX-11 */
     over(&a.frame);
 }
 
-static void more_runs_on_and_is_told(void) /* DX-12 */
+/* DX-12, OC-7: advance, More */
+static void more_runs_on_and_is_told(void)
 {
     setup();
     srv.value = 77;
@@ -586,7 +601,8 @@ static void more_runs_on_and_is_told(void) /* DX-12 */
     over(&a.frame);
 }
 
-static void would_block_and_failure_change_nothing(void) /* DX-9, DX-13, DX-14, DX-10 */
+/* DX-9, DX-10, DX-13, DX-14, OC-7: advance, WouldBlock and Failure */
+static void would_block_and_failure_change_nothing(void)
 {
     const takt_op *op;
     setup();
@@ -616,7 +632,8 @@ static void would_block_and_failure_change_nothing(void) /* DX-9, DX-13, DX-14, 
     over(&a.frame);
 }
 
-static void an_op_nobody_knows_is_a_failure(void) /* DX-8 */
+/* DX-8 */
+static void an_op_nobody_knows_is_a_failure(void)
 {
     setup();
     EXPECT_EQ(step(&a, 1), 0);
@@ -632,7 +649,8 @@ static void an_op_nobody_knows_is_a_failure(void) /* DX-8 */
     EXPECT(takt_discard(&drive));
 }
 
-static void to_advance_what_is_finished_is_a_mistake(void) /* DX-15 */
+/* DX-15 */
+static void to_advance_what_is_finished_is_a_mistake(void)
 {
     setup();
     EXPECT_EQ(takt_advance(&drive), TAKT_ERESUME);
@@ -676,7 +694,8 @@ static void a_dispatcher_may_resume_or_discard_itself(void)
 
 /* -- exec -------------------------------------------------------------------------------- */
 
-static void exec_of_what_has_no_op_asks_nobody(void) /* DX-1 */
+/* DX-1 */
+static void exec_of_what_has_no_op_asks_nobody(void)
 {
     setup();
     EXPECT_EQ(TAKT_EXEC(&dispatcher, a, chain), 0);
@@ -685,7 +704,8 @@ static void exec_of_what_has_no_op_asks_nobody(void) /* DX-1 */
     EXPECT(takt_finished(&a.frame) && !takt_alive(&a.frame));
 }
 
-static void exec_asks_once_an_op_in_the_order_of_the_program(void) /* DX-2, DX-3 */
+/* DX-2, DX-3, OC-7: exec, OK */
+static void exec_asks_once_an_op_in_the_order_of_the_program(void)
 {
     setup();
     srv.value = 42;
@@ -701,7 +721,8 @@ static void exec_asks_once_an_op_in_the_order_of_the_program(void) /* DX-2, DX-3
     EXPECT_EQ(srv.sleeps, 0);
 }
 
-static void exec_sleeps_while_it_would_block(void) /* DX-4, DX-5, DX-9, ER-13 */
+/* DX-4, DX-5, DX-9, ER-13, OC-7: exec, WouldBlock */
+static void exec_sleeps_while_it_would_block(void)
 {
     setup();
     srv.value = 42;
@@ -722,7 +743,8 @@ static void exec_sleeps_while_it_would_block(void) /* DX-4, DX-5, DX-9, ER-13 */
     EXPECT_EQ(dispatcher.backoff.seed, 0);
 }
 
-static void exec_takes_more_for_done(void) /* DX-6 */
+/* DX-6, OC-7: exec, More */
+static void exec_takes_more_for_done(void)
 {
     setup();
     srv.more = true;
@@ -731,7 +753,8 @@ static void exec_takes_more_for_done(void) /* DX-6 */
     EXPECT_EQ(srv.asked, 4);
 }
 
-static void exec_discards_when_the_dispatcher_fails(void) /* DX-7, DX-8, ER-13 */
+/* DX-7, DX-8, ER-13, OC-7: exec, Failure */
+static void exec_discards_when_the_dispatcher_fails(void)
 {
     setup();
     srv.fail = -EIO;
@@ -795,7 +818,8 @@ static TAKT_CORO(thrower)
 
 static struct thrower t;
 
-static void an_error_or_a_result_never_both(void) /* ER-1, ER-2, ER-3, ER-14 */
+/* ER-1, ER-2, ER-3, ER-14, OC-7: an error is nobody's op */
+static void an_error_or_a_result_never_both(void)
 {
     setup();
     EXPECT_EQ(TAKT_EXEC(&dispatcher, t, thrower, .echo_first = true), 0);
@@ -813,7 +837,8 @@ static void an_error_or_a_result_never_both(void) /* ER-1, ER-2, ER-3, ER-14 */
     EXPECT_EQ(logged[0], '\0'); /* whoever drives has the error: nobody else is told */
 }
 
-static void a_catch_recovers(void) /* ER-4, ER-5, ER-8 */
+/* ER-4, ER-5, ER-8 */
+static void a_catch_recovers(void)
 {
     setup();
     EXPECT_EQ(TAKT_EXEC(&dispatcher, t, thrower, .error = -EPERM, .has_catch = true), 0);
@@ -856,7 +881,8 @@ static TAKT_CORO(outer)
 
 static struct outer o;
 
-static void a_throw_in_a_catch_goes_to_the_next_one_out(void) /* ER-4, ER-6 */
+/* ER-4, ER-6, ER-14 */
+static void a_throw_in_a_catch_goes_to_the_next_one_out(void)
 {
     setup();
     EXPECT_EQ(TAKT_EXEC(&dispatcher, o, outer), 0);
@@ -873,7 +899,8 @@ static void a_throw_in_a_catch_goes_to_the_next_one_out(void) /* ER-4, ER-6 */
     EXPECT(o.after && o.caught == 0);
 }
 
-static void a_catch_may_await_and_throw_again(void) /* ER-7, ER-16 */
+/* ER-7, ER-16 */
+static void a_catch_may_await_and_throw_again(void)
 {
     setup();
     EXPECT_EQ(TAKT_EXEC(&dispatcher, t, thrower, .error = -EPERM, .has_catch = true,
@@ -885,7 +912,8 @@ static void a_catch_may_await_and_throw_again(void) /* ER-7, ER-16 */
     EXPECT_EQ(srv.asked, 1); /* ER-16: not without a throw */
 }
 
-static void throwing_costs_no_advance_and_frees_once(void) /* ER-9, ER-10, ER-11 */
+/* ER-9, ER-10, ER-11 */
+static void throwing_costs_no_advance_and_frees_once(void)
 {
     static const int codes[] = {0, TAKT_EMORE, TAKT_EWOULDBLOCK, -EIO};
     for (int i = 0; i < 4; i++) {
@@ -935,7 +963,8 @@ static TAKT_CORO(bracket)
     TAKT_END;
 }
 
-static void what_was_acquired_is_released_once(void) /* ER-15 */
+/* ER-15 */
+static void what_was_acquired_is_released_once(void)
 {
     static struct bracket k;
     setup();
@@ -949,7 +978,7 @@ static void what_was_acquired_is_released_once(void) /* ER-15 */
     EXPECT_EQ(k.released, 1); /* deviating: an error of the release ends only that */
 }
 
-/* An error of the op is the coroutine's; the dispatcher has not failed (BK-7). */
+/* BK-7: an error of the op is the coroutine's; the dispatcher has not failed. */
 static void a_negative_value_is_thrown(void)
 {
     setup();
@@ -1403,7 +1432,7 @@ static TAKT_CORO(worker)
 
 static struct worker w;
 
-/* DX-16, CO-17, BR-1, BR-2, BR-3, BR-5: four styles under three drivers. */
+/* Four styles under three drivers. */
 typedef struct style {
     takt_frame *frame;
     takt_body *body;
@@ -1464,6 +1493,7 @@ static int run_by(int driver, style s)
     return takt_error(s.frame);
 }
 
+/* DX-16, CO-17, BR-1, BR-2, BR-3, BR-5 */
 static void every_style_is_the_same_under_every_driver(void)
 {
     for (int depth = 1; depth <= 16; depth++)

@@ -298,6 +298,7 @@ static void a_submitted_frame_runs_to_its_first_await(void)
     EXPECT_EQ(world_submit(&loop, &a.frame, one_coro), TAKT_EDISPOSED);
 }
 
+/* LP-7: deviating */
 static void a_submit_without_a_strand_or_on_a_stopping_loop_is_an_error(void)
 {
     static struct one many[9];
@@ -317,7 +318,7 @@ static void a_submit_without_a_strand_or_on_a_stopping_loop_is_an_error(void)
 
 /* -- poll --------------------------------------------------------------------- */
 
-/* LP-24 */
+/* BK-9, LP-24 */
 static void would_block_from_poll_is_idle(void)
 {
     setup();
@@ -334,7 +335,7 @@ static void would_block_from_poll_is_idle(void)
     finish();
 }
 
-/* LP-23, LP-25 */
+/* LP-45, LP-23, LP-25 */
 static void a_failing_poll_is_the_end_and_stays_it(void)
 {
     static const int errors[] = {-EBADF, TAKT_EMORE};

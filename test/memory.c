@@ -184,6 +184,7 @@ static bool all_zero(const void *slab, size_t size)
     return true;
 }
 
+/* CM-1, CM-8 */
 static void the_default_is_what_stays_in_the_cache(void)
 {
     TAKT__STATIC_ASSERT(TAKT_DEFAULT_COMPLETIONS == TAKT_SLAB_DEFAULT / sizeof(takt_completion),
@@ -196,6 +197,7 @@ static void the_default_is_what_stays_in_the_cache(void)
     EXPECT_EQ(TAKT_SLABS_DEFAULT, 8); /* CM-8 */
 }
 
+/* CM-2, CM-3 */
 static void the_heap_gives_what_was_asked_for(void)
 {
     static const size_t sizes[] = {1, 8, 64, 1024, TAKT_SLAB_DEFAULT + 1};
@@ -220,6 +222,7 @@ static void the_heap_gives_what_was_asked_for(void)
     EXPECT_EQ(allocations - frees, before);
 }
 
+/* CM-4, CM-6, CM-20 */
 static void the_heap_reuses_slabs_of_the_default_size_zeroed(void)
 {
     takt_heap_memory heap;
@@ -250,6 +253,7 @@ static void the_heap_reuses_slabs_of_the_default_size_zeroed(void)
     EXPECT_EQ(allocations - frees, 0);
 }
 
+/* CM-5 */
 static void the_heap_does_not_keep_other_sizes(void)
 {
     takt_heap_memory heap;
@@ -277,7 +281,8 @@ static void the_heap_does_not_keep_other_sizes(void)
 
 enum { SLAB = 256 };
 
-static void impossible_bounds_are_refused(void) /* CM-16 */
+/* CM-16 */
+static void impossible_bounds_are_refused(void)
 {
     takt_bounded_memory b;
     EXPECT_EQ(takt_bounded_init(&b, 0, SLAB), -EINVAL);
@@ -296,6 +301,7 @@ static void impossible_bounds_are_refused(void) /* CM-16 */
     EXPECT_EQ(allocations - frees, 0);
 }
 
+/* CM-7, CM-9, CM-12, CM-18 */
 static void a_bounded_provider_has_one_block(void)
 {
     takt_bounded_memory b;
@@ -333,7 +339,8 @@ static void a_bounded_provider_has_one_block(void)
     EXPECT_EQ(allocations - frees, 0);
 }
 
-static void the_count_is_a_power_of_two_and_the_order_first_in_first_out(void) /* CM-8 */
+/* CM-8 */
+static void the_count_is_a_power_of_two_and_the_order_first_in_first_out(void)
 {
     static const uint32_t asked[] = {1, 2, 3, 4, 5}, got[] = {1, 2, 4, 4, 8};
     takt_bounded_memory b;
@@ -361,7 +368,8 @@ static void the_count_is_a_power_of_two_and_the_order_first_in_first_out(void) /
     EXPECT_EQ(takt_bounded_free(&b), 0);
 }
 
-static void what_comes_back_is_zeroed(void) /* CM-6 */
+/* CM-6 */
+static void what_comes_back_is_zeroed(void)
 {
     takt_bounded_memory b;
     size_t capacity;
@@ -376,7 +384,8 @@ static void what_comes_back_is_zeroed(void) /* CM-6 */
     EXPECT_EQ(takt_bounded_free(&b), 0);
 }
 
-static void an_empty_provider_says_so(void) /* CM-10, deviating */
+/* CM-10, CM-7: deviating */
+static void an_empty_provider_says_so(void)
 {
     takt_bounded_memory b;
     void *slabs[4];
@@ -394,7 +403,8 @@ static void an_empty_provider_says_so(void) /* CM-10, deviating */
     EXPECT_EQ(takt_bounded_free(&b), 0);
 }
 
-static void it_grows_when_asked_to(void) /* CM-7, CM-10: as they are written */
+/* CM-7, CM-10: as they are written */
+static void it_grows_when_asked_to(void)
 {
     takt_bounded_memory b;
     unsigned char *slabs[4], *more, *large;
@@ -436,7 +446,8 @@ static void it_grows_when_asked_to(void) /* CM-7, CM-10: as they are written */
     EXPECT_EQ(allocations - frees, 0);
 }
 
-static void what_is_not_out_is_not_taken_back(void) /* CM-11, CM-17, CM-20 */
+/* CM-11, CM-17, CM-20 */
+static void what_is_not_out_is_not_taken_back(void)
 {
     static uint64_t mine[SLAB / 8];
     takt_bounded_memory b;
@@ -625,6 +636,7 @@ static int begin(world *w, const takt_memory *memory, uint32_t completions)
     return world_init(w, &config);
 }
 
+/* CM-13, CM-14, LP-44, CM-17, CM-18, LP-46 */
 static void a_loop_takes_its_slab_once_and_gives_it_back_once(void)
 {
     recorder r;
@@ -652,6 +664,7 @@ static void a_loop_takes_its_slab_once_and_gives_it_back_once(void)
     EXPECT_EQ(allocations - frees, 0);
 }
 
+/* LP-43, LP-45, LP-46 */
 static void a_broken_loop_keeps_its_slab_until_it_is_drained(void)
 {
     recorder r;
@@ -675,8 +688,8 @@ static void a_broken_loop_keeps_its_slab_until_it_is_drained(void)
     EXPECT_EQ(allocations - frees, 0);
 }
 
-/* What the kernel does not give up within the limit is waited for by the next drain: until
- * then the slab is needed. */
+/* CM-13, LP-44: what the kernel does not give up within the limit is waited for by the next
+ * drain: until then the slab is needed. */
 static void a_drain_that_did_not_end_keeps_the_slab(void)
 {
     recorder r;
@@ -697,6 +710,7 @@ static void a_drain_that_did_not_end_keeps_the_slab(void)
     EXPECT_EQ(allocations - frees, 0);
 }
 
+/* CM-15 */
 static void a_slab_that_will_not_do_is_an_error_of_the_init(void)
 {
     recorder r;
@@ -715,6 +729,7 @@ static void a_slab_that_will_not_do_is_an_error_of_the_init(void)
     EXPECT_EQ(allocations - frees, 0);
 }
 
+/* CM-16 */
 static void an_init_that_fails_takes_nothing_with_it(void)
 {
     recorder r;
@@ -742,6 +757,7 @@ static void an_init_that_fails_takes_nothing_with_it(void)
     EXPECT_EQ(allocations - frees, 0);
 }
 
+/* CM-2 */
 static void the_heap_serves_a_loop_with_or_without_a_provider(void)
 {
     takt_heap_memory heap;
@@ -759,6 +775,7 @@ static void the_heap_serves_a_loop_with_or_without_a_provider(void)
     EXPECT_EQ(allocations - frees, 0);
 }
 
+/* CM-10, CM-18, CM-19 */
 static void two_loops_share_a_bounded_provider(void)
 {
     takt_bounded_memory bounded;

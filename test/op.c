@@ -148,6 +148,7 @@ static void time_saturates(void)
     EXPECT_EQ(takt_after(TAKT_FOREVER - 2, 1), TAKT_FOREVER - 1);
 }
 
+/* BK-2 */
 static void a_token_is_a_generation_and_an_index(void)
 {
     static takt_slot slots[3];

@@ -461,6 +461,7 @@ static TAKT_CORO(relay)
     TAKT_END;
 }
 
+/* LP-33 */
 static void a_run_includes_what_its_tasks_have_spawned(void)
 {
     net_config config = net_defaults();

@@ -185,6 +185,7 @@ static void finish(void)
 
 /* -- streams in coroutines ------------------------------------------------------------ */
 
+/* ST-30: deviating: coroutines take from streams. */
 static void items_come_in_order_and_the_end_is_told(void)
 {
     setup(takt_ready_multishot(7, TAKT_READABLE), 99, false);
@@ -389,7 +390,8 @@ static void ticks_are_counted(void)
 
 /* -- the runner without coroutines ------------------------------------------------------ */
 
-/* ST-2, ST-7 to ST-10, ST-13, ST-14, ST-17, ST-19, ST-20, ST-22, ST-23 */
+/* ST-2, ST-7, ST-8, ST-9, ST-10, ST-11, ST-12, ST-13, ST-14, ST-17, ST-19, ST-20, ST-22,
+ * ST-23 */
 static void the_runner_tells_events_apart_by_their_routes(void)
 {
     static feed runner;

@@ -241,6 +241,7 @@ core_is_free_of_the_system() { # COMPILER
     empty "$1 -DTAKT_NO_POSIX: what is left calls the system:" "$scratch/system"
 }
 
+first=
 for cc in ${CCS:-gcc clang}; do
     have "$cc" || continue
     for header in takt.h takt_uring.h; do
@@ -251,17 +252,20 @@ for cc in ${CCS:-gcc clang}; do
     no_foreign_macros "$cc" c11 c
     dialects_compile "$cc"
     core_is_free_of_the_system "$cc"
-    layouts_must_agree "$cc"
-    replaced_is_gone "$cc" takt.h
-    replaced_is_gone "$cc" takt_uring.h
-    any_neighbours "$cc" c11 c
+    if [ -z "$first" ]; then # these are the linker's and the preprocessor's matter
+        first=$cc
+        layouts_must_agree "$cc"
+        replaced_is_gone "$cc" takt.h
+        replaced_is_gone "$cc" takt_uring.h
+        any_neighbours "$cc" c11 c
+    fi
     have "$(sister "$cc")" || continue
     for header in takt.h takt_uring.h; do
         object_is_clean "$(sister "$cc")" c++17 c++ $header
     done
     two_objects_link "$(sister "$cc")" c++17 c++ takt_uring.h -luring
     no_foreign_macros "$(sister "$cc")" c++17 c++
-    any_neighbours "$(sister "$cc")" c++17 c++
+    [ "$first" != "$cc" ] || any_neighbours "$(sister "$cc")" c++17 c++
 done
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

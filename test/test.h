@@ -2,8 +2,9 @@
  * test.h - what every test uses: EXPECT, traces, tests that are run by name.
  *
  * A test program lists its tests and calls RUN_TESTS. Each runs in the same process;
- * `program NAME...` runs only those named. It prints a line for each that fails and
- * closes with "N passed, N failed", or exits 77 if it cannot run here.
+ * `program NAME...` runs only those named. It prints a line for each that fails, with -v
+ * for each that passes too, and closes with "N passed, N failed", or exits 77 if it cannot
+ * run here.
  */
 #ifndef TEST_H
 #define TEST_H
@@ -66,7 +67,10 @@ static int test_wanted(const char *name, int argc, char **argv)
 
 static inline int test_main(const test *tests, size_t count, int argc, char **argv)
 {
+    const int verbose = argc > 1 && strcmp(argv[1], "-v") == 0;
     int passed = 0, failed = 0;
+    argc -= verbose;
+    argv += verbose;
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < count; i++) {
         if (!test_wanted(tests[i].name, argc, argv))
@@ -74,8 +78,8 @@ static inline int test_main(const test *tests, size_t count, int argc, char **ar
         test_failures = 0;
         test_trace[0] = '\0';
         tests[i].run();
-        if (test_failures)
-            printf("FAIL %s\n", tests[i].name);
+        if (test_failures || verbose)
+            printf("%s %s\n", test_failures ? "FAIL" : "ok", tests[i].name);
         failed += test_failures > 0;
         passed += test_failures == 0;
     }
