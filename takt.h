@@ -966,9 +966,7 @@ typedef struct takt_slots {
 enum {             /* takt_completion.flags */
     TAKT_MORE = 1, /* of a TAKT_OP_MULTI: the request lives on, further ones follow */
     TAKT_FD = 2,   /* `value` is a descriptor that has to be closed by somebody */
-    TAKT_NO_VALUE = 4, /* of a TAKT_OP_MULTI: it lives, and that is all */
-    TAKT__MATCHED = 8 /* takt_uring's: a plain success, whose op it has just looked up by the
-                       * token: the loop need not do that once more */
+    TAKT_NO_VALUE = 4 /* of a TAKT_OP_MULTI: it lives, and that is all */
 };
 
 /* One completion of one op. */
@@ -2365,7 +2363,7 @@ takt_body *takt__step(takt_sched *s, takt_strand *strand, int go);
 bool takt__refuse(takt_sched *s, takt_strand *strand);
 void takt__arm_limit(takt_sched *s, takt_strand *strand);
 void takt__settle(takt_sched *s, takt_strand *strand);
-takt_strand *takt__claim(takt_sched *s, const takt_completion *done);
+takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done);
 void takt__orphan(takt_sched *s, const takt_completion *done);
 void takt__results_taken(takt_sched *s, uint32_t count);
 int takt__foreign_add(takt_sched *s, takt_strand *strand, takt_token token);
@@ -2559,24 +2557,14 @@ static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
            takt__refuse(s, strand);
 }
 
-/* takt_slot_at() and takt_slot_find(), with a stride that the compiler knows. */
-static inline takt_strand *takt__strand_by(const takt_sched *s, uint32_t index)
-{
-    return (takt_strand *)(void *)(s->slots.base + (size_t)index * sizeof(takt_strand));
-}
-
+/* takt_slot_find(), with a stride that the compiler knows. */
 static inline takt_strand *takt__strand_of_token(const takt_sched *s, takt_token token)
 {
-    takt_strand *const strand = takt__strand_by(s, (uint32_t)token);
+    takt_strand *const strand =
+        (takt_strand *)(void *)(s->slots.base + (size_t)(uint32_t)token * sizeof(takt_strand));
     return (uint32_t)token < s->slots.count && strand->slot.generation == (uint32_t)(token >> 32)
                ? strand
                : NULL;
-}
-
-/* A plain success of an op that has the token now. */
-static inline bool takt__matches(const takt_sched *s, const takt_completion *done)
-{
-    return takt__strand_of_token(s, done->token) && !(done->flags | (uint32_t)done->error);
 }
 
 /* What a turn has done: resumptions since `before`. */
@@ -3154,49 +3142,49 @@ takt__unwind:                                                                   
         return backend_##_now((backend_ *)backend);                                          \
     }                                                                                        \
                                                                                              \
-    TAKT__UNUSED static inline int name##_init(name *loop, const name##_config *config)      \
+    TAKT__UNUSED static inline int name##_init(name *takt_l, const name##_config *config)    \
     {                                                                                        \
         static const takt__calls calls = {name##__call_submit, name##__call_cancel,          \
                                           name##__call_call, name##__call_now};              \
-        int rc = TAKT__NAMED(takt__sched_init)(&loop->sched, &config->loop, &calls,          \
-                                               &loop->backend, &loop->completions);          \
+        int rc = TAKT__NAMED(takt__sched_init)(&takt_l->sched, &config->loop, &calls,        \
+                                               &takt_l->backend, &takt_l->completions);      \
         if (rc < 0)                                                                          \
             return rc;                                                                       \
-        rc = backend_##_init(&loop->backend, &config->backend, &loop->sched.slots);          \
+        rc = backend_##_init(&takt_l->backend, &config->backend, &takt_l->sched.slots);      \
         if (rc < 0) {                                                                        \
-            takt__sched_free(&loop->sched, &loop->completions);                              \
+            takt__sched_free(&takt_l->sched, &takt_l->completions);                          \
             return rc;                                                                       \
         }                                                                                    \
-        takt__sched_begin(&loop->sched);                                                     \
+        takt__sched_begin(&takt_l->sched);                                                   \
         return 0;                                                                            \
     }                                                                                        \
                                                                                              \
     /* Hands the op of `strand` to the backend. False: it has failed at once. */             \
-    TAKT__HOT bool name##__begin(name *loop, takt_strand *strand)                            \
+    TAKT__HOT bool name##__begin(name *takt_l, takt_strand *strand)                          \
     {                                                                                        \
         takt_op *const op = &strand->slot.op;                                                \
         takt_token token;                                                                    \
         int rc;                                                                              \
         strand->slot.generation++;                                                           \
         strand->wait = TAKT__ON_OP;                                                          \
-        TAKT__BEGINS(&loop->sched, strand);                                                  \
+        TAKT__BEGINS(&takt_l->sched, strand);                                                \
         token = takt_token_of(op);                                                           \
-        rc = backend_##_submit(&loop->backend, op, &token);                                  \
+        rc = backend_##_submit(&takt_l->backend, op, &token);                                \
         if (TAKT__LIKELY(rc >= 0)) {                                                         \
-            TAKT__LEND(&loop->sched, strand);                                                \
+            TAKT__LEND(&takt_l->sched, strand);                                              \
             if (TAKT__UNLIKELY(token != takt_token_of(op)))                                  \
-                takt__foreign_add(&loop->sched, strand, token);                              \
+                takt__foreign_add(&takt_l->sched, strand, token);                            \
             return true;                                                                     \
         }                                                                                    \
         op->result = rc;                                                                     \
-        takt__settle(&loop->sched, strand);                                                  \
+        takt__settle(&takt_l->sched, strand);                                                \
         return false;                                                                        \
     }                                                                                        \
                                                                                              \
     /* Runs `strand` until it waits for something; it has left its body with `go`. */        \
-    TAKT__NOINLINE static void name##__go_on(name *loop, takt_strand *strand, int go)        \
+    TAKT__NOINLINE static void name##__go_on(name *takt_l, takt_strand *strand, int go)      \
     {                                                                                        \
-        takt_sched *const sched = &loop->sched;                                              \
+        takt_sched *const sched = &takt_l->sched;                                            \
         for (;;) {                                                                           \
             takt_body *body;                                                                 \
             if (go == TAKT__OP && !takt__refuse_inline(sched, strand)) {                     \
@@ -3205,7 +3193,7 @@ takt__unwind:                                                                   
                 go = TAKT__AS_IT_IS;                                                         \
             }                                                                                \
             if (go == TAKT__AS_IT_IS) {                                                      \
-                if (name##__begin(loop, strand))                                             \
+                if (name##__begin(takt_l, strand))                                           \
                     return;                                                                  \
                 go = TAKT__AGAIN;                                                            \
             }                                                                                \
@@ -3217,17 +3205,17 @@ takt__unwind:                                                                   
         }                                                                                    \
     }                                                                                        \
                                                                                              \
-    static inline void name##__complete(name *loop, const takt_completion *done)             \
+    static inline void name##__complete(name *takt_l, const takt_completion *done)           \
     {                                                                                        \
-        takt_sched *const sched = &loop->sched;                                              \
-        takt_strand *strand = takt__strand_by(sched, (uint32_t)done->token);                 \
+        takt_sched *const sched = &takt_l->sched;                                            \
+        takt_strand *strand = takt__strand_of_token(sched, done->token);                     \
         int go;                                                                              \
-        if (TAKT__LIKELY((done->flags == TAKT__MATCHED || takt__matches(sched, done)) &&     \
-                         strand->wait == TAKT__ON_OP && !strand->flags)) {                   \
+        if (TAKT__LIKELY(strand && strand->wait == TAKT__ON_OP &&                            \
+                         !(strand->flags | done->flags | (uint32_t)done->error))) {          \
             strand->slot.op.result = done->value;                                            \
             if (!TAKT__REGAIN(sched, strand))                                                \
                 return;                                                                      \
-        } else if ((strand = takt__claim(sched, done)) == NULL) {                            \
+        } else if ((strand = takt__claim(sched, strand, done)) == NULL) {                    \
             return;                                                                          \
         }                                                                                    \
         strand->wait = TAKT__READY;                                                          \
@@ -3235,47 +3223,48 @@ takt__unwind:                                                                   
         sched->stats.resumed++;                                                              \
         go = strand->who.leaf->of.coro->body(strand->who.leaf).go;                           \
         if (go != TAKT__AS_IT_IS)                                                            \
-            name##__go_on(loop, strand, go);                                                 \
-        else if (TAKT__UNLIKELY(!name##__begin(loop, strand)))                               \
-            name##__go_on(loop, strand, TAKT__AGAIN);                                        \
+            name##__go_on(takt_l, strand, go);                                               \
+        else if (TAKT__UNLIKELY(!name##__begin(takt_l, strand)))                             \
+            name##__go_on(takt_l, strand, TAKT__AGAIN);                                      \
     }                                                                                        \
                                                                                              \
-    static inline void name##__run_ready(name *loop)                                         \
+    static inline void name##__run_ready(name *takt_l)                                       \
     {                                                                                        \
         enum { MOST = 1024 }; /* in one go: then the backend is polled */                    \
         takt_strand *strand;                                                                 \
         int count = 0;                                                                       \
-        while (count++ < MOST && (strand = takt__next_ready(&loop->sched)) != NULL) {        \
+        while (count++ < MOST && (strand = takt__next_ready(&takt_l->sched)) != NULL) {      \
             const int go = strand->flags & TAKT__NEW ? TAKT__CALLING : TAKT__AGAIN;          \
             strand->flags &= (uint16_t)~TAKT__NEW;                                           \
-            name##__go_on(loop, strand, go);                                                 \
+            name##__go_on(takt_l, strand, go);                                               \
         }                                                                                    \
     }                                                                                        \
                                                                                              \
-    static inline void name##__turn(name *loop, takt_ns wait, int max)                       \
+    static inline void name##__round(name *takt_l, takt_ns wait, int max)                    \
     {                                                                                        \
-        takt_sched *const sched = &loop->sched;                                              \
+        takt_sched *const sched = &takt_l->sched;                                            \
         const int config_max = (int)sched->config.completions;                               \
         const int most = max > 0 && max < config_max ? max : config_max;                     \
         const takt_completion *done;                                                         \
         int count;                                                                           \
         sched->in_turn = true;                                                               \
-        sched->stack_base = TAKT__STACK_POINTER();                                           \
         sched->now_known = false;                                                            \
         sched->stats.turns++;                                                                \
-        if (TAKT_DEBUG || sched->later_first)                                                \
+        /* With nothing but ops in flight, there is nothing to do before they are asked for. */\
+        if (TAKT_DEBUG || sched->ready_first | sched->later_first | sched->wheel.count |     \
+                              !sched->strands_used) {                                        \
             takt__turn_begins(sched);                                                        \
-        if (sched->ready_first) {                                                            \
-            name##__run_ready(loop);                                                         \
-            if (TAKT__UNLIKELY(sched->fatal && !sched->discarding)) {                        \
-                sched->in_turn = false;                                                      \
-                return;                                                                      \
+            if (sched->ready_first) {                                                        \
+                name##__run_ready(takt_l);                                                   \
+                if (TAKT__UNLIKELY(sched->fatal && !sched->discarding)) {                    \
+                    sched->in_turn = false;                                                  \
+                    return;                                                                  \
+                }                                                                            \
             }                                                                                \
-        }                                                                                    \
-        if (sched->ready_first | sched->later_first | sched->wheel.count | !sched->strands_used)\
             wait = takt__wait(sched, wait);                                                  \
+        }                                                                                    \
         TAKT__LENT_OPEN(sched, true);                                                        \
-        count = backend_##_poll(&loop->backend, loop->completions, most, wait);              \
+        count = backend_##_poll(&takt_l->backend, takt_l->completions, most, wait);          \
         TAKT__LENT_OPEN(sched, false);                                                       \
         sched->now_known = false;                                                            \
         if (TAKT__UNLIKELY((unsigned)count > (unsigned)most)) { /* or below 0 */             \
@@ -3286,71 +3275,78 @@ takt__unwind:                                                                   
             count = 0;                                                                       \
         }                                                                                    \
         sched->stats.completions += (uint64_t)count;                                         \
-        done = loop->completions;                                                            \
+        done = takt_l->completions;                                                          \
         for (const takt_completion *const end = done + count; done != end; done++)           \
             if (TAKT__LIKELY(!sched->fatal || sched->discarding))                            \
-                name##__complete(loop, done);                                                \
+                name##__complete(takt_l, done);                                              \
             else                                                                             \
                 takt__orphan(sched, done);                                                   \
         if (sched->wheel.count)                                                              \
             takt__expire(sched);                                                             \
         if (sched->ready_first)                                                              \
-            name##__run_ready(loop);                                                         \
+            name##__run_ready(takt_l);                                                       \
         sched->in_turn = false;                                                              \
     }                                                                                        \
                                                                                              \
-    TAKT__UNUSED static inline int name##_turn(name *loop, takt_ns wait, int max)            \
+    static inline void name##__turn(name *takt_l, takt_ns wait, int max)                     \
     {                                                                                        \
-        takt_sched *const sched = &loop->sched;                                              \
+        takt_l->sched.stack_base = TAKT__STACK_POINTER();                                    \
+        name##__round(takt_l, wait, max);                                                    \
+    }                                                                                        \
+                                                                                             \
+    TAKT__UNUSED static inline int name##_turn(name *takt_l, takt_ns wait, int max)          \
+    {                                                                                        \
+        takt_sched *const sched = &takt_l->sched;                                            \
         const uint64_t before = sched->stats.resumed;                                        \
         if (sched->fatal | sched->in_turn)                                                   \
             return sched->fatal ? sched->fatal : TAKT_EREENTER;                              \
         sched->result_count = 0;                                                             \
-        name##__turn(loop, wait, max);                                                       \
+        name##__turn(takt_l, wait, max);                                                     \
         TAKT__LENT_OPEN(sched, true);                                                        \
-        backend_##_flush(&loop->backend);                                                    \
+        backend_##_flush(&takt_l->backend);                                                  \
         TAKT__LENT_OPEN(sched, false);                                                       \
         return sched->fatal ? sched->fatal : takt__progress(sched, before);                  \
     }                                                                                        \
                                                                                              \
-    TAKT__UNUSED static inline int name##_run(name *loop)                                    \
+    TAKT__UNUSED static inline int name##_run(name *takt_l)                                  \
     {                                                                                        \
-        takt_sched *const sched = &loop->sched;                                              \
+        takt_sched *const sched = &takt_l->sched;                                            \
         if (sched->in_turn)                                                                  \
             return TAKT_EREENTER;                                                            \
+        sched->stack_base = TAKT__STACK_POINTER(); /* the same in every turn from here */    \
         while (sched->pending && !sched->fatal) {                                            \
             sched->result_count = 0;                                                         \
-            name##__turn(loop, TAKT_FOREVER, 0);                                             \
+            name##__round(takt_l, TAKT_FOREVER, 0);                                          \
         }                                                                                    \
         return sched->fatal ? sched->fatal : sched->first_error;                             \
     }                                                                                        \
                                                                                              \
-    TAKT__UNUSED static inline int name##_fd(name *loop)                                     \
+    TAKT__UNUSED static inline int name##_fd(name *takt_l)                                   \
     {                                                                                        \
-        return backend_##_fd(&loop->backend);                                                \
+        return backend_##_fd(&takt_l->backend);                                              \
     }                                                                                        \
                                                                                              \
-    TAKT__UNUSED static inline takt_ns name##_now(name *loop)                                \
+    TAKT__UNUSED static inline takt_ns name##_now(name *takt_l)                              \
     {                                                                                        \
-        return backend_##_now(&loop->backend);                                               \
+        return backend_##_now(&takt_l->backend);                                             \
     }                                                                                        \
                                                                                              \
-    TAKT__UNUSED static inline takt_ns name##_deadline(name *loop)                           \
+    TAKT__UNUSED static inline takt_ns name##_deadline(name *takt_l)                         \
     {                                                                                        \
-        if (loop->sched.ready_first || loop->sched.later_first ||                            \
-            backend_##_busy(&loop->backend))                                                 \
+        if (takt_l->sched.ready_first || takt_l->sched.later_first ||                        \
+            backend_##_busy(&takt_l->backend))                                               \
             return 0;                                                                        \
-        return takt_wheel_deadline(&loop->sched.wheel);                                      \
+        return takt_wheel_deadline(&takt_l->sched.wheel);                                    \
     }                                                                                        \
                                                                                              \
-    TAKT__UNUSED static inline void name##_stop(name *loop, takt_ns limit)                   \
+    TAKT__UNUSED static inline void name##_stop(name *takt_l, takt_ns limit)                 \
     {                                                                                        \
-        takt_stop(&loop->sched, limit);                                                      \
+        takt_stop(&takt_l->sched, limit);                                                    \
     }                                                                                        \
                                                                                              \
-    static inline int name##__submit(name *loop, takt_frame *frame, takt_body *body)         \
+    static inline int name##__submit(name *takt_l, takt_frame *frame, takt_body *body)       \
     {                                                                                        \
-        takt_sched *const sched = &loop->sched;                                              \
+        takt_sched *const sched = &takt_l->sched;                                            \
         const uint32_t results = sched->result_count;                                        \
         const int rc = takt__submit(sched, frame, body);                                     \
         if (rc < 0 || sched->in_turn)                                                        \
@@ -3358,7 +3354,7 @@ takt__unwind:                                                                   
         sched->in_turn = true;                                                               \
         sched->stack_base = TAKT__STACK_POINTER();                                           \
         sched->now_known = false;                                                            \
-        name##__go_on(loop, frame->strand, TAKT__CALLING);                                        \
+        name##__go_on(takt_l, frame->strand, TAKT__CALLING);                                 \
         sched->in_turn = false;                                                              \
         sched->result_count = results; /* its end is told here */                            \
         if (sched->fatal)                                                                    \
@@ -3366,15 +3362,15 @@ takt__unwind:                                                                   
         return takt_error(frame) < 0 ? takt_error(frame) : takt_finished(frame);             \
     }                                                                                        \
                                                                                              \
-    static inline int name##__poll(name *loop)                                               \
+    static inline int name##__poll(name *takt_l)                                             \
     {                                                                                        \
-        takt_sched *const sched = &loop->sched;                                              \
+        takt_sched *const sched = &takt_l->sched;                                            \
         const uint64_t before = sched->stats.resumed;                                        \
         if (sched->result_count && !sched->in_turn)                                          \
             return 0;                                                                        \
         if (sched->fatal | sched->in_turn)                                                   \
             return sched->fatal ? sched->fatal : TAKT_EREENTER;                              \
-        name##__turn(loop, 0, 0);                                                            \
+        name##__turn(takt_l, 0, 0);                                                          \
         if (sched->result_count)                                                             \
             return 0;                                                                        \
         if (sched->fatal)                                                                    \
@@ -3382,77 +3378,77 @@ takt__unwind:                                                                   
         return sched->stats.resumed == before ? TAKT_EWOULDBLOCK : 0;                        \
     }                                                                                        \
                                                                                              \
-    TAKT__UNUSED static inline int name##_pending(const name *loop)                          \
+    TAKT__UNUSED static inline int name##_pending(const name *takt_l)                        \
     {                                                                                        \
-        return loop->sched.fatal ? 0 : (int)loop->sched.pending;                             \
+        return takt_l->sched.fatal ? 0 : (int)takt_l->sched.pending;                         \
     }                                                                                        \
                                                                                              \
-    TAKT__UNUSED static inline int name##_failed(const name *loop)                           \
+    TAKT__UNUSED static inline int name##_failed(const name *takt_l)                         \
     {                                                                                        \
-        return loop->sched.fatal;                                                            \
+        return takt_l->sched.fatal;                                                          \
     }                                                                                        \
                                                                                              \
-    TAKT__UNUSED static inline int name##_drain(name *loop)                                  \
+    TAKT__UNUSED static inline int name##_drain(name *takt_l)                                \
     {                                                                                        \
-        takt_sched *const sched = &loop->sched;                                              \
+        takt_sched *const sched = &takt_l->sched;                                            \
         const bool broken = sched->fatal && sched->fatal != TAKT_EDISPOSED;                  \
         takt_ns deadline;                                                                    \
         int discarded;                                                                       \
         if (sched->in_turn)                                                                  \
             return TAKT_EREENTER;                                                            \
         discarded = takt__discard_all(sched);                                                \
-        deadline = takt_after(backend_##_now(&loop->backend), sched->config.reap_limit);     \
+        deadline = takt_after(backend_##_now(&takt_l->backend), sched->config.reap_limit);   \
         while (broken && (sched->ready_first | sched->later_first)) {                        \
             takt__turn_begins(sched);                                                        \
-            name##__run_ready(loop);                                                         \
+            name##__run_ready(takt_l);                                                       \
         }                                                                                    \
         while (sched->strands_used && !broken &&                                             \
-               backend_##_now(&loop->backend) < deadline)                                    \
-            name##__turn(loop, 10 * TAKT_MS, 0);                                             \
+               backend_##_now(&takt_l->backend) < deadline)                                  \
+            name##__turn(takt_l, 10 * TAKT_MS, 0);                                           \
         if (broken || !sched->strands_used) /* there will be no further turn */              \
-            takt__give_completions(sched, &loop->completions);                               \
+            takt__give_completions(sched, &takt_l->completions);                             \
         return discarded;                                                                    \
     }                                                                                        \
                                                                                              \
-    TAKT__UNUSED static inline int name##_free(name *loop)                                   \
+    TAKT__UNUSED static inline int name##_free(name *takt_l)                                 \
     {                                                                                        \
-        if (name##_drain(loop) == TAKT_EREENTER)                                             \
+        if (name##_drain(takt_l) == TAKT_EREENTER)                                           \
             return TAKT_EREENTER;                                                            \
-        if (loop->sched.strands_used)                                                        \
+        if (takt_l->sched.strands_used)                                                      \
             return -EBUSY;                                                                   \
-        backend_##_free(&loop->backend);                                                     \
-        takt__sched_free(&loop->sched, &loop->completions);                                  \
+        backend_##_free(&takt_l->backend);                                                   \
+        takt__sched_free(&takt_l->sched, &takt_l->completions);                              \
         return 0;                                                                            \
     }
 
 /* What differs between TAKT_LOOP and TAKT_LOOP_OF: what is submitted, what results are. */
 #define TAKT__LOOP_RESULTS(name, result_type)                                                \
-    TAKT__UNUSED static inline int name##_poll(name *loop, result_type **results, int max)   \
+    TAKT__UNUSED static inline int name##_poll(name *takt_l, result_type **results, int max) \
     {                                                                                        \
-        const int rc = name##__poll(loop);                                                   \
+        const int rc = name##__poll(takt_l);                                                 \
         int count = 0;                                                                       \
         if (rc < 0)                                                                          \
             return rc;                                                                       \
-        while (count < max && count < (int)loop->sched.result_count) {                       \
-            results[count] = (result_type *)(void *)loop->sched.results[count];              \
+        while (count < max && count < (int)takt_l->sched.result_count) {                     \
+            results[count] = (result_type *)(void *)takt_l->sched.results[count];            \
             count++;                                                                         \
         }                                                                                    \
-        takt__results_taken(&loop->sched, (uint32_t)count);                                  \
+        takt__results_taken(&takt_l->sched, (uint32_t)count);                                \
         return count;                                                                        \
     }                                                                                        \
                                                                                              \
-    TAKT__UNUSED static inline int name##_collect(name *loop, result_type **results, int max,\
+    TAKT__UNUSED static inline int name##_collect(name *takt_l, result_type **results, int max,\
                                                   int *count)                                \
     {                                                                                        \
-        takt_sched *const sched = &loop->sched;                                              \
+        takt_sched *const sched = &takt_l->sched;                                            \
         int rc = 0;                                                                          \
         *count = 0;                                                                          \
         while (*count < max && (sched->result_count || (sched->pending && !sched->fatal))) { \
             if (sched->in_turn)                                                              \
                 return TAKT_EREENTER;                                                        \
             if (!sched->result_count)                                                        \
-                name##__turn(loop, TAKT_FOREVER, 0);                                         \
-            if (sched->result_count && (rc = name##_poll(loop, results + *count,             \
+                name##__turn(takt_l, TAKT_FOREVER, 0);                                       \
+            if (sched->result_count && (rc = name##_poll(takt_l, results + *count,           \
                                                          max - *count)) > 0)                 \
                 *count += rc;                                                                \
         }                                                                                    \
@@ -3460,19 +3456,19 @@ takt__unwind:                                                                   
     }
 
 #define TAKT__LOOP_ANY(name)                                                                 \
-    TAKT__UNUSED static inline int name##_submit(name *loop, takt_frame *frame,              \
+    TAKT__UNUSED static inline int name##_submit(name *takt_l, takt_frame *frame,            \
                                                  takt_body *body)                            \
     {                                                                                        \
-        return name##__submit(loop, frame, body);                                            \
+        return name##__submit(takt_l, frame, body);                                          \
     }                                                                                        \
                                                                                              \
     TAKT__LOOP_RESULTS(name, takt_frame)                                                     \
     struct name
 
 #define TAKT__LOOP_TYPED(name, coro)                                                         \
-    TAKT__UNUSED static inline int name##_submit(name *loop, struct coro *frame)             \
+    TAKT__UNUSED static inline int name##_submit(name *takt_l, struct coro *frame)           \
     {                                                                                        \
-        return name##__submit(loop, &frame->frame, coro##_coro);                             \
+        return name##__submit(takt_l, &frame->frame, coro##_coro);                           \
     }                                                                                        \
                                                                                              \
     TAKT__LOOP_RESULTS(name, struct coro)                                                    \
@@ -6958,9 +6954,8 @@ static int64_t takt__asked_result(const takt_sched *s, const takt_strand *strand
 
 /* A completion that is not the plain success of a plain op. Returns the strand that goes
  * on with it, or NULL. */
-TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, const takt_completion *done)
+TAKT__NOINLINE takt_strand *takt__claim(takt_sched *s, takt_strand *strand, const takt_completion *done)
 {
-    takt_strand *strand = takt__strand_of_token(s, done->token);
     int64_t result = done->error ? done->error : done->value;
     if (s->foreign.used)
         strand = takt__foreign_find(s, strand, done);

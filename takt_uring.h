@@ -314,8 +314,30 @@ int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns 
 
 #ifndef TAKT_NO_URING
 
-int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags);
+int takt__ring_enter_until(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags);
 int takt__ring_reap(takt_uring *uring, takt_completion *done, int count, int max);
+
+/* The one system call. Submits `submit` requests; if `wait` is not 0, waits that long for
+ * a completion. Returns requests submitted, or an error. */
+TAKT__HOT int takt__ring_enter_inline(takt_uring *uring, unsigned submit, takt_ns wait,
+                                      unsigned flags)
+{
+    int rc;
+    __atomic_store_n(uring->ring.sq.ktail, uring->ring.sq.sqe_tail, __ATOMIC_RELEASE);
+    uring->enters++;
+    flags |= uring->enter_flags;
+    if (wait > 0)
+        flags |= uring->wait_flags;
+    if (wait > 0 && wait != TAKT_FOREVER)
+        rc = takt__ring_enter_until(uring, submit, wait, flags);
+    else
+        rc = io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, wait > 0, flags, NULL, 0);
+    if (TAKT__LIKELY(rc >= 0))
+        uring->submitted += (unsigned)rc;
+    else if (rc != -EINTR && rc != -ETIME && rc != -EAGAIN && rc != -EBUSY)
+        uring->fatal = rc;
+    return rc;
+}
 
 /* True if the completion `cqe` is a plain one; then it is in `done`, and one less is in
  * flight. */
@@ -345,7 +367,7 @@ TAKT__HOT bool takt__ring_take(takt_uring *uring, const struct io_uring_cqe *cqe
     done->token = key;
     done->value = cqe->res;
     done->error = 0;
-    done->flags = TAKT__MATCHED; /* it stays so: its strand waits until it is told */
+    done->flags = 0;
     done->payload = NULL;
     return true;
 }
@@ -365,7 +387,7 @@ TAKT__HOT int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
     submit = takt__ring_unsubmitted(uring);
     if (!submit && wait <= 0)
         return takt__uring_poll(uring, done, max, 0);
-    rc = takt__ring_enter(uring, submit, wait, IORING_ENTER_GETEVENTS);
+    rc = takt__ring_enter_inline(uring, submit, wait, IORING_ENTER_GETEVENTS);
     if (TAKT__UNLIKELY(rc < 0 || *cq->koverflow != uring->dropped))
         return takt__uring_poll(uring, done, max, rc == -EAGAIN || rc == -EBUSY ? wait : 0);
     last = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
@@ -497,35 +519,23 @@ static unsigned takt__ring_hidden(const takt_uring *uring)
            (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
 
-/* The one system call. Submits `submit` requests; if `wait` is not 0, waits that long for
- * a completion. Returns requests submitted, or an error. */
-int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags)
+/* The same, for a wait that has an end. */
+int takt__ring_enter_until(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags)
 {
     struct io_uring_getevents_arg arg;
     struct __kernel_timespec ts;
-    sigset_t *extra = NULL;
-    size_t size = 0;
-    int rc;
-    __atomic_store_n(uring->ring.sq.ktail, uring->ring.sq.sqe_tail, __ATOMIC_RELEASE);
-    flags |= uring->enter_flags;
-    if (wait > 0)
-        flags |= uring->wait_flags;
-    if (wait > 0 && wait != TAKT_FOREVER) {
-        ts.tv_sec = wait / TAKT_SEC;
-        ts.tv_nsec = wait % TAKT_SEC;
-        memset(&arg, 0, sizeof arg);
-        arg.ts = (uint64_t)(uintptr_t)&ts;
-        flags |= IORING_ENTER_EXT_ARG;
-        extra = (sigset_t *)(void *)&arg;
-        size = sizeof arg;
-    }
-    uring->enters++;
-    rc = io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, wait > 0, flags, extra, size);
-    if (TAKT__LIKELY(rc >= 0))
-        uring->submitted += (unsigned)rc;
-    else if (rc != -EINTR && rc != -ETIME && rc != -EAGAIN && rc != -EBUSY)
-        uring->fatal = rc;
-    return rc;
+    ts.tv_sec = wait / TAKT_SEC;
+    ts.tv_nsec = wait % TAKT_SEC;
+    memset(&arg, 0, sizeof arg);
+    arg.ts = (uint64_t)(uintptr_t)&ts;
+    return io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, 1,
+                           flags | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&arg, sizeof arg);
+}
+
+/* The same, anywhere but in a turn. */
+static int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags)
+{
+    return takt__ring_enter_inline(uring, submit, wait, flags);
 }
 
 /* Makes the kernel take what was submitted, unless it refuses. */

@@ -44,7 +44,7 @@ declared() {
     awk '
         /^#ifdef TAKT_IMPLEMENTATION/ { exit }
         /^#define/ { macro = 1 }
-        !macro && /^[a-zA-Z]/ && !/static|typedef|^TAKT__STATIC/ {
+        !macro && /^[a-zA-Z]/ && !/static|^TAKT__HOT|typedef|^TAKT__STATIC/ {
             if (match($0, /takt_[a-z0-9_]+\(/)) print substr($0, RSTART, RLENGTH - 1)
         }
         macro && !/\\$/ { macro = 0 }
