@@ -8473,7 +8473,8 @@ static void takt__stream_wake(takt_sched *s, takt_stream *stream)
     takt_strand *const waiting = stream->link.owner->strand;
     if (waiting->who.leaf != stream->link.owner)
         return;
-    if ((waiting->wait == TAKT__ON_NEXT && waiting->slot.op.buf == stream) ||
+    if ((waiting->wait == TAKT__ON_NEXT && waiting->slot.op.buf == stream &&
+         (stream->count || takt_stream_ended(stream))) || /* not for the end of a pause */
         (waiting->wait == TAKT__ON_CHILDREN && stream->strand == 0))
         takt__ready(s, waiting);
 }

@@ -1696,7 +1696,8 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
 static void takt__ring_judge(takt_uring *uring)
 {
     uring->plain = uring->on_ring && !uring->fatal && !uring->parked_count &&
-                   !uring->cancels_due && !uring->later && !uring->bufrings && !uring->spin;
+                   !uring->cancels_due && !uring->later && !uring->bufrings && !uring->spin &&
+                   uring->event_fd < 0;
 }
 
 /* Reads completions while there is room for what they finish. */
@@ -2271,9 +2272,8 @@ static void takt__ring_turn(takt_uring *uring, takt_ns wait)
     unsigned hidden;
     uint64_t signals;
     int rc;
-    if (TAKT__UNLIKELY(uring->event_fd >= 0) &&
-        read(uring->event_fd, &signals, sizeof signals) < 0 && errno == EBADF)
-        uring->event_fd = -1;
+    if (TAKT__UNLIKELY(uring->event_fd >= 0)) /* what comes from here on is announced anew */
+        (void)!read(uring->event_fd, &signals, sizeof signals);
     hidden = takt__ring_hidden(uring);
     if (uring->out_count || takt__ring_unread(uring) || uring->fatal)
         wait = 0;
@@ -2363,6 +2363,7 @@ int takt_uring_fd(takt_uring *uring)
         return uring->ring.ring_fd;
     }
     uring->event_fd = fd;
+    takt__ring_judge(uring);
     return fd;
 }
 
