@@ -379,7 +379,8 @@ TAKT__HOT int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
     struct io_uring_cq *const cq = &uring->ring.cq;
     unsigned head, first, last, submit;
     int rc;
-    if (TAKT__UNLIKELY(!uring->plain || uring->done_first || uring->starved))
+    if (TAKT__UNLIKELY(!uring->plain || uring->done_first || uring->starved ||
+                       uring->bufrings || uring->spin))
         return takt__uring_poll(uring, done, max, wait);
     head = *cq->khead;
     if (head != __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE))
@@ -1696,8 +1697,7 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
 static void takt__ring_judge(takt_uring *uring)
 {
     uring->plain = uring->on_ring && !uring->fatal && !uring->parked_count &&
-                   !uring->cancels_due && !uring->later && !uring->bufrings && !uring->spin &&
-                   uring->event_fd < 0;
+                   !uring->cancels_due && !uring->later && uring->event_fd < 0;
 }
 
 /* Reads completions while there is room for what they finish. */

@@ -297,6 +297,9 @@ static void a_frame_whose_function_returned_is_missed(void)
     EXPECT_EQ(net_run(&here), 0);
     there.sched.fatal = -EIO; /* that loop was only lent a frame */
     free(there.sched.slab);
+    free(there.sched.results);
+    free(there.sched.items);
+    free(there.sched.foreign.at);
     free(there.completions);
     free(there.sched.config.pools[0].memory);
     takt_posix_free(&there.backend);

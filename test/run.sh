@@ -1,22 +1,26 @@
 #!/bin/sh
-# run.sh COMMAND... - runs each, adds up their closing lines "N passed, N failed".
+# run.sh COMMAND... - runs each, two at a time, adds up their closing lines "N passed, N failed".
 #
 # What a command prints is shown if it fails. Exit 77 is a skip: its last line says why. A
-# command that dies, or closes without such a line, is one failure more.
-passed=0 failed=0 skipped=0
-out=$(mktemp)
-trap 'rm -f "$out"' EXIT
-for command in "$@"; do
+# command that dies, or closes without such a line, is one failure more. JOBS says how many
+# run at the same time, LIMIT how many seconds each may take.
+set -u
+
+# One command: a line for it, and its numbers into a file.
+one() {
+    command=$1
+    out=$(mktemp -p "$RUN_DIR")
     begin=$(date +%s)
     timeout -k 5 "${LIMIT:-120}" sh -c "$command" > "$out" 2>&1 < /dev/null
     rc=$?
     took=$(($(date +%s) - begin))
-    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$out" | tail -n 1)
+    short=$(echo "$command" | cut -c 1-44)
     if [ $rc -eq 77 ]; then
-        skipped=$((skipped + 1))
-        printf 'skip %-44s %s\n' "$command" "$(tail -n 1 "$out")"
-        continue
+        echo "0 0 1" > "$out.numbers"
+        printf 'skip %-44s %s\n' "$short" "$(tail -n 1 "$out")"
+        return
     fi
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$out" | tail -n 1)
     p=$(echo "$line" | sed 's/ passed.*//')
     f=$(echo "$line" | sed 's/.*passed, \([0-9]*\) failed.*/\1/')
     if [ -z "$line" ] || { [ $rc -ne 0 ] && [ "$f" -eq 0 ]; }; then
@@ -24,16 +28,29 @@ for command in "$@"; do
         p=${p:-0}
         echo "(it ended with status $rc)" >> "$out"
     fi
-    passed=$((passed + p))
-    failed=$((failed + f))
-    short=$(echo "$command" | cut -c 1-44)
+    echo "$p $f 0" > "$out.numbers"
     if [ "$f" -ne 0 ]; then
-        printf 'FAIL %-44s %4d passed, %d failed  %ds\n' "$short" "$p" "$f" "$took"
-        tail -n 60 "$out" | sed 's/^/     | /'
+        { printf 'FAIL %-44s %4d passed, %d failed  %ds\n' "$short" "$p" "$f" "$took"
+          tail -n 60 "$out" | sed 's/^/     | /'; } > "$out.said"
+        cat "$out.said"
     else
         printf 'ok   %-44s %4d passed  %ds\n' "$short" "$p" "$took"
     fi
-done
-[ $skipped -eq 0 ] && echo "$passed passed, $failed failed" ||
-    echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ] && [ $passed -gt 0 ]
+}
+
+if [ -n "${RUN_DIR:-}" ]; then
+    one "$1"
+    exit 0
+fi
+RUN_DIR=$(mktemp -d)
+export RUN_DIR
+trap 'rm -rf "$RUN_DIR"' EXIT
+printf '%s\0' "$@" | xargs -0 -n 1 -P "${JOBS:-2}" "$0"
+cat "$RUN_DIR"/*.numbers | awk -v wanted=$# '
+    { passed += $1; failed += $2; skipped += $3; ran++ }
+    END {
+        if (ran != wanted) { failed++; print "some did not run" }
+        printf "%d passed, %d failed", passed, failed
+        print skipped ? ", " skipped " skipped" : ""
+        exit failed > 0 || passed == 0
+    }'

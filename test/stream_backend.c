@@ -119,7 +119,6 @@ static int pump(takt_ns wait)
             EXPECT_EQ(ended[index], 0); /* nothing comes after the end */
             ended[index] += !(done[i].flags & TAKT_MORE);
         }
-        done[i].flags &= ~(uint32_t)TAKT__MATCHED;
         EXPECT(!(done[i].flags & ~(uint32_t)(TAKT_MORE | TAKT_FD)));
         logged[log_count++] = done[i];
     }
