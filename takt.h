@@ -4981,11 +4981,12 @@ static bool takt__detach(takt_sched *s, takt_frame *f)
             link = &it->next;
         } else {
             *link = it->next;
-            it->owner = NULL;
-            if (it->kind == TAKT__GROUP)
+            if (it->kind == TAKT__GROUP) {
+                it->owner = NULL;
                 ((takt_group *)(void *)it)->sched = NULL;
-            else
+            } else { /* children that are not over yet may still touch it */
                 takt_timer_disarm(&s->wheel, &((takt_idle *)(void *)it)->timer);
+            }
         }
     }
     return all;
