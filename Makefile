@@ -77,9 +77,11 @@ build/doctor: test/doctor.c $(HEADERS) | build/test
 build/demo: test/demo.c | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< -o $@
 build/test/%: test/%.c test/test.h $(wildcard test/*.h) $(HEADERS) | build/test
-	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
-build/test/%.san: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g $< $(LDLIBS) -o $@
+build/test/contract.san: test/contract.c $(wildcard test/*.h) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
+build/test/%.san: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) -O0 $< $(LDLIBS) -o $@
 build/test/%.clang: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) -O1 $< $(LDLIBS) -o $@
 build/test/%.cxx: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test

@@ -7784,7 +7784,7 @@ static bool takt__detach(takt_sched *s, takt_frame *f)
             *link = it->next;
             if (it->kind == TAKT__GROUP)
                 it->owner = NULL;
-            else if (it->kind == TAKT__IDLE)
+            else if (it->kind == TAKT__IDLE) /* children that are not over may still touch it */
                 takt_timer_disarm(&s->wheel, &((takt_idle *)(void *)it)->timer);
         }
     }

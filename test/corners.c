@@ -1911,6 +1911,53 @@ static void a_defer_is_shielded_from_all_but_a_drain(void)
     }
 }
 
+/* -- a child touches the idle limit of a parent that is leaving ---- */
+
+struct toucher {
+    takt_frame frame;
+    takt_idle *idle;
+    int fd;
+};
+
+static TAKT_CORO(toucher)
+{
+    TAKT_BEGIN(toucher, my);
+    TAKT_AWAIT(takt_recv(1, NULL, 0));
+    takt_idle_touch(my->idle);
+    note("t");
+    TAKT_END;
+}
+
+struct watched {
+    takt_frame frame;
+    takt_idle idle;
+    struct toucher child;
+};
+
+static TAKT_CORO(watched)
+{
+    TAKT_BEGIN(watched, my);
+    takt_idle_start(&my->frame, &my->idle, TAKT_SEC);
+    TAKT_START(my->child, toucher, .idle = &my->idle);
+    TAKT_AWAIT(takt_nop());
+    note("!");
+    TAKT_END;
+}
+
+static void a_child_touches_the_limit_of_a_parent_that_leaves(void)
+{
+    static struct watched one;
+    setup(2);
+    EXPECT(TAKT_START_ON(&loop, one, watched));
+    kernel->deaf = true;
+    settle();
+    EXPECT(takt_alive(&one.frame));
+    answer_all(0); /* what the child wanted has been done: it goes on to its next await */
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_TRACE("!t");
+    finish();
+}
+
 /* -- the list --------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -1948,6 +1995,7 @@ int main(int argc, char **argv)
         TEST(losers_are_cancelled_and_others_are_not),
         TEST(the_first_failure_stands),
         TEST(a_defer_is_shielded_from_all_but_a_drain),
+        TEST(a_child_touches_the_limit_of_a_parent_that_leaves),
     };
     return RUN_TESTS(argc, argv, tests);
 }

@@ -271,6 +271,7 @@ struct node {
     int registered, ran; /* defers, by bits */
     bool told;           /* it must see the failure of a child */
     bool ordered;        /* somebody has cancelled it */
+    bool watched;        /* it has an idle limit */
     int permits;         /* of the semaphore, held */
     int blamed[BLAMED], blames; /* errors that have a reason */
     int64_t got;
@@ -619,6 +620,9 @@ static void act(struct node *my)
         touch_an_event(my);
     else if (my->what == IDLE)
         takt_idle_start(&my->frame, &my->idle, (takt_ns)roll(&my->rng, 100) * TAKT_MS);
+    my->watched = my->watched || my->what == IDLE;
+    if (my->up && my->up->watched && roll(&my->rng, 2)) /* be it on its way out */
+        takt_idle_touch(&my->up->idle);
 }
 
 #define KID                                                                                  \
