@@ -1744,8 +1744,12 @@ static void takt__many_arm(takt_uring *uring, takt_op *op)
 {
     takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
     bool by_poll = op->kind == TAKT_OP_READY;
-    if (op->kind == TAKT_OP_LEASE ||
-        (op->kind == TAKT_OP_RECVMSG && uring->rungs & TAKT__RUNG_MULTISHOT)) {
+    if (!(op->flags & TAKT_OP_MULTI)) {
+        /* One lease: the newest buffer is still in the cache, and few are ever touched. The
+         * kernel would take one after the other. */
+        by_poll = true;
+    } else if (op->kind == TAKT_OP_LEASE ||
+               (op->kind == TAKT_OP_RECVMSG && uring->rungs & TAKT__RUNG_MULTISHOT)) {
         struct takt__bufring *const ring = takt__bufring_of(uring, bufs);
         if (ring && bufs->kept == 0)
             takt__bufring_grow(ring);
