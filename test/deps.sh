@@ -1,7 +1,8 @@
 #!/bin/sh
-# deps.sh [ports] - installs the Debian packages that the build and the default suite need
-# (and with `ports`, those of test/ports.sh), if any is missing: as root, with a sudo that
-# asks nothing, or where CI=true. Else it says what to type, and fails.
+# deps.sh [ports|bench] - installs the Debian packages that the build and the default suite
+# need (and with `ports`, those of test/ports.sh, with `bench` those of takt's peers), if any
+# is missing: as root, with a sudo that asks nothing, or where CI=true. Else it says what to
+# type, and fails.
 set -u
 missing=
 need() { # PROGRAM-OR-HEADER PACKAGE
@@ -34,6 +35,14 @@ if [ "${1:-}" = ports ]; then
     need x86_64-w64-mingw32-gcc gcc-mingw-w64-x86-64
     need tcc tcc
     need valgrind valgrind
+fi
+if [ "${1:-}" = bench ]; then
+    need valgrind valgrind
+    need taskset util-linux
+    need /usr/sbin/haproxy haproxy
+    need /usr/include/uv.h libuv1-dev
+    need /usr/include/ev.h libev-dev
+    need /usr/include/event2/event.h libevent-dev
 fi
 [ -z "$missing" ] && exit 0
 

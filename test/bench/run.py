@@ -553,7 +553,7 @@ def main():
     stolen, total = ticks()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        subprocess.run(["test/bench/deps.sh"], check=False)
+        subprocess.run(["test/deps.sh", "bench"], check=False)
         build()
         for part in wanted:
             tell(part)
