@@ -991,6 +991,22 @@ static inline takt_token takt_token_of(const takt_op *op)
     return takt_token_make(slot->generation, slot->index);
 }
 
+/* The next generation of `slot`, which begins: its token. */
+static inline takt_token takt__slot_begin(takt_slot *slot)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    unsigned char *const at = (unsigned char *)slot + offsetof(takt_slot, index);
+    takt_token token;
+    memcpy(&token, at, sizeof token); /* both halves at once */
+    token += (takt_token)1 << 32;
+    memcpy(at, &token, sizeof token);
+    return token;
+#else
+    slot->generation++;
+    return takt_token_make(slot->generation, slot->index);
+#endif
+}
+
 /* The slot at `index`, which must be in range. */
 static inline takt_slot *takt_slot_at(const takt_slots *slots, uint32_t index)
 {
@@ -1338,8 +1354,7 @@ void takt_cancel(takt_frame *frame);
     do {                                                                                     \
         if (TAKT__LIKELY(takt__ends(takt_self)))                                             \
             return takt__leave(TAKT__FINISH);                                                \
-        takt__return(takt_self);                                                             \
-        goto takt__unwind;                                                                   \
+        return takt__returned(takt_self);                                                    \
     } while (0)
 
 /* TAKT_AWAIT(op) or TAKT_AWAIT(result, op): suspends until `op` completes. A failure
@@ -2316,29 +2331,30 @@ static inline takt_op *takt__op_of(takt_frame *f)
     return &f->strand->slot.op;
 }
 
-int takt__await_told(takt_frame *f);
-int takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line);
-int takt__yield(takt_frame *f, uint32_t line);
+takt_status takt__await_told(takt_frame *f);
+takt_status takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line);
+takt_status takt__yield(takt_frame *f, uint32_t line);
 bool takt__may_begin(takt_frame *f, takt_frame *child, size_t size, uint32_t line);
 bool takt__start(takt_frame *f, takt_frame *child, uint32_t line);
 bool takt__start_within(takt_frame *f, takt_frame *child, takt_ns ns, uint32_t line);
 void takt__join_begin(takt_frame *f);
 void takt__join_add(takt_frame *f, takt_frame *child, int index);
 void takt__join_all(takt_frame *f);
-int takt__join(takt_frame *f, bool race, uint32_t line);
-int takt__join_group(takt_frame *f, takt_group *group, uint32_t line);
-int takt__failing(takt_frame *f);
+takt_status takt__join(takt_frame *f, bool race, uint32_t line);
+takt_status takt__join_group(takt_frame *f, takt_group *group, uint32_t line);
+takt_status takt__failing(takt_frame *f);
 bool takt__open(takt_frame *f, takt_stream *stream, takt_op op, uint32_t line);
-int takt__next(takt_frame *f, takt_stream *stream, uint32_t line);
+takt_status takt__next(takt_frame *f, takt_stream *stream, uint32_t line);
 void takt__next_take(takt_frame *f, takt_stream *stream, takt_item *item);
 bool takt__defer(takt_frame *f, uint32_t line);
-int takt__unwind_step(takt_frame *f);
-int takt__lost(takt_frame *f);
+takt_status takt__unwind_step(takt_frame *f);
+takt_status takt__lost(takt_frame *f);
 TAKT__WARN_IF_CALLED("a break leaves the coroutine's body; use TAKT_RETURN")
 void takt__fell_out(takt_frame *f, uint32_t line);
 TAKT__WARN_IF_CALLED("a thrown error must be negative: -EINVAL, not EINVAL")
 void takt__throw_positive(takt_frame *f, int error, uint32_t line);
 void takt__return(takt_frame *f);
+takt_status takt__returned(takt_frame *f);
 void takt__throw(takt_frame *f, int error, uint32_t line);
 int64_t takt__take_result(takt_frame *f);
 
@@ -2461,18 +2477,18 @@ static inline bool takt__within(const takt_frame *f, size_t size, const void *at
 /* The op has been put in place; how does it get to the backend? Asked in the body, where the
  * op is known when this is compiled: without a limit, and with memory of the struct's or
  * none, as most are, no question is left for the loop. */
-static inline int takt__await(takt_frame *f, size_t size, uint32_t line)
+static inline takt_status takt__await(takt_frame *f, size_t size, uint32_t line)
 {
     const takt_strand *const strand = f->strand;
     const takt_op *const op = &strand->slot.op;
     f->line = line;
     if (TAKT__UNLIKELY(strand->flags & TAKT__STOP))
         return takt__await_told(f);
-    return op->kind >= TAKT_OP_FIRST_AS_IT_IS && !op->when &&
-                   (!op->buf || takt__within(f, size, op->buf)) &&
-                   (!op->arg.ptr || takt__within(f, size, op->arg.ptr))
-               ? TAKT__AS_IT_IS
-               : TAKT__OP;
+    return takt__leave(op->kind >= TAKT_OP_FIRST_AS_IT_IS && !op->when &&
+                               (!op->buf || takt__within(f, size, op->buf)) &&
+                               (!op->arg.ptr || takt__within(f, size, op->arg.ptr))
+                           ? TAKT__AS_IT_IS
+                           : TAKT__OP);
 }
 
 /* Leaves with an op; by value, so that a compiler can see what it points to. */
@@ -2480,7 +2496,7 @@ static inline takt_status takt__leave_with(takt_frame *f, takt_op op TAKT__KEPT,
                                            uint32_t line)
 {
     *takt__op_of(f) = op;
-    return takt__leave(takt__await(f, size, line));
+    return takt__await(f, size, line);
 }
 
 static inline int64_t takt__result(takt_frame *f)
@@ -2583,7 +2599,7 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
  * what the frame stores.
  * ======================================================================== */
 
-#define TAKT__AT(line) ((uint64_t)0x7a6b000000000000 | (line))
+#define TAKT__AT(line) ((uint64_t)0x7a6b000000000000 ^ (line)) /* compilers see through it */
 
 
 /* clang-format off */
@@ -2709,7 +2725,7 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
     switch (TAKT__AT(takt_self->line)) {                                                     \
         TAKT__BODY_SCOPE                                                                     \
     default:                                                                                 \
-        return takt__leave(takt__lost(takt_self));                                           \
+        return takt__lost(takt_self);                                                        \
     case TAKT__AT(0):                                                                        \
         takt_self->of.coro = &takt__coro
 
@@ -2717,24 +2733,23 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
         TAKT__UNWATCH_BODY                                                                   \
         if (TAKT__LIKELY(takt__ends(takt_self)))                                             \
             return takt__leave(TAKT__FINISH);                                                \
-        takt__return(takt_self);                                                             \
-        goto takt__unwind;                                                                   \
+        return takt__returned(takt_self);                                                    \
     case TAKT__AT(TAKT__UNWIND):                                                             \
         goto takt__unwind;                                                                   \
     }                                                                                        \
     takt__fell_out(takt_self, __LINE__);                                                     \
 takt__unwind:                                                                                \
-    return takt__leave(takt__unwind_step(takt_self))
+    return takt__unwind_step(takt_self)
 
 /* Every await leaves and comes back by its label, even when it need not wait: so the
  * compiler can see that no local survives it. */
-#define TAKT__LEAVE_AND_RETURN_AT(line, go)                                                  \
-    return takt__leave(go);                                                                  \
+#define TAKT__LEAVE_AND_RETURN_AT(line, status)                                              \
+    return (status);                                                                         \
     case TAKT__AT(line):
 
 #define TAKT__THROW_IF_FAILED                                                                \
     if (TAKT__UNLIKELY(takt__op_of(takt_self)->result < 0))                                  \
-        return takt__leave(takt__failing(takt_self))
+        return takt__failing(takt_self)
 
 #define TAKT__AWAIT1(op) TAKT__AWAIT_(op, (void)0, __LINE__)
 #define TAKT__AWAIT2(result, op)                                                             \
@@ -2900,8 +2915,7 @@ takt__unwind:                                                                   
 #define TAKT__CATCH_HERE                                                                     \
         if (TAKT__LIKELY(takt__ends(takt_self)))                                             \
             return takt__leave(TAKT__FINISH);                                                \
-        takt__return(takt_self);                                                             \
-        goto takt__unwind;                                                                   \
+        return takt__returned(takt_self);                                                    \
         TAKT__WATCH_CATCH                                                                    \
         TAKT__BODY_SCOPE                                                                     \
     case TAKT__AT(TAKT__CATCH):                                                              \
@@ -2909,8 +2923,7 @@ takt__unwind:                                                                   
             if (true)
 #else
 #define TAKT__CATCH_HERE                                                                     \
-        takt__return(takt_self);                                                             \
-        goto takt__unwind;                                                                   \
+        return takt__returned(takt_self);                                                    \
     case TAKT__AT(TAKT__CATCH):
 #endif
 
@@ -3102,6 +3115,16 @@ takt__unwind:                                                                   
     }                                                                                        \
     struct name
 
+/* Whether a backend hands out completions one by one, see >>backend: its TAKT_EACH_... is the
+ * second argument then. */
+#define TAKT__SECOND(first, second, ...) second
+#define TAKT__SECOND_OF(...) TAKT__SECOND(__VA_ARGS__)
+#define TAKT__EACH_OF(backend_) TAKT__SECOND_OF(TAKT_EACH_##backend_, TAKT__BY_POLL, )
+#define TAKT__BY_POLL(backend_, name, loop, most, wait) ((void)(wait), false)
+#define TAKT__BY_EACH(backend_, name, loop, most, wait)                                      \
+    backend_##_each(&(loop)->backend, (most), (wait), sizeof(takt_strand), name##__succeed,  \
+                    (loop), &(loop)->sched.stats.completions)
+
 #define TAKT__LOOP(name, backend_)                                                           \
     typedef struct name##_config {                                                           \
         takt_config loop;                                                                    \
@@ -3163,16 +3186,15 @@ takt__unwind:                                                                   
     TAKT__HOT bool name##__begin(name *takt_l, takt_strand *strand)                          \
     {                                                                                        \
         takt_op *const op = &strand->slot.op;                                                \
-        takt_token token;                                                                    \
+        takt_token offered, token;                                                           \
         int rc;                                                                              \
-        strand->slot.generation++;                                                           \
         strand->wait = TAKT__ON_OP;                                                          \
         TAKT__BEGINS(&takt_l->sched, strand);                                                \
-        token = takt_token_of(op);                                                           \
+        token = offered = takt__slot_begin(&strand->slot);                                   \
         rc = backend_##_submit(&takt_l->backend, op, &token);                                \
         if (TAKT__LIKELY(rc >= 0)) {                                                         \
             TAKT__LEND(&takt_l->sched, strand);                                              \
-            if (TAKT__UNLIKELY(token != takt_token_of(op)))                                  \
+            if (TAKT__UNLIKELY(token != offered))                                            \
                 takt__foreign_add(&takt_l->sched, strand, token);                            \
             return true;                                                                     \
         }                                                                                    \
@@ -3205,27 +3227,76 @@ takt__unwind:                                                                   
         }                                                                                    \
     }                                                                                        \
                                                                                              \
-    static inline void name##__complete(name *takt_l, const takt_completion *done)           \
+    /* What `strand` awaited is over. From one op straight to the next: what goes on         \
+     * otherwise goes on out of line. */                                                     \
+    TAKT__HOT void name##__resume(name *takt_l, takt_strand *strand)                         \
     {                                                                                        \
-        takt_sched *const sched = &takt_l->sched;                                            \
-        takt_strand *strand = takt__strand_of_token(sched, done->token);                     \
         int go;                                                                              \
-        if (TAKT__LIKELY(strand && strand->wait == TAKT__ON_OP &&                            \
-                         !(strand->flags | done->flags | (uint32_t)done->error))) {          \
-            strand->slot.op.result = done->value;                                            \
-            if (!TAKT__REGAIN(sched, strand))                                                \
-                return;                                                                      \
-        } else if ((strand = takt__claim(sched, strand, done)) == NULL) {                    \
-            return;                                                                          \
-        }                                                                                    \
         strand->wait = TAKT__READY;                                                          \
-        /* From one op straight to the next: what goes on otherwise goes on out of line. */  \
-        sched->stats.resumed++;                                                              \
+        takt_l->sched.stats.resumed++;                                                       \
         go = strand->who.leaf->of.coro->body(strand->who.leaf).go;                           \
-        if (go != TAKT__AS_IT_IS)                                                            \
+        if (TAKT__UNLIKELY(go != TAKT__AS_IT_IS))                                            \
             name##__go_on(takt_l, strand, go);                                               \
         else if (TAKT__UNLIKELY(!name##__begin(takt_l, strand)))                             \
             name##__go_on(takt_l, strand, TAKT__AGAIN);                                      \
+    }                                                                                        \
+                                                                                             \
+    TAKT__NOINLINE static void name##__complete(name *takt_l, const takt_completion *done)   \
+    {                                                                                        \
+        takt_sched *const sched = &takt_l->sched;                                            \
+        takt_strand *strand = takt__strand_of_token(sched, done->token);                     \
+        if (TAKT__UNLIKELY(sched->fatal && !sched->discarding)) {                            \
+            takt__orphan(sched, done);                                                       \
+            return;                                                                          \
+        }                                                                                    \
+        if (TAKT__LIKELY(strand && strand->wait == TAKT__ON_OP &&                            \
+                         !(strand->flags | done->flags | (uint32_t)done->error))) {          \
+            strand->slot.op.result = done->value;                                            \
+            if (TAKT__REGAIN(sched, strand))                                                 \
+                name##__resume(takt_l, strand);                                              \
+        } else if ((strand = takt__claim(sched, strand, done)) != NULL) {                    \
+            name##__resume(takt_l, strand);                                                  \
+        }                                                                                    \
+    }                                                                                        \
+                                                                                             \
+    /* The op in `slot` has succeeded with `value`; see TAKT_EACH in >>backend. */           \
+    TAKT__UNUSED TAKT__HOT bool name##__succeed(void *loop, takt_slot *slot, int64_t value)  \
+    {                                                                                        \
+        name *const takt_l = (name *)loop;                                                   \
+        takt_sched *const sched = &takt_l->sched;                                            \
+        takt_strand *const strand = (takt_strand *)(void *)slot;                             \
+        if (TAKT__UNLIKELY(strand->wait != TAKT__ON_OP || strand->flags)) {                  \
+            const takt_completion done = {takt_token_of(&slot->op), value, 0, 0, NULL};      \
+            name##__complete(takt_l, &done);                                                 \
+            return !sched->fatal || sched->discarding;                                       \
+        }                                                                                    \
+        strand->slot.op.result = value;                                                      \
+        if (TAKT__REGAIN(sched, strand))                                                     \
+            name##__resume(takt_l, strand);                                                  \
+        return true;                                                                         \
+    }                                                                                        \
+                                                                                             \
+    /* Asks the backend what has completed, and resumes whom that concerns. */               \
+    TAKT__HOT void name##__ask(name *takt_l, takt_ns wait, int most)                          \
+    {                                                                                        \
+        takt_sched *const sched = &takt_l->sched;                                            \
+        int count;                                                                           \
+        if (TAKT__EACH_OF(backend_)(backend_, name, takt_l, most, &wait))                    \
+            return;                                                                          \
+        TAKT__LENT_OPEN(sched, true);                                                        \
+        count = backend_##_poll(&takt_l->backend, takt_l->completions, most, wait);          \
+        TAKT__LENT_OPEN(sched, false);                                                       \
+        sched->now_known = false;                                                            \
+        if (TAKT__UNLIKELY((unsigned)count > (unsigned)most)) { /* or below 0 */             \
+            if (count > 0)                                                                   \
+                count = takt__too_many();                                                    \
+            if (count != TAKT_EWOULDBLOCK)                                                   \
+                takt__fail_loop(sched, count);                                               \
+            count = 0;                                                                       \
+        }                                                                                    \
+        sched->stats.completions += (uint64_t)count;                                         \
+        for (int i = 0; i < count; i++)                                                      \
+            name##__complete(takt_l, &takt_l->completions[i]);                               \
     }                                                                                        \
                                                                                              \
     static inline void name##__run_ready(name *takt_l)                                       \
@@ -3240,14 +3311,9 @@ takt__unwind:                                                                   
         }                                                                                    \
     }                                                                                        \
                                                                                              \
-    static inline void name##__round(name *takt_l, takt_ns wait, int max)                    \
+    TAKT__HOT void name##__round(name *takt_l, takt_ns wait, int most)                       \
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
-        const int config_max = (int)sched->config.completions;                               \
-        const int most = max > 0 && max < config_max ? max : config_max;                     \
-        const takt_completion *done;                                                         \
-        int count;                                                                           \
-        sched->in_turn = true;                                                               \
         sched->now_known = false;                                                            \
         sched->stats.turns++;                                                                \
         /* With nothing but ops in flight, there is nothing to do before they are asked for. */\
@@ -3256,42 +3322,26 @@ takt__unwind:                                                                   
             takt__turn_begins(sched);                                                        \
             if (sched->ready_first) {                                                        \
                 name##__run_ready(takt_l);                                                   \
-                if (TAKT__UNLIKELY(sched->fatal && !sched->discarding)) {                    \
-                    sched->in_turn = false;                                                  \
+                if (TAKT__UNLIKELY(sched->fatal && !sched->discarding))                      \
                     return;                                                                  \
-                }                                                                            \
             }                                                                                \
             wait = takt__wait(sched, wait);                                                  \
         }                                                                                    \
-        TAKT__LENT_OPEN(sched, true);                                                        \
-        count = backend_##_poll(&takt_l->backend, takt_l->completions, most, wait);          \
-        TAKT__LENT_OPEN(sched, false);                                                       \
-        sched->now_known = false;                                                            \
-        if (TAKT__UNLIKELY((unsigned)count > (unsigned)most)) { /* or below 0 */             \
-            if (count > 0)                                                                   \
-                count = takt__too_many();                                                    \
-            if (count != TAKT_EWOULDBLOCK)                                                   \
-                takt__fail_loop(sched, count);                                               \
-            count = 0;                                                                       \
-        }                                                                                    \
-        sched->stats.completions += (uint64_t)count;                                         \
-        done = takt_l->completions;                                                          \
-        for (const takt_completion *const end = done + count; done != end; done++)           \
-            if (TAKT__LIKELY(!sched->fatal || sched->discarding))                            \
-                name##__complete(takt_l, done);                                              \
-            else                                                                             \
-                takt__orphan(sched, done);                                                   \
+        name##__ask(takt_l, wait, most);                                                     \
         if (sched->wheel.count)                                                              \
             takt__expire(sched);                                                             \
         if (sched->ready_first)                                                              \
             name##__run_ready(takt_l);                                                       \
-        sched->in_turn = false;                                                              \
     }                                                                                        \
                                                                                              \
-    static inline void name##__turn(name *takt_l, takt_ns wait, int max)                     \
+    TAKT__NOINLINE TAKT__UNUSED static void name##__turn(name *takt_l, takt_ns wait, int max)\
     {                                                                                        \
-        takt_l->sched.stack_base = TAKT__STACK_POINTER();                                    \
-        name##__round(takt_l, wait, max);                                                    \
+        takt_sched *const sched = &takt_l->sched;                                            \
+        const int most = (int)sched->config.completions;                                     \
+        sched->stack_base = TAKT__STACK_POINTER();                                           \
+        sched->in_turn = true;                                                               \
+        name##__round(takt_l, wait, max > 0 && max < most ? max : most);                     \
+        sched->in_turn = false;                                                              \
     }                                                                                        \
                                                                                              \
     TAKT__UNUSED static inline int name##_turn(name *takt_l, takt_ns wait, int max)          \
@@ -3314,10 +3364,12 @@ takt__unwind:                                                                   
         if (sched->in_turn)                                                                  \
             return TAKT_EREENTER;                                                            \
         sched->stack_base = TAKT__STACK_POINTER(); /* the same in every turn from here */    \
+        sched->in_turn = true;                                                               \
         while (sched->pending && !sched->fatal) {                                            \
             sched->result_count = 0;                                                         \
-            name##__round(takt_l, TAKT_FOREVER, 0);                                          \
+            name##__round(takt_l, TAKT_FOREVER, (int)sched->config.completions);             \
         }                                                                                    \
+        sched->in_turn = false;                                                              \
         return sched->fatal ? sched->fatal : sched->first_error;                             \
     }                                                                                        \
                                                                                              \
@@ -6752,13 +6804,13 @@ void takt_cancel(takt_frame *frame)
  * ======================================================================== */
 
 /* Slow path of every await: the strand may have been told to stop. */
-TAKT__NOINLINE int takt__await_told(takt_frame *f)
+TAKT__NOINLINE takt_status takt__await_told(takt_frame *f)
 {
     takt_op *const op = takt__op_of(f);
     if (op->kind == TAKT_OP_CLOSE || takt__told(f) == TAKT__GO_ON)
-        return TAKT__OP;
+        return takt__leave(TAKT__OP);
     op->result = TAKT_ECANCELED;
-    return TAKT__AGAIN;
+    return takt__leave(TAKT__AGAIN);
 }
 
 static void takt__request_over(takt_sched *s, takt_strand *request);
@@ -7017,17 +7069,17 @@ static takt_strand *takt__foreign_find(takt_sched *s, takt_strand *strand,
     return known;
 }
 
-int takt__yield(takt_frame *f, uint32_t line)
+takt_status takt__yield(takt_frame *f, uint32_t line)
 {
     takt_sched *const s = takt__sched_of_strand(f->strand);
     f->line = line;
     takt__op_of(f)->result = 0;
     if (f->strand->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON) {
         takt__op_of(f)->result = TAKT_ECANCELED;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     takt__append(s, f->strand, &s->later_first, &s->later_last);
-    return TAKT__SUSPEND;
+    return takt__leave(TAKT__SUSPEND);
 }
 
 /* -- batches ----------------------------------------------------------------
@@ -7186,7 +7238,7 @@ static void takt__request_over(takt_sched *s, takt_strand *request)
 }
 
 /* Begins a batch. Where the body goes next. */
-int takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line)
+takt_status takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line)
 {
     takt_strand *const owner = f->strand;
     takt_sched *const s = takt__sched_of_strand(owner);
@@ -7197,7 +7249,7 @@ int takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint3
     if (count && s->stack_base - (uintptr_t)ops < TAKT__BODY_STACK) {
         takt__complain(f, takt_strerror(TAKT_ESTACK));
         account->result = TAKT_ESTACK;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     if (owner->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON) {
         account->result = TAKT_ECANCELED;
@@ -7206,11 +7258,11 @@ int takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint3
     if (s->alone && count) {
         takt__needs_loop(f, any ? "TAKT_AWAIT_ANY" : "TAKT_AWAIT_ALL");
         account->result = -ENOTSUP;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     owner->wait = TAKT__ON_BATCH;
     takt__pump(s, owner);
-    return TAKT__SUSPEND;
+    return takt__leave(TAKT__SUSPEND);
 }
 
 /* ==========================================================================
@@ -7546,7 +7598,7 @@ static int64_t takt__race_result(const takt_op *account)
     return account->result < 0 ? account->result : (int64_t)account->arg.done;
 }
 
-int takt__join(takt_frame *f, bool race, uint32_t line)
+takt_status takt__join(takt_frame *f, bool race, uint32_t line)
 {
     takt_strand *const strand = f->strand;
     takt_sched *const s = takt__sched_of_strand(strand);
@@ -7558,16 +7610,16 @@ int takt__join(takt_frame *f, bool race, uint32_t line)
         for (takt_strand *it = takt__strand_at(s, f->children); it;
              it = takt__strand_at(s, it->sibling_next))
             it->flags &= (uint16_t)~TAKT__AWAITED;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     if (account->bits == 0) {
         account->result = race ? takt__race_result(account) : 0;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     strand->wait = race ? TAKT__ON_RACE : TAKT__ON_JOIN;
     if (race && account->len)
         takt__cancel_list(s, f->children, true);
-    return TAKT__SUSPEND;
+    return takt__leave(TAKT__SUSPEND);
 }
 
 /* The link of a group's joiners that leads to `strand`; to none: the last. */
@@ -7584,7 +7636,7 @@ static void takt__joiner_leave(takt_sched *s, takt_strand *joiner)
     *takt__joiner(s, (takt_group *)joiner->slot.op.buf, joiner) = joiner->next;
 }
 
-int takt__join_group(takt_frame *f, takt_group *group, uint32_t line)
+takt_status takt__join_group(takt_frame *f, takt_group *group, uint32_t line)
 {
     takt_strand *const strand = f->strand;
     takt_sched *const s = takt__sched_of_strand(strand);
@@ -7592,15 +7644,15 @@ int takt__join_group(takt_frame *f, takt_group *group, uint32_t line)
     takt__op_of(f)->result = 0;
     if (strand->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON) {
         takt__op_of(f)->result = TAKT_ECANCELED;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     if (group->count == 0)
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     *takt__op_of(f) = takt__op(TAKT_OP_NONE, -1, group, 0);
     *takt__joiner(s, group, NULL) = takt__place(strand);
     strand->next = 0;
     strand->wait = TAKT__ON_GROUP;
-    return TAKT__SUSPEND;
+    return takt__leave(TAKT__SUSPEND);
 }
 
 void takt_group_cancel(takt_group *group)
@@ -7628,7 +7680,7 @@ static void takt__fail(takt_frame *f, int error)
 
 /* An await has failed: how does the frame go on? What is done is done: an order to stop
  * waits for the next await, so that no result, and no descriptor in it, is ever lost. */
-TAKT__NOINLINE int takt__failing(takt_frame *f)
+TAKT__NOINLINE takt_status takt__failing(takt_frame *f)
 {
     if (f->state == TAKT__UNWINDING)
         return takt__unwind_step(f); /* ends the deferred block it happened in */
@@ -7682,6 +7734,12 @@ TAKT__NOINLINE void takt__return(takt_frame *f)
     f->state = TAKT__UNWINDING;
 }
 
+takt_status takt__returned(takt_frame *f)
+{
+    takt__return(f);
+    return takt__unwind_step(f);
+}
+
 TAKT__NOINLINE void takt__fell_out(takt_frame *f, uint32_t line)
 {
     takt__throw(f, TAKT_EBREAK, line);
@@ -7689,7 +7747,7 @@ TAKT__NOINLINE void takt__fell_out(takt_frame *f, uint32_t line)
 }
 
 /* The body has no label for where it is to go on. */
-TAKT__NOINLINE int takt__lost(takt_frame *f)
+TAKT__NOINLINE takt_status takt__lost(takt_frame *f)
 {
     if (f->line != TAKT__CATCH) { /* else there is no TAKT_CATCH here */
         takt__complain(f, takt_strerror(TAKT_ERESUME));
@@ -7793,7 +7851,7 @@ static bool takt__detach(takt_sched *s, takt_frame *f)
 
 /* The way out: children and what hangs on the frame, then the catch, then the defers.
  * `line` becomes the label where the body goes on. */
-TAKT__NOINLINE int takt__unwind_step(takt_frame *f)
+TAKT__NOINLINE takt_status takt__unwind_step(takt_frame *f)
 {
     takt_sched *const s = takt__sched_of_strand(f->strand);
     uint32_t line;
@@ -7802,17 +7860,17 @@ TAKT__NOINLINE int takt__unwind_step(takt_frame *f)
     if (!takt__detach(s, f) || f->children) {
         f->line = TAKT__UNWIND;
         f->strand->wait = TAKT__ON_CHILDREN;
-        return TAKT__SUSPEND;
+        return takt__leave(TAKT__SUSPEND);
     }
     if (f->state == TAKT__THROWN) {
         f->state = TAKT__CATCHING;
         f->line = TAKT__CATCH;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     f->state = TAKT__UNWINDING;
     line = takt__next_defer(f);
     f->line = line | TAKT__DEFERRED;
-    return line ? TAKT__AGAIN : TAKT__FINISH;
+    return takt__leave(line ? TAKT__AGAIN : TAKT__FINISH);
 }
 
 /* -- ends ------------------------------------------------------------------ */
@@ -8329,7 +8387,7 @@ takt_status takt_yield(takt_frame *frame, takt_op op, uint32_t state)
 {
     TAKT_ASSERT(state > 0 && state <= TAKT__LINES && "takt_yield: no such state");
     *takt__op_of(frame) = op;
-    return takt__leave(takt__await(frame, 0, state));
+    return takt__await(frame, 0, state);
 }
 
 takt_status takt_call(takt_frame *frame, takt_frame *child, takt_body *body, uint32_t state)
@@ -8368,7 +8426,7 @@ void takt_unwind(takt_frame *frame, int error)
 takt_status takt_finish(takt_frame *frame, int error)
 {
     takt_unwind(frame, error); /* nothing, if it comes back from waiting for what it began */
-    return takt__leave(takt__unwind_step(frame));
+    return takt__unwind_step(frame);
 }
 
 /* ==========================================================================
@@ -8669,19 +8727,19 @@ static bool takt__stream_close(takt_sched *s, takt_stream *stream)
     return true;
 }
 
-int takt__next(takt_frame *f, takt_stream *stream, uint32_t line)
+takt_status takt__next(takt_frame *f, takt_stream *stream, uint32_t line)
 {
     takt_strand *const strand = f->strand;
     f->line = line;
     *takt__op_of(f) = takt__op(TAKT_OP_NONE, -1, stream, 0);
     if (strand->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON) {
         takt__op_of(f)->result = TAKT_ECANCELED;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     if (stream->count || takt_stream_ended(stream))
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     strand->wait = TAKT__ON_NEXT;
-    return TAKT__SUSPEND;
+    return takt__leave(TAKT__SUSPEND);
 }
 
 void takt__next_take(takt_frame *f, takt_stream *stream, takt_item *item)
