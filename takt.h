@@ -931,6 +931,14 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  *   int  B_fd(B *)                becomes readable when poll has work, or -1
  *   int64_t B_call(B *, takt_op *) what does not wait: socket, bind, options ...
  *
+ * And if it has `#define TAKT_EACH_B , TAKT__BY_EACH`, for what most completions are:
+ *   bool B_each(B *, int max, takt_ns *wait, size_t stride, bool (*succeed)(void *loop,
+ *               takt_slot *, int64_t value), void *loop, uint64_t *count)
+ *            asks and waits as poll does, and calls `succeed` with the slot of each op that
+ *            has completed with a value and nothing else, in their order, until it returns
+ *            false; at most `max` times if that is not 0; adds to `count`. `stride`: from
+ *            one slot to the next. True: that was all. False: poll is to see to the rest.
+ *
  * An op with TAKT_OP_MULTI (accept, recv_multishot, recvmsg_multishot, readiness) completes
  * many times: with TAKT_MORE while the request lives, then once without. The kernel ends
  * such requests at its whim; the backend starts them anew by itself: when a buffer comes
@@ -2331,7 +2339,6 @@ static inline takt_op *takt__op_of(takt_frame *f)
     return &f->strand->slot.op;
 }
 
-takt_status takt__await_told(takt_frame *f);
 takt_status takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line);
 takt_status takt__yield(takt_frame *f, uint32_t line);
 bool takt__may_begin(takt_frame *f, takt_frame *child, size_t size, uint32_t line);
@@ -2482,9 +2489,8 @@ static inline takt_status takt__await(takt_frame *f, size_t size, uint32_t line)
     const takt_strand *const strand = f->strand;
     const takt_op *const op = &strand->slot.op;
     f->line = line;
-    if (TAKT__UNLIKELY(strand->flags & TAKT__STOP))
-        return takt__await_told(f);
-    return takt__leave(op->kind >= TAKT_OP_FIRST_AS_IT_IS && !op->when &&
+    return takt__leave(TAKT__LIKELY(!(strand->flags & TAKT__STOP)) &&
+                               op->kind >= TAKT_OP_FIRST_AS_IT_IS && !op->when &&
                                (!op->buf || takt__within(f, size, op->buf)) &&
                                (!op->arg.ptr || takt__within(f, size, op->arg.ptr))
                            ? TAKT__AS_IT_IS
@@ -2495,7 +2501,17 @@ static inline takt_status takt__await(takt_frame *f, size_t size, uint32_t line)
 static inline takt_status takt__leave_with(takt_frame *f, takt_op op TAKT__KEPT, size_t size,
                                            uint32_t line)
 {
-    *takt__op_of(f) = op;
+    takt_op *const at = takt__op_of(f);
+    at->kind = op.kind; /* all but what is the backend's */
+    at->flags = op.flags;
+    at->state = 0;
+    at->fd = op.fd;
+    at->buf = op.buf;
+    at->len = op.len;
+    at->arg = op.arg;
+    at->bits = op.bits;
+    at->extra = op.extra;
+    at->when = op.when;
     return takt__await(f, size, line);
 }
 
@@ -2504,10 +2520,10 @@ static inline int64_t takt__result(takt_frame *f)
     return takt__op_of(f)->result;
 }
 
-static inline int takt__call(takt_frame *f, uint32_t line)
+static inline takt_status takt__call(takt_frame *f, uint32_t line)
 {
     f->line = line;
-    return TAKT__CALLING;
+    return takt__leave(TAKT__CALLING);
 }
 
 /* The header of a frame that begins. */
@@ -2567,7 +2583,7 @@ enum { TAKT__BODY_STACK = 16384 }; /* how far below the turn a body's locals may
 static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
 {
     const takt_op *const op = &strand->slot.op;
-    return TAKT__UNLIKELY(op->kind < TAKT_OP_FIRST_AS_IT_IS ||
+    return TAKT__UNLIKELY(op->kind < TAKT_OP_FIRST_AS_IT_IS || strand->flags & TAKT__STOP ||
                           s->stack_base - (uintptr_t)op->buf < TAKT__BODY_STACK ||
                           s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK) &&
            takt__refuse(s, strand);
@@ -2841,7 +2857,7 @@ takt__unwind:                                                                   
     do {                                                                                     \
         TAKT__PREPARE(child, line, takt__start_within(takt_self, &(child).frame, (ns), line), \
                       fn, __VA_ARGS__)                                                       \
-        TAKT__LEAVE_AND_RETURN_AT(line, TAKT__SUSPEND)                                       \
+        TAKT__LEAVE_AND_RETURN_AT(line, takt__leave(TAKT__SUSPEND))                          \
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
@@ -3115,8 +3131,7 @@ takt__unwind:                                                                   
     }                                                                                        \
     struct name
 
-/* Whether a backend hands out completions one by one, see >>backend: its TAKT_EACH_... is the
- * second argument then. */
+/* Whether a backend has B_each, see >>backend: its TAKT_EACH_B makes two arguments of one. */
 #define TAKT__SECOND(first, second, ...) second
 #define TAKT__SECOND_OF(...) TAKT__SECOND(__VA_ARGS__)
 #define TAKT__EACH_OF(backend_) TAKT__SECOND_OF(TAKT_EACH_##backend_, TAKT__BY_POLL, )
@@ -3259,7 +3274,7 @@ takt__unwind:                                                                   
         }                                                                                    \
     }                                                                                        \
                                                                                              \
-    /* The op in `slot` has succeeded with `value`; see TAKT_EACH in >>backend. */           \
+    /* The op in `slot` has succeeded with `value`; see B_each in >>backend. */           \
     TAKT__UNUSED TAKT__HOT bool name##__succeed(void *loop, takt_slot *slot, int64_t value)  \
     {                                                                                        \
         name *const takt_l = (name *)loop;                                                   \
@@ -3277,12 +3292,14 @@ takt__unwind:                                                                   
     }                                                                                        \
                                                                                              \
     /* Asks the backend what has completed, and resumes whom that concerns. */               \
-    TAKT__HOT void name##__ask(name *takt_l, takt_ns wait, int most)                          \
+    TAKT__HOT void name##__ask(name *takt_l, takt_ns wait, int most)                         \
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
         int count;                                                                           \
         if (TAKT__EACH_OF(backend_)(backend_, name, takt_l, most, &wait))                    \
             return;                                                                          \
+        if (most == 0)                                                                       \
+            most = (int)sched->config.completions;                                           \
         TAKT__LENT_OPEN(sched, true);                                                        \
         count = backend_##_poll(&takt_l->backend, takt_l->completions, most, wait);          \
         TAKT__LENT_OPEN(sched, false);                                                       \
@@ -3311,14 +3328,16 @@ takt__unwind:                                                                   
         }                                                                                    \
     }                                                                                        \
                                                                                              \
-    TAKT__HOT void name##__round(name *takt_l, takt_ns wait, int most)                       \
+    /* One turn. `most` completions, or all there are if it is 0; there may be nothing to    \
+     * wait for, unless it `waits`. */                                                       \
+    TAKT__HOT void name##__round(name *takt_l, takt_ns wait, int most, bool waits)           \
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
         sched->now_known = false;                                                            \
         sched->stats.turns++;                                                                \
         /* With nothing but ops in flight, there is nothing to do before they are asked for. */\
-        if (TAKT_DEBUG || sched->ready_first | sched->later_first | sched->wheel.count |     \
-                              !sched->strands_used) {                                        \
+        if (TAKT_DEBUG || sched->ready_first | sched->later_first | sched->wheel.count ||    \
+            (!waits && !sched->strands_used)) {                                              \
             takt__turn_begins(sched);                                                        \
             if (sched->ready_first) {                                                        \
                 name##__run_ready(takt_l);                                                   \
@@ -3334,13 +3353,13 @@ takt__unwind:                                                                   
             name##__run_ready(takt_l);                                                       \
     }                                                                                        \
                                                                                              \
-    TAKT__NOINLINE TAKT__UNUSED static void name##__turn(name *takt_l, takt_ns wait, int max)\
+    TAKT__UNUSED static inline void name##__turn(name *takt_l, takt_ns wait, int max)        \
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
         const int most = (int)sched->config.completions;                                     \
         sched->stack_base = TAKT__STACK_POINTER();                                           \
         sched->in_turn = true;                                                               \
-        name##__round(takt_l, wait, max > 0 && max < most ? max : most);                     \
+        name##__round(takt_l, wait, max > 0 && max < most ? max : most, false);              \
         sched->in_turn = false;                                                              \
     }                                                                                        \
                                                                                              \
@@ -3367,7 +3386,7 @@ takt__unwind:                                                                   
         sched->in_turn = true;                                                               \
         while (sched->pending && !sched->fatal) {                                            \
             sched->result_count = 0;                                                         \
-            name##__round(takt_l, TAKT_FOREVER, (int)sched->config.completions);             \
+            name##__round(takt_l, TAKT_FOREVER, 0, true);                                    \
         }                                                                                    \
         sched->in_turn = false;                                                              \
         return sched->fatal ? sched->fatal : sched->first_error;                             \
@@ -6803,14 +6822,11 @@ void takt_cancel(takt_frame *frame)
  * One op of a strand, and batches of them.
  * ======================================================================== */
 
-/* Slow path of every await: the strand may have been told to stop. */
-TAKT__NOINLINE takt_status takt__await_told(takt_frame *f)
+/* True if the op that `strand` is about to begin must not: it was told to stop. */
+static bool takt__stops(const takt_strand *strand)
 {
-    takt_op *const op = takt__op_of(f);
-    if (op->kind == TAKT_OP_CLOSE || takt__told(f) == TAKT__GO_ON)
-        return takt__leave(TAKT__OP);
-    op->result = TAKT_ECANCELED;
-    return takt__leave(TAKT__AGAIN);
+    return strand->flags & TAKT__STOP && strand->slot.op.kind != TAKT_OP_CLOSE &&
+           takt__told(strand->who.leaf) != TAKT__GO_ON;
 }
 
 static void takt__request_over(takt_sched *s, takt_strand *request);
@@ -6892,6 +6908,8 @@ TAKT__NOINLINE bool takt__refuse(takt_sched *s, takt_strand *strand)
     const uintptr_t buf = s->stack_base - (uintptr_t)op->buf;
     const uintptr_t arg = s->stack_base - (uintptr_t)op->arg.ptr;
     if (op->kind == TAKT_OP_SLEEP || op->kind == TAKT_OP_NONE)
+        return true;
+    if (!(strand->flags & TAKT__REQUEST) && takt__stops(strand))
         return true;
     if (buf < TAKT__BODY_STACK || arg < TAKT__BODY_STACK) {
         takt__complain(takt__leaf_of(strand), takt_strerror(TAKT_ESTACK));
@@ -7734,7 +7752,7 @@ TAKT__NOINLINE void takt__return(takt_frame *f)
     f->state = TAKT__UNWINDING;
 }
 
-takt_status takt__returned(takt_frame *f)
+TAKT__NOINLINE takt_status takt__returned(takt_frame *f)
 {
     takt__return(f);
     return takt__unwind_step(f);
@@ -8026,7 +8044,7 @@ TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
     case TAKT__AGAIN:
         return f->of.coro->body;
     case TAKT__OP:
-        rc = takt__begin_here(s, strand);
+        rc = takt__stops(strand) ? TAKT_ECANCELED : takt__begin_here(s, strand);
         if (rc == 0)
             return NULL;
         strand->slot.op.result = rc < 0 ? rc : rc - 1;
@@ -8201,6 +8219,10 @@ static bool takt__drive_waits(takt_drive *drive)
     takt_sched *const s = &drive->sched;
     takt_strand *const strand = &drive->places[1].strand;
     takt_op *const op = &strand->slot.op;
+    if (takt__stops(strand)) {
+        op->result = TAKT_ECANCELED;
+        return false;
+    }
     if (s->stack_base - (uintptr_t)op->buf < TAKT__BODY_STACK ||
         s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK) {
         takt__complain(strand->who.leaf, takt_strerror(TAKT_ESTACK));
@@ -8396,7 +8418,7 @@ takt_status takt_call(takt_frame *frame, takt_frame *child, takt_body *body, uin
     memset((void *)child, 0, sizeof *child);
     takt__frame_begin(child, frame, frame->strand, body, 0);
     frame->strand->who.leaf = child;
-    return takt__leave(takt__call(frame, state));
+    return takt__call(frame, state);
 }
 
 /* An order to stop is seen here: what failed with TAKT_ECANCELED was interrupted, perhaps,

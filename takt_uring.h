@@ -319,7 +319,7 @@ int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns w
 
 #ifndef TAKT_NO_URING
 
-int takt__ring_enter_until(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags);
+int takt__ring_enter_until(takt_uring *uring, unsigned submit, takt_ns wait);
 void takt__ring_fell_short(takt_uring *uring, int rc);
 int takt__ring_spin(takt_uring *uring, unsigned submit, takt_ns wait);
 
@@ -328,21 +328,18 @@ enum { /* takt_uring.plain */
     TAKT__RING_SPINS /* the same, but it spins */
 };
 
-/* The one system call. Submits `submit` requests; if `wait` is not 0, waits that long for
- * a completion. Returns requests submitted, or an error. */
-TAKT__HOT int takt__ring_enter_inline(takt_uring *uring, unsigned submit, takt_ns wait,
-                                      unsigned flags)
+/* The one system call. Submits `submit` requests; if `wait` is above 0, waits that long for
+ * a completion; if it is below, does not even look for one. Requests submitted, or an error. */
+TAKT__HOT int takt__ring_enter_inline(takt_uring *uring, unsigned submit, takt_ns wait)
 {
     int rc;
     __atomic_store_n(uring->ring.sq.ktail, uring->ring.sq.sqe_tail, __ATOMIC_RELEASE);
     uring->enters++;
-    flags |= uring->enter_flags;
-    if (wait > 0)
-        flags |= uring->wait_flags;
-    if (wait > 0 && wait != TAKT_FOREVER)
-        rc = takt__ring_enter_until(uring, submit, wait, flags);
+    if (wait == TAKT_FOREVER)
+        rc = io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, 1, uring->wait_flags,
+                             NULL, 0);
     else
-        rc = io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, wait > 0, flags, NULL, 0);
+        rc = takt__ring_enter_until(uring, submit, wait);
     if (TAKT__LIKELY(rc == (int)submit))
         uring->submitted += submit;
     else
@@ -379,7 +376,7 @@ TAKT__HOT takt_slot *takt__ring_take(takt_uring *uring, const struct io_uring_cq
     return slot;
 }
 
-/* One by one; see TAKT_EACH in >>backend. */
+/* The backend function; see >>backend. */
 #define TAKT_EACH_takt_uring , TAKT__BY_EACH
 TAKT__HOT bool takt_uring_each(takt_uring *uring, int max, takt_ns *wait, size_t stride,
                                bool (*succeed)(void *loop, takt_slot *slot, int64_t value),
@@ -390,12 +387,14 @@ TAKT__HOT bool takt_uring_each(takt_uring *uring, int max, takt_ns *wait, size_t
     const unsigned submit = tail + uring->ring.sq.ring_entries - uring->plain_end;
     unsigned head, first, end;
     int rc;
-    if (TAKT__UNLIKELY(!uring->plain) || (*wait <= 0 && !submit))
+    if (*wait <= 0 && !submit)
         return false;
-    if (TAKT__UNLIKELY(uring->plain == TAKT__RING_SPINS))
+    if (TAKT__LIKELY(uring->plain == TAKT__RING_PLAIN))
+        rc = takt__ring_enter_inline(uring, submit, *wait);
+    else if (uring->plain)
         rc = takt__ring_spin(uring, submit, *wait);
     else
-        rc = takt__ring_enter_inline(uring, submit, *wait, IORING_ENTER_GETEVENTS);
+        return false;
     if (TAKT__UNLIKELY(rc != (int)submit || *cq->koverflow != uring->dropped)) {
         uring->asked = rc != -EAGAIN && rc != -EBUSY;
         return false;
@@ -403,22 +402,22 @@ TAKT__HOT bool takt_uring_each(takt_uring *uring, int max, takt_ns *wait, size_t
     uring->plain_end = tail + uring->ring.sq.ring_entries;
     first = head = *cq->khead;
     end = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
-    if (TAKT__UNLIKELY(end - head > (unsigned)max))
+    if (TAKT__UNLIKELY(max && end - head > (unsigned)max))
         end = head + (unsigned)max;
     while (head != end) {
         const struct io_uring_cqe *const cqe = &cq->cqes[head & cq->ring_mask];
         takt_slot *const slot = takt__ring_take(uring, cqe, stride);
         if (TAKT__UNLIKELY(!slot)) {
-            uring->asked = true;
+            uring->asked = true; /* the rest is not for here */
             break;
         }
         head++;
         if (TAKT__UNLIKELY(!succeed(loop, slot, cqe->res)))
-            break;
+            end = head;
     }
     __atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
     *count += head - first;
-    return !uring->asked;
+    return head == end;
 }
 
 #endif
@@ -523,17 +522,21 @@ static unsigned takt__ring_hidden(const takt_uring *uring)
            (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
 
-/* The same, for a wait that has an end. */
-int takt__ring_enter_until(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags)
+/* The same, but without the counters, and for a wait that has an end. */
+int takt__ring_enter_until(takt_uring *uring, unsigned submit, takt_ns wait)
 {
     struct io_uring_getevents_arg arg;
     struct __kernel_timespec ts;
+    if (wait <= 0)
+        return io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, 0,
+                               uring->enter_flags | (wait ? 0 : IORING_ENTER_GETEVENTS), NULL, 0);
     ts.tv_sec = wait / TAKT_SEC;
     ts.tv_nsec = wait % TAKT_SEC;
     memset(&arg, 0, sizeof arg);
     arg.ts = (uint64_t)(uintptr_t)&ts;
     return io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, 1,
-                           flags | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&arg, sizeof arg);
+                           uring->wait_flags | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&arg,
+                           sizeof arg);
 }
 
 /* The kernel took fewer requests than it was given, or none: it returned `rc`. */
@@ -546,9 +549,9 @@ void takt__ring_fell_short(takt_uring *uring, int rc)
 }
 
 /* The same, anywhere but in a turn. */
-static int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags)
+static int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait)
 {
-    return takt__ring_enter_inline(uring, submit, wait, flags);
+    return takt__ring_enter_inline(uring, submit, wait);
 }
 
 /* Makes the kernel take what was submitted, unless it refuses. */
@@ -556,7 +559,7 @@ static void takt__ring_push(takt_uring *uring)
 {
     unsigned count;
     while ((count = takt__ring_unsubmitted(uring)) > 0 && !uring->fatal) {
-        const int rc = takt__ring_enter(uring, count, 0, 0);
+        const int rc = takt__ring_enter(uring, count, -1);
         if (rc <= 0 && rc != -EINTR)
             return;
     }
@@ -896,7 +899,7 @@ static int takt__trial_wait(takt_uring *uring, takt__seen *results, unsigned wan
         int rc;
         if (left <= 0)
             return -ETIME;
-        rc = takt__ring_enter(uring, takt__ring_unsubmitted(uring), left, IORING_ENTER_GETEVENTS);
+        rc = takt__ring_enter(uring, takt__ring_unsubmitted(uring), left);
         if (rc < 0 && rc != -EINTR && rc != -ETIME)
             return rc;
         while (takt__ring_unread(uring)) {
@@ -1091,10 +1094,8 @@ static void takt__probe_grant(takt_uring *uring, uint32_t disable)
         uring->rungs |= TAKT__RUNG_COOP_TASKRUN;
     if (flags & IORING_SETUP_SUBMIT_ALL)
         uring->rungs |= TAKT__RUNG_SUBMIT_ALL;
-    if (uring->ring.features & TAKT__RING_FEAT_NO_IOWAIT && !(disable & TAKT_URING_NO_IOWAIT)) {
+    if (uring->ring.features & TAKT__RING_FEAT_NO_IOWAIT && !(disable & TAKT_URING_NO_IOWAIT))
         uring->rungs |= TAKT__RUNG_IOWAIT;
-        uring->wait_flags = TAKT__RING_ENTER_NO_IOWAIT;
-    }
     uring->rungs &= ~(disable & TAKT_URING_NO_WAITALL);
     uring->recv_flags = uring->rungs & TAKT__RUNG_WAITALL ? MSG_WAITALL : 0;
     uring->send_flags = uring->recv_flags | MSG_NOSIGNAL;
@@ -1103,6 +1104,9 @@ static void takt__probe_grant(takt_uring *uring, uint32_t disable)
         uring->rungs |= TAKT__RUNG_REGISTERED_RING;
         uring->enter_flags = IORING_ENTER_REGISTERED_RING;
     }
+    uring->wait_flags = uring->enter_flags | IORING_ENTER_GETEVENTS;
+    if (uring->rungs & TAKT__RUNG_IOWAIT)
+        uring->wait_flags |= TAKT__RING_ENTER_NO_IOWAIT;
 }
 
 static int takt__probe_memory(takt_uring *uring, const takt_uring_config *config,
@@ -1110,6 +1114,7 @@ static int takt__probe_memory(takt_uring *uring, const takt_uring_config *config
 {
     const unsigned entries = uring->ring.sq.ring_entries;
     uring->slots = *slots;
+    uring->wait_flags = IORING_ENTER_GETEVENTS; /* until it is known what else there is */
     uring->parked_max = slots->count ? slots->count : 1;
     uring->messages = (struct takt__uring_message *)TAKT_CALLOC(entries, sizeof *uring->messages);
     uring->parked = (uint32_t *)TAKT_CALLOC(uring->parked_max, sizeof *uring->parked);
@@ -2261,7 +2266,7 @@ static bool takt__ring_spin_until(takt_uring *uring, takt_ns until)
 {
     do {
         uring->spins++;
-        if (takt__ring_enter(uring, takt__ring_unsubmitted(uring), 0, IORING_ENTER_GETEVENTS) < 0)
+        if (takt__ring_enter(uring, takt__ring_unsubmitted(uring), 0) < 0)
             return true; /* whatever that is: sleeping is not the answer */
         if (takt__ring_unread(uring))
             return true;
@@ -2274,7 +2279,7 @@ int takt__ring_spin(takt_uring *uring, unsigned submit, takt_ns wait)
 {
     takt_ns begin, left;
     if (wait <= uring->spin_now)
-        return takt__ring_enter(uring, submit, wait, IORING_ENTER_GETEVENTS);
+        return takt__ring_enter(uring, submit, wait);
     begin = takt_uring_now(uring);
     if (takt__ring_spin_until(uring, begin + uring->spin_now)) {
         uring->spin_now = uring->spin;
@@ -2283,7 +2288,7 @@ int takt__ring_spin(takt_uring *uring, unsigned submit, takt_ns wait)
             uring->spin_now /= 2;
         left = wait == TAKT_FOREVER ? wait : begin + wait - takt_uring_now(uring);
         if (left > 0)
-            takt__ring_enter(uring, 0, left, IORING_ENTER_GETEVENTS);
+            takt__ring_enter(uring, 0, left);
         if (takt_uring_now(uring) - begin < uring->spin)
             uring->spin_now = uring->spin;
     }
@@ -2318,9 +2323,9 @@ static void takt__ring_turn(takt_uring *uring, takt_ns wait)
         takt__ring_spin(uring, submit, wait);
         return;
     }
-    rc = takt__ring_enter(uring, submit, wait, IORING_ENTER_GETEVENTS);
+    rc = takt__ring_enter(uring, submit, wait);
     if (TAKT__UNLIKELY((rc == -EAGAIN || rc == -EBUSY) && wait > 0 && !takt__ring_unread(uring)))
-        takt__ring_enter(uring, 0, wait < TAKT_MS ? wait : TAKT_MS, IORING_ENTER_GETEVENTS);
+        takt__ring_enter(uring, 0, wait < TAKT_MS ? wait : TAKT_MS);
 }
 
 int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
