@@ -2558,23 +2558,17 @@ static inline bool takt__ends(takt_frame *f)
     return true;
 }
 
-/* What a strand runs next after its leaf has left with `go`: a callee that begins, the
- * caller of one that has ended, the leaf again, or nothing. All else is for takt__step(). */
-static inline takt_body *takt__hop(takt_sched *s, takt_strand *strand, int go)
+/* The leaf of `strand` has ended: true if it was called, and its caller is the leaf now. */
+static inline bool takt__return_to_caller(takt_strand *strand)
 {
     takt_frame *const f = strand->who.leaf;
-    if (go == TAKT__CALLING)
-        return f->of.first;
-    if (go == TAKT__FINISH && !(f->bits & TAKT__ROOT) && strand->wait != TAKT__ON_OP) {
-        f->state = TAKT__FINISHED;
-        f->strand = NULL;
-        strand->who.leaf = f->parent;
-        strand->slot.op.result = f->error;
-        return f->parent->of.coro->body;
-    }
-    if (go == TAKT__AGAIN)
-        return f->of.coro->body;
-    return go == TAKT__SUSPEND && !TAKT__GUARDED ? NULL : takt__step(s, strand, go);
+    if (TAKT__GUARDED || f->bits & TAKT__ROOT || strand->wait == TAKT__ON_OP)
+        return false; /* takt__step() sees to that */
+    f->state = TAKT__FINISHED;
+    f->strand = NULL;
+    strand->who.leaf = f->parent;
+    strand->slot.op.result = f->error;
+    return true;
 }
 
 enum { TAKT__BODY_STACK = 16384 }; /* how far below the turn a body's locals may lie */
@@ -2620,6 +2614,7 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
 
 /* clang-format off */
 #define TAKT__HEAD(head, ...) head
+#define TAKT__REST(head, ...) __VA_ARGS__
 #define TAKT__PICK3(a, b, c, name, ...) name
 #define TAKT__CAT_(a, b) a##b
 #define TAKT__CAT(a, b) TAKT__CAT_(a, b)
@@ -2811,24 +2806,34 @@ takt__unwind:                                                                   
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
-/* All but the header, which takt__frame_begin() sets. */
-#define TAKT__CLEAR(x)                                                                       \
-    memset((char *)(void *)&(x) + sizeof(takt_frame), 0, sizeof(x) - sizeof(takt_frame))
-#define TAKT__COPY(to, from)                                                                 \
-    memcpy((char *)(void *)&(to) + sizeof(takt_frame),                                       \
-           (const char *)(const void *)&(from) + sizeof(takt_frame),                         \
-           sizeof(from) - sizeof(takt_frame))
+/* The child, cleared, with its arguments, which may speak of what it was: so they are
+ * gathered in a copy, or, where that would cost more, in an initializer. C++ has none with
+ * names. Its header is takt__frame_begin()'s. */
+#define TAKT__FILL_BY_COPY(child, fn, ...)                                                   \
+    struct fn takt__in;                                                                      \
+    (void)sizeof((child) = takt__in); /* the same type, or it does not compile */            \
+    memset((char *)(void *)&takt__in + sizeof(takt_frame), 0,                                \
+           sizeof takt__in - sizeof(takt_frame));                                            \
+    TAKT__SET(takt__in, __VA_ARGS__)(void) 0;                                                \
+    memcpy((char *)(void *)&(child) + sizeof(takt_frame),                                    \
+           (const char *)(const void *)&takt__in + sizeof(takt_frame),                       \
+           sizeof takt__in - sizeof(takt_frame));
+#ifndef __cplusplus
+#define TAKT__FILL(child, fn, ...)                                                           \
+    if (sizeof(struct fn) > 256) {                                                           \
+        (child) = (struct fn){TAKT__REST(__VA_ARGS__, .frame.parent = NULL)};                \
+    } else {                                                                                 \
+        TAKT__FILL_BY_COPY(child, fn, __VA_ARGS__)                                           \
+    }
+#else
+#define TAKT__FILL(child, fn, ...) TAKT__FILL_BY_COPY(child, fn, __VA_ARGS__)
+#endif
 
-/* Gathers the arguments in a copy, so that they may speak of what the child was. */
 #define TAKT__PREPARE(child, line, act, fn, ...)                                             \
     {                                                                                        \
-        struct fn takt__in;                                                                  \
-        (void)sizeof((child) = takt__in); /* the same type, or it does not compile */        \
-        TAKT__CLEAR(takt__in);                                                               \
-        TAKT__SET(takt__in, __VA_ARGS__)(void) 0;                                            \
-        if (!takt__prepare(takt_self, takt__coro.size, &(child).frame, sizeof takt__in, line)) \
+        if (!takt__prepare(takt_self, takt__coro.size, &(child).frame, sizeof(struct fn), line))\
             goto takt__unwind;                                                               \
-        TAKT__COPY(child, takt__in);                                                         \
+        TAKT__FILL(child, fn, __VA_ARGS__)                                                   \
         takt__frame_begin(&(child).frame, takt_self, takt_self->strand, fn##_coro, 0);       \
         if (!(act))                                                                          \
             goto takt__unwind;                                                               \
@@ -3224,6 +3229,18 @@ takt__unwind:                                                                   
         takt_sched *const sched = &takt_l->sched;                                            \
         for (;;) {                                                                           \
             takt_body *body;                                                                 \
+            if (go == TAKT__CALLING) { /* nothing is nearer to a plain call and its return */\
+                sched->stats.resumed++;                                                      \
+                go = strand->who.leaf->of.first(strand->who.leaf).go;                        \
+            } else if (go == TAKT__AGAIN) {                                                  \
+                sched->stats.resumed++;                                                      \
+                go = strand->who.leaf->of.coro->body(strand->who.leaf).go;                   \
+            }                                                                                \
+            if (go == TAKT__FINISH && takt__return_to_caller(strand)) {                      \
+                sched->stats.resumed++;                                                      \
+                go = strand->who.leaf->of.coro->body(strand->who.leaf).go;                   \
+                continue;                                                                    \
+            }                                                                                \
             if (go == TAKT__OP && !takt__refuse_inline(sched, strand)) {                     \
                 if (strand->slot.op.when)                                                    \
                     takt__arm_limit(sched, strand);                                          \
@@ -3233,8 +3250,13 @@ takt__unwind:                                                                   
                 if (name##__begin(takt_l, strand))                                           \
                     return;                                                                  \
                 go = TAKT__AGAIN;                                                            \
+                continue;                                                                    \
             }                                                                                \
-            body = takt__hop(sched, strand, go);                                             \
+            if (go == TAKT__SUSPEND && !TAKT__GUARDED)                                       \
+                return;                                                                      \
+            if (go == TAKT__CALLING || go == TAKT__AGAIN)                                    \
+                continue;                                                                    \
+            body = takt__step(sched, strand, go);                                            \
             if (!body)                                                                       \
                 return;                                                                      \
             sched->stats.resumed++;                                                          \

@@ -376,8 +376,10 @@ TAKT__HOT takt_slot *takt__ring_take(takt_uring *uring, const struct io_uring_cq
     return slot;
 }
 
-/* The backend function; see >>backend. */
+/* It has the function below. */
 #define TAKT_EACH_takt_uring , TAKT__BY_EACH
+
+/* The backend function; see >>backend. */
 TAKT__HOT bool takt_uring_each(takt_uring *uring, int max, takt_ns *wait, size_t stride,
                                bool (*succeed)(void *loop, takt_slot *slot, int64_t value),
                                void *loop, uint64_t *count)
