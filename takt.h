@@ -6145,6 +6145,18 @@ static inline int takt__lowest_bit(uint64_t bits)
 #endif
 }
 
+static inline int takt__highest_bit(uint64_t bits)
+{
+#if defined(__GNUC__)
+    return 63 - __builtin_clzll(bits);
+#else
+    int index = 0;
+    while (bits >>= 1)
+        index++;
+    return index;
+#endif
+}
+
 static void takt__list_init(takt_timer *list)
 {
     list->next = list->prev = list;
@@ -6179,15 +6191,13 @@ void takt_wheel_init(takt_wheel *wheel, takt_ns now)
 static void takt__wheel_place(takt_wheel *wheel, takt_timer *timer)
 {
     const uint64_t tick = takt__tick_of(timer->when);
-    const uint64_t differs = tick ^ wheel->tick;
-    int level = 0;
-    int slot;
+    const uint64_t differs = tick ^ wheel->tick; /* 48 bits */
+    int level, slot;
     if (tick <= wheel->tick) {
         takt__list_add(&wheel->due, timer);
         return;
     }
-    while (level < TAKT__LEVELS - 1 && differs >> (6 * (level + 1)))
-        level++;
+    level = takt__highest_bit(differs) / 6;
     slot = (int)(tick >> (6 * level) & (TAKT__SLOTS - 1));
     takt__list_add(&wheel->at[level][slot], timer);
     wheel->used[level] |= (uint64_t)1 << slot;
