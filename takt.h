@@ -1494,6 +1494,10 @@ void takt_cancel(takt_frame *frame);
  * after the items that came before. takt_stream_take() does not suspend. */
 #define TAKT_NEXT(item, stream) TAKT__NEXT(item, stream, __LINE__)
 
+/* Like TAKT_NEXT(item, stream), but what it failed with is handed to you: `err` is 0 or an
+ * error, an int or wider, signed. An order to stop is thrown all the same. */
+#define TAKT_TRY_NEXT(err, item, stream) TAKT__TRY_NEXT(err, item, stream, __LINE__)
+
 /* Fails with `error`, which must be negative, else with TAKT_ERANGE. On to TAKT_CATCH, or
  * out: children are cancelled and awaited first. In a TAKT_DEFER block it ends the block.
  * The first error stands. */
@@ -2899,6 +2903,16 @@ takt__unwind:                                                                   
     do {                                                                                     \
         TAKT__LEAVE_AND_RETURN_AT(line, takt__next(takt_self, &(stream), line))              \
         takt__next_take(takt_self, &(stream), &(item));                                      \
+        TAKT__THROW_IF_FAILED;                                                               \
+    } while (0)
+
+#define TAKT__TRY_NEXT(err, item, stream, line)                                              \
+    do {                                                                                     \
+        TAKT__STATIC_ASSERT((__typeof__(err))-1 < 0 && sizeof(err) >= sizeof(int),           \
+            "the result of TAKT_TRY_NEXT must be signed and at least an int");               \
+        TAKT__LEAVE_AND_RETURN_AT(line, takt__next(takt_self, &(stream), line))              \
+        takt__next_take(takt_self, &(stream), &(item));                                      \
+        (err) = (int)takt__take_result(takt_self);                                           \
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
