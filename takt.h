@@ -936,8 +936,8 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  *               takt_slot *, int64_t value), void *loop, uint64_t *count)
  *            asks and waits as poll does, and calls `succeed` with the slot of each op that
  *            has completed with a value and nothing else, in their order, until it returns
- *            false; at most `max` times if that is not 0; adds to `count`. `stride`: from
- *            one slot to the next. True: that was all. False: poll is to see to the rest.
+ *            false, at most `max` times; adds to `count`. `stride`: from one slot to the
+ *            next. True: that was all. False: poll is to see to the rest.
  *
  * An op with TAKT_OP_MULTI (accept, recv_multishot, recvmsg_multishot, readiness) completes
  * many times: with TAKT_MORE while the request lives, then once without. The kernel ends
@@ -1693,6 +1693,9 @@ typedef struct takt_config {
                            * TAKT_DEFAULT_COMPLETIONS */
     uint32_t items;       /* of all streams, not yet taken; beyond, they are dropped; 1024 */
     const takt_memory *memory; /* where completions are put; NULL: the heap. See >>memory */
+    takt_ns slice;        /* ns that a turn goes on with what is ready before it asks for the
+                           * time, the timers and the backend again; looked at after every
+                           * 16th coroutine, and after 64 completions. 0: not measured */
     takt_ns reap_limit;   /* how long drain waits for the kernel; default 1 s */
     /* Told of every task that ends with an error nobody caught, members of groups apart, if
      * set; else a line goes to TAKT_LOG. `name`, `file`: constant text. It runs inside a
@@ -2196,6 +2199,11 @@ void takt_channel_close(takt_channel *channel);
  *        if the kernel still holds some of it: then it is kept, on purpose. Takes up to
  *        config.loop.reap_limit. Frames in your own memory must still be there
  *
+ * A turn takes at most config.loop.completions, then fires the timers that are due, then
+ * resumes at most 1024 that are ready (yielded, spawned, woken): nobody waits longer than
+ * that for the kernel to be asked again, and config.loop.slice bounds it in time. Of one
+ * connection's stream at most `limit` items come before its taker has taken some.
+ *
  * `net_run`, `net_turn`, `net_drain` and `net_free` wait: they are the ones that do.
  * From inside a coroutine only net_stop, net_pending and net_failed may be called.
  * ======================================================================== */
@@ -2574,6 +2582,8 @@ static inline bool takt__return_to_caller(takt_strand *strand)
     strand->slot.op.result = f->error;
     return true;
 }
+
+enum { TAKT__MOST_READY = 1024 }; /* resumed in one go: then the backend is asked again */
 
 enum { TAKT__BODY_STACK = 16384 }; /* how far below the turn a body's locals may lie */
 
@@ -3334,8 +3344,6 @@ takt__unwind:                                                                   
         int count;                                                                           \
         if (TAKT__EACH_OF(backend_)(backend_, name, takt_l, most, &wait))                    \
             return;                                                                          \
-        if (most == 0)                                                                       \
-            most = (int)sched->config.completions;                                           \
         TAKT__LENT_OPEN(sched, true);                                                        \
         count = backend_##_poll(&takt_l->backend, takt_l->completions, most, wait);          \
         TAKT__LENT_OPEN(sched, false);                                                       \
@@ -3354,18 +3362,23 @@ takt__unwind:                                                                   
                                                                                              \
     static inline void name##__run_ready(name *takt_l)                                       \
     {                                                                                        \
-        enum { MOST = 1024 }; /* in one go: then the backend is polled */                    \
+        takt_sched *const sched = &takt_l->sched;                                            \
+        takt_ns until = TAKT_FOREVER;                                                        \
         takt_strand *strand;                                                                 \
         int count = 0;                                                                       \
-        while (count++ < MOST && (strand = takt__next_ready(&takt_l->sched)) != NULL) {      \
+        if (TAKT__UNLIKELY(sched->config.slice > 0))                                         \
+            until = takt_after(backend_##_now(&takt_l->backend), sched->config.slice);       \
+        while (count++ < TAKT__MOST_READY && (strand = takt__next_ready(sched)) != NULL) {\
             const int go = strand->flags & TAKT__NEW ? TAKT__CALLING : TAKT__AGAIN;          \
             strand->flags &= (uint16_t)~TAKT__NEW;                                           \
             name##__go_on(takt_l, strand, go);                                               \
+            if (TAKT__UNLIKELY(until != TAKT_FOREVER) && count % 16 == 0 &&                  \
+                backend_##_now(&takt_l->backend) >= until)                                   \
+                return;                                                                      \
         }                                                                                    \
     }                                                                                        \
                                                                                              \
-    /* One turn. `most` completions, or all there are if it is 0; there may be nothing to    \
-     * wait for, unless it `waits`. */                                                       \
+    /* One turn, of `most` completions; there may be nothing to wait for, unless it `waits`. */\
     TAKT__HOT void name##__round(name *takt_l, takt_ns wait, int most, bool waits)           \
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
@@ -3422,7 +3435,7 @@ takt__unwind:                                                                   
         sched->in_turn = true;                                                               \
         while (sched->pending && !sched->fatal) {                                            \
             sched->result_count = 0;                                                         \
-            name##__round(takt_l, TAKT_FOREVER, 0, true);                                    \
+            name##__round(takt_l, TAKT_FOREVER, (int)sched->config.completions, true);       \
         }                                                                                    \
         sched->in_turn = false;                                                              \
         return sched->fatal ? sched->fatal : sched->first_error;                             \
@@ -9451,6 +9464,8 @@ int TAKT__NAMED(takt__sched_init)(takt_sched *s, const takt_config *config,
         return -E2BIG;
     if (config->completions == 0 || config->completions > 1u << 20)
         return -EINVAL;
+    if (config->slice > 0 && config->completions > 64)
+        s->config.completions = 64;
     for (uint32_t i = 0; i < config->pool_count; i++) {
         takt_pool *const pool = &s->config.pools[i];
         if (pool->strands == 0)

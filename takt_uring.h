@@ -404,7 +404,7 @@ TAKT__HOT bool takt_uring_each(takt_uring *uring, int max, takt_ns *wait, size_t
     uring->plain_end = tail + uring->ring.sq.ring_entries;
     first = head = *cq->khead;
     end = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
-    if (TAKT__UNLIKELY(max && end - head > (unsigned)max))
+    if (TAKT__UNLIKELY(end - head > (unsigned)max))
         end = head + (unsigned)max;
     while (head != end) {
         const struct io_uring_cqe *const cqe = &cq->cqes[head & cq->ring_mask];
