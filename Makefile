@@ -125,7 +125,7 @@ ports: # other levels, machines and libraries; `make deps-ports` installs what t
 deps-ports:
 	@test/deps.sh ports
 coverage: deps-coverage
-	@test/coverage.sh $(ROOMS)
+	@test/coverage.sh $(ROOMS) lend.asan
 deps-coverage:
 	@test/deps.sh coverage
 

@@ -3672,7 +3672,8 @@ static inline int takt__direction(const takt_op *op)
 int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size)
 {
     memset(bufs, 0, sizeof *bufs);
-    if (count == 0 || size == 0 || count >= TAKT__WITH_BACKEND || size > SIZE_MAX / count)
+    if (count == 0 || size == 0 || count >= TAKT__WITH_BACKEND ||
+        (sizeof(size_t) < 8 && size > SIZE_MAX / count))
         return -EINVAL;
     bufs->memory = (unsigned char *)TAKT_CALLOC(count, size);
     bufs->next = (uint32_t *)TAKT_CALLOC(count, sizeof *bufs->next);
@@ -3778,21 +3779,19 @@ static takt_op *takt__bufs_next_waiter(takt_bufs *bufs)
     return op;
 }
 
+/* Takes `op`, which stands there, out of the line. */
 TAKT__UNUSED static void takt__bufs_leave(takt_bufs *bufs, takt_op *op)
 {
     takt_op *before = NULL;
-    for (takt_op *it = bufs->waiting; it; before = it, it = it->next) {
-        if (it != op)
-            continue;
-        if (before)
-            before->next = op->next;
-        else
-            bufs->waiting = op->next;
-        if (bufs->waiting_last == op)
-            bufs->waiting_last = before;
-        op->next = NULL;
-        return;
-    }
+    for (takt_op *it = bufs->waiting; it != op; it = it->next)
+        before = it;
+    if (before)
+        before->next = op->next;
+    else
+        bufs->waiting = op->next;
+    if (bufs->waiting_last == op)
+        bufs->waiting_last = before;
+    op->next = NULL;
 }
 
 /* The next op that can have a buffer now, or NULL. Pools without waiters leave the
@@ -3814,13 +3813,12 @@ TAKT__UNUSED static takt_op *takt__bufs_serve(takt_bufs **starved)
     return NULL;
 }
 
-/* True if takt__bufs_serve() would find something. */
+/* True if takt__bufs_serve() would find something, or a line that has become empty. */
 TAKT__UNUSED static bool takt__bufs_can_serve(const takt_bufs *starved)
 {
-    for (; starved; starved = starved->next_starved)
-        if (starved->waiting && takt__bufs_any(starved))
-            return true;
-    return false;
+    while (starved && !takt__bufs_any(starved))
+        starved = starved->next_starved;
+    return starved != NULL;
 }
 
 /* -- completion memory: the heap -------------------------------------------- */
@@ -4229,11 +4227,10 @@ void takt_bufs_trim(takt_bufs *bufs)
 int takt_fds_init(takt_fds *fds, int count, const takt_slots *slots)
 {
     enum { MOST = 1 << 20, FEWEST = 64 };
-    struct rlimit limit;
+    struct rlimit limit = {MOST, MOST};
     if (count <= 0) {
-        count = MOST;
-        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < (rlim_t)MOST)
-            count = (int)limit.rlim_cur;
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+        count = limit.rlim_cur < (rlim_t)MOST ? (int)limit.rlim_cur : (int)MOST;
     }
     if (count < FEWEST)
         count = FEWEST; /* ulimit -n may be raised again */
@@ -6102,14 +6099,13 @@ static void takt__wheel_place(takt_wheel *wheel, takt_timer *timer)
 
 void takt_timer_disarm(takt_wheel *wheel, takt_timer *timer)
 {
-    takt_timer *const first = &wheel->at[0][0];
     takt_timer *const list = timer->next;
     if (!list)
         return;
     timer->prev->next = timer->next;
     timer->next->prev = timer->prev;
-    if (list == timer->prev && list >= first && list < first + TAKT__LEVELS * TAKT__SLOTS) {
-        const ptrdiff_t index = list - first; /* the slot is empty now */
+    if (list == timer->prev && list != &wheel->due) {
+        const ptrdiff_t index = list - &wheel->at[0][0]; /* the slot is empty now */
         wheel->used[index / TAKT__SLOTS] &= ~((uint64_t)1 << (index % TAKT__SLOTS));
     }
     timer->next = timer->prev = NULL;
@@ -6124,18 +6120,18 @@ void takt_timer_arm(takt_wheel *wheel, takt_timer *timer, takt_ns when)
     takt__wheel_place(wheel, timer);
 }
 
-/* The tick of the next used slot; false if there is none. */
+/* The tick of the next used slot, while none is due; false if there is none. */
 static bool takt__wheel_next(const takt_wheel *wheel, uint64_t *tick, int *level, int *slot)
 {
-    for (*level = 0; *level < TAKT__LEVELS; ++*level) {
-        const int shift = 6 * *level;
-        if (!wheel->used[*level])
-            continue;
-        *slot = takt__lowest_bit(wheel->used[*level]);
-        *tick = (wheel->tick >> (shift + 6) << (shift + 6)) | (uint64_t)*slot << shift;
-        return true;
-    }
-    return false;
+    int shift;
+    if (wheel->count == 0)
+        return false;
+    for (*level = 0; !wheel->used[*level];)
+        ++*level;
+    shift = 6 * *level;
+    *slot = takt__lowest_bit(wheel->used[*level]);
+    *tick = (wheel->tick >> (shift + 6) << (shift + 6)) | (uint64_t)*slot << shift;
+    return true;
 }
 
 takt_timer *takt_wheel_expire(takt_wheel *wheel, takt_ns now)
@@ -6146,7 +6142,7 @@ takt_timer *takt_wheel_expire(takt_wheel *wheel, takt_ns now)
     while (wheel->due.next == &wheel->due) {
         takt_timer *list;
         takt_timer moving;
-        if (wheel->count == 0 || !takt__wheel_next(wheel, &tick, &level, &slot) || tick > until) {
+        if (!takt__wheel_next(wheel, &tick, &level, &slot) || tick > until) {
             if (wheel->tick < until)
                 wheel->tick = until;
             return NULL;
@@ -6175,7 +6171,7 @@ takt_ns takt_wheel_deadline(const takt_wheel *wheel)
     int level, slot;
     if (wheel->due.next != &wheel->due)
         return 0;
-    if (wheel->count == 0 || !takt__wheel_next(wheel, &tick, &level, &slot))
+    if (!takt__wheel_next(wheel, &tick, &level, &slot))
         return TAKT_FOREVER;
     return tick > (uint64_t)TAKT_FOREVER >> TAKT__TICK_SHIFT
                ? TAKT_FOREVER

@@ -1,10 +1,11 @@
 #!/bin/sh
-# coverage.sh TEST... - which branches of the headers the tests have taken, room by room.
+# coverage.sh TEST[.asan]... - which branches of the headers the tests have taken, room by room.
 #
-# Each test/TEST.c is built by gcc --coverage -O0 into build/coverage and run (contract.c on
-# every backend); gcovr adds up what all of them counted, line by line. A room of which a
-# branch was never taken is a failure, and FILE:LINE of each such branch is printed. KEEP=1
-# runs only what is not yet built there: build and run one anew by removing its program.
+# Each test/TEST.c is built by gcc --coverage -O0 into build/coverage (with .asan, under
+# AddressSanitizer: for what is there only then) and run, contract.c on every backend; gcovr
+# adds up what all of them counted, line by line. A room of which a branch was never taken is
+# a failure, and FILE:LINE of each such branch is printed. KEEP=1 builds and runs only what
+# has changed since the last time.
 #
 # What counts:
 #
@@ -30,10 +31,12 @@ dir=build/coverage
 
 # One test: built, run, and what it said.
 one() {
-    name=$1
-    rm -f "$dir/$name.gcda" "$dir/$name-$name.gcda"
-    gcc -std=c11 -D_GNU_SOURCE -DTEST_COVERAGE -I. --coverage -O0 "test/$name.c" -luring \
-        -o "$dir/$name" > "$dir/$name.said" 2>&1 || return 1
+    name=$1 flags=
+    [ "$name" = "${name%.asan}" ] || flags=-fsanitize=address
+    rm -f "$dir/$name.gcda" "$dir/$name-${name%.asan}.gcda"
+    # shellcheck disable=SC2086
+    gcc -std=c11 -D_GNU_SOURCE -DTEST_COVERAGE -I. --coverage -O0 $flags \
+        "test/${name%.asan}.c" -luring -o "$dir/$name" > "$dir/$name.said" 2>&1 || return 1
     arguments=-
     [ "$name" = contract ] && arguments="epoll poll uring refused"
     for argument in $arguments; do
@@ -45,7 +48,10 @@ one() {
 }
 
 if [ -n "${COVERAGE_ONE:-}" ]; then
-    [ -n "${KEEP:-}" ] && [ -x "$dir/$1" ] && exit 0
+    if [ -n "${KEEP:-}" ] && [ -x "$dir/$1" ]; then
+        changed=$(find "test/${1%.asan}.c" test/*.h takt.h takt_uring.h -newer "$dir/$1")
+        [ -n "$changed" ] || exit 0
+    fi
     one "$1" && exit 0
     echo "FAIL $1"
     tail -n 5 "$dir/$1.said"

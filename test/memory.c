@@ -49,6 +49,35 @@ static void impossible_pools_are_refused(void)
     takt_bufs_free(&bufs); /* harmless */
 }
 
+static void a_pool_without_memory_is_none(void)
+{
+    for (int left = 0; left < 2; left++) {
+        allocations_left = left;
+        EXPECT_EQ(takt_bufs_init(&bufs, 3, 100), -ENOMEM);
+        allocations_left = -1;
+        EXPECT_EQ(allocations, frees);
+    }
+    EXPECT(bufs.memory == NULL && bufs.next == NULL);
+}
+
+#ifndef TAKT_NO_POSIX
+static void a_pool_is_trimmed_when_nothing_is_out(void)
+{
+    unsigned char *data;
+    EXPECT_EQ(takt_bufs_init(&bufs, 4, 65536), 0);
+    data = takt_bufs_take(&bufs);
+    memset(data, 'x', 65536);
+    takt_bufs_trim(&bufs);
+    EXPECT_EQ(data[32768], 'x'); /* it is out: nothing has happened */
+    EXPECT_EQ(takt_bufs_put(&bufs, &data), 0);
+    takt_bufs_trim(&bufs);
+    data = takt_bufs_take(&bufs);
+    EXPECT_EQ(data[32768], 0);
+    EXPECT_EQ(takt_bufs_put(&bufs, &data), 0);
+    takt_bufs_free(&bufs);
+}
+#endif
+
 static void a_pool_gives_what_it_has_and_then_nothing(void)
 {
     unsigned char *data[4];
@@ -810,6 +839,10 @@ int main(int argc, char **argv)
 {
     static const test tests[] = {
         TEST(impossible_pools_are_refused),
+        TEST(a_pool_without_memory_is_none),
+#ifndef TAKT_NO_POSIX
+        TEST(a_pool_is_trimmed_when_nothing_is_out),
+#endif
         TEST(a_pool_gives_what_it_has_and_then_nothing),
         TEST(the_newest_comes_first),
         TEST(a_buffer_is_given_back_once),
