@@ -2151,7 +2151,8 @@ void takt_channel_close(takt_channel *channel);
  *   int  net_submit(net *, takt_frame *, takt_body *)   starts a frame of yours and runs
  *        it to its first await: 1 if it has finished, 0 if it is pending, or an error: the
  *        loop's (TAKT_ERUNNING, TAKT_ESTOPPING, TAKT_ESTRANDS, what ended it), then it did
- *        not run; or its own. From a coroutine: it is queued, 0
+ *        not run; or its own. From a coroutine: it is queued, 0; refused (TAKT_ESTRANDS)
+ *        also while as many results of this turn stand as there are strands
  *   int  net_poll(net *, takt_frame **results, int max)   one round that does not wait.
  *        How many submitted frames have ended, in order, yours again; 0: some went on,
  *        none ended; TAKT_EWOULDBLOCK: nothing happened; or what ended the loop. Results
@@ -7322,7 +7323,7 @@ static takt_frame *takt__pool_take(takt_pool *pool)
 static takt_pool *takt__pool_it_is_from(takt_sched *s, const takt_frame *frame)
 {
     takt_pool *pool = s->config.pools;
-    while (pool->body != frame->of.coro->body && pool + 1 < s->config.pools + TAKT_POOLS_MAX)
+    while (pool->body != frame->of.coro->body)
         pool++;
     return pool;
 }
@@ -7478,6 +7479,8 @@ int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body)
         return TAKT_ERUNNING;
     if (takt__taken(s, frame))
         return TAKT_ESTACK;
+    if (s->in_turn && s->result_count + s->strands_used >= s->slots.count)
+        return TAKT_ESTRANDS; /* no room for its result: those of this turn stand there */
     strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (!strand)
         return TAKT_ESTRANDS;
@@ -7510,7 +7513,7 @@ void takt__join_begin(takt_frame *f)
 void takt__join_add(takt_frame *f, takt_frame *child, int index)
 {
     takt_op *const account = takt__op_of(f);
-    if (child->strand && child->parent == f && child->bits & TAKT__ROOT) {
+    if (child->strand && child->parent == f) {
         if (child->strand->flags & TAKT__AWAITED)
             return; /* it was named before */
         child->strand->flags |= TAKT__AWAITED;
@@ -7882,14 +7885,14 @@ static void takt__joined(takt_sched *s, takt_frame *parent, int error, uint8_t r
 static void takt__child_over(takt_sched *s, takt_frame *parent, takt_strand *strand, int error)
 {
     takt_strand *const waiting = parent->strand;
-    const bool leaf = waiting->who.leaf == parent && !(waiting->flags & TAKT__NEW);
-    const bool awaited = strand->flags & TAKT__AWAITED && leaf;
+    const bool leaf = waiting->who.leaf == parent;
+    const bool awaited = strand->flags & TAKT__AWAITED; /* by a leaf, then */
     const bool handed_over =
         awaited && (waiting->wait == TAKT__ON_RACE || waiting->wait == TAKT__ON_SCOPE);
     takt__unlink(s, &parent->children, strand);
     if (error < 0 && !handed_over && !(strand->flags & TAKT__CANCELLED))
         takt__interrupt_frame(parent, error);
-    if (awaited && (handed_over || waiting->wait == TAKT__ON_JOIN))
+    if (awaited)
         takt__joined(s, parent, error, strand->racer);
     else if (leaf && waiting->wait == TAKT__ON_CHILDREN && !parent->children)
         takt__ready(s, waiting);
@@ -7935,7 +7938,7 @@ static void takt__strand_over(takt_sched *s, takt_strand *strand, takt_frame *f)
         s->stats.cancelled += cancelled;
         if (error < 0 && !cancelled && !(bits & TAKT__GROUPED))
             takt__report(s, f);
-        if (bits & TAKT__SUBMITTED && s->result_count < s->slots.count && !s->discarding)
+        if (bits & TAKT__SUBMITTED && !s->discarding)
             s->results[s->result_count++] = f;
     }
     if (bits & TAKT__POOLED)
@@ -7956,7 +7959,7 @@ TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
 {
     takt_frame *const f = strand->who.leaf;
     int64_t rc;
-    if (s->watches && go != TAKT__CALLING)
+    if (s->watches)
         takt__note(s, strand);
     switch (go) {
     case TAKT__CALLING: /* the callee has been put in place */
@@ -8036,7 +8039,7 @@ static void takt__system_sleep(takt_ns ns)
     struct timespec left;
     left.tv_sec = (time_t)(ns / TAKT_SEC);
     left.tv_nsec = (long)(ns % TAKT_SEC);
-    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+    while (nanosleep(&left, &left) < 0) /* for a signal */
         ;
 #else
     (void)ns;
@@ -9264,7 +9267,8 @@ static int takt__tables_init(takt_sched *s)
 {
     const uint32_t count = s->slots.count;
     const uint32_t items = s->config.items;
-    s->results = (takt_frame **)TAKT_CALLOC(count, sizeof *s->results);
+    /* one more: a submit that finishes at once, while as many stand there as there can be */
+    s->results = (takt_frame **)TAKT_CALLOC((size_t)count + 1, sizeof *s->results);
     s->items = (takt__item *)TAKT_CALLOC(items ? items : 1, sizeof *s->items);
     if (!s->results || !s->items)
         return -ENOMEM;

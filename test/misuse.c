@@ -163,6 +163,7 @@ static void what_was_never_a_frame_can_be_one(void)
 struct calls {
     takt_frame frame;
     struct one *child;
+    takt_ns ns;
     int err, starts;
 };
 
@@ -172,7 +173,7 @@ static TAKT_CORO(calls)
     if (my->starts)
         TAKT_START(*my->child, one);
     else
-        TAKT_CALL(*my->child, one);
+        TAKT_CALL(*my->child, one, .ns = my->ns);
     TAKT_CATCH { my->err = my->frame.error; }
     TAKT_END;
 }
@@ -392,6 +393,108 @@ static void a_body_that_is_not_to_run_does_not(void)
     finish();
 }
 
+static void a_body_whose_callee_runs_is_not_entered(void)
+{
+    static struct calls c;
+    setup();
+    EXPECT(TAKT_START_ON(&here, c, calls, .child = &a, .ns = TAKT_MS));
+    EXPECT(net_turn(&here, 0, 0) >= 0);
+    calls_coro(&c.frame);
+    expect_panic(NULL, 0, ": calls: the body was entered, but is not to run");
+    EXPECT_EQ(net_run(&here), 0);
+    EXPECT_EQ(c.err, 0);
+    EXPECT_EQ(a.ran, 1);
+    finish();
+}
+
+static void a_body_of_a_frame_that_was_moved_is_not_entered(void)
+{
+    static struct one moved;
+    setup();
+    EXPECT(TAKT_START_ON(&here, a, one, .ns = TAKT_MS));
+    EXPECT(net_turn(&here, 0, 0) >= 0);
+    moved = a;
+    a.frame.strand->who.leaf = &moved.frame; /* as far as one might get */
+    one_coro(&moved.frame);
+    expect_panic("one", one_line + 2, "freed, moved or overwritten");
+    a.frame.strand->who.leaf = &a.frame;
+    EXPECT_EQ(net_run(&here), 0);
+    EXPECT_EQ(a.ran, 1);
+    EXPECT_EQ(moved.ran, 0);
+    finish();
+}
+
+/* Its line is none that it ever left from. */
+static void a_frame_that_goes_on_nowhere_fails(void)
+{
+    takt_event event;
+    memset(&event, 0, sizeof event);
+    setup();
+    EXPECT(TAKT_START_ON(&here, a, one, .event = &event));
+    EXPECT(net_turn(&here, 0, 0) >= 0);
+    a.frame.line += 1000;
+    takt_event_set(&event);
+    EXPECT_EQ(net_run(&here), TAKT_ERESUME);
+    EXPECT_EQ(takt_error(&a.frame), TAKT_ERESUME);
+    EXPECT_EQ(a.ran, 0);
+    EXPECT_EQ(panics, 0);
+    finish();
+}
+
+/* Law 1, in every build: it says that it has finished while its op is in flight. */
+struct lender {
+    takt_frame frame;
+    int fd;
+    char c;
+};
+
+static TAKT_CORO(lender)
+{
+    static const takt_coro coro = {lender_coro, "lender", __FILE__, __LINE__,
+                                   sizeof(struct lender)};
+    struct lender *const my = (struct lender *)(void *)takt_self;
+    if (takt_enter(takt_self, &coro) == 0)
+        return takt_yield(takt_self, takt_recv(my->fd, &my->c, 1), 1);
+    return takt_finish(takt_self, 0);
+}
+
+static void a_body_does_not_end_while_it_lends(void)
+{
+    static struct lender l;
+    static struct calls c;
+    int pair[2];
+    setup();
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    for (int called = 0; called < 2; called++) {
+        takt_strand *strand;
+        takt_frame *const f = &l.frame;
+        memset((void *)&l, 0, sizeof l);
+        l.fd = pair[0];
+        EXPECT_EQ(net_submit(&here, f, lender_coro), 0);
+        strand = f->strand;
+        if (called) { /* as by takt_call() */
+            memset((void *)&c, 0, sizeof c);
+            f->parent = &c.frame;
+            f->bits &= (uint8_t)~TAKT__ROOT;
+        }
+        here.sched.in_turn = true; /* it is run by somebody who should not */
+        EXPECT(takt__hop(&here.sched, strand, lender_coro(f).go) == NULL);
+        here.sched.in_turn = false;
+        expect_panic("lender", 0, ": lender: the body was entered, but is not to run");
+        EXPECT(takt_alive(f) && !takt_finished(f));
+        f->parent = NULL;
+        f->bits |= TAKT__ROOT;
+        f->state = TAKT__RUNNING;
+        EXPECT_EQ(send(pair[1], "x", 1, 0), 1);
+        EXPECT_EQ(net_run(&here), 0);
+        EXPECT_EQ(l.c, 'x');
+        EXPECT(takt_finished(f));
+    }
+    close(pair[0]);
+    close(pair[1]);
+    finish();
+}
+
 /* -- threads ----------------------------------------------------------------------- */
 
 static takt_event event;
@@ -497,6 +600,10 @@ int main(int argc, char **argv)
         TEST(a_frame_on_the_stack_of_a_body_is_refused),
         TEST(a_frame_on_the_stack_of_the_caller_is_fine),
         TEST(a_body_that_is_not_to_run_does_not),
+        TEST(a_body_whose_callee_runs_is_not_entered),
+        TEST(a_body_of_a_frame_that_was_moved_is_not_entered),
+        TEST(a_frame_that_goes_on_nowhere_fails),
+        TEST(a_body_does_not_end_while_it_lends),
         TEST(a_loop_belongs_to_the_thread_that_runs_it),
         TEST(a_loop_is_owned_from_its_first_turn),
     };
