@@ -125,7 +125,7 @@ ports: # other levels, machines and libraries; `make deps-ports` installs what t
 deps-ports:
 	@test/deps.sh ports
 coverage: deps-coverage
-	@test/coverage.sh $(ROOMS) lend.asan
+	@test/coverage.sh $(ROOMS) lend.asan corners.ndebug stream_loop.ndebug
 deps-coverage:
 	@test/deps.sh coverage
 

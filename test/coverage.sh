@@ -1,11 +1,11 @@
 #!/bin/sh
-# coverage.sh TEST[.asan]... - which branches of the headers the tests have taken, room by room.
+# coverage.sh TEST[.asan|.ndebug]... - which branches of the headers the tests have taken, room by room.
 #
-# Each test/TEST.c is built by gcc --coverage -O0 into build/coverage (with .asan, under
-# AddressSanitizer: for what is there only then) and run, contract.c on every backend; gcovr
-# adds up what all of them counted, line by line. A room of which a branch was never taken is
-# a failure, and FILE:LINE of each such branch is printed. KEEP=1 builds and runs only what
-# has changed since the last time.
+# Each test/TEST.c is built by gcc --coverage -O0 into build/coverage (.asan: under
+# AddressSanitizer, .ndebug: with NDEBUG, for what is there only then) and run, contract.c on
+# every backend; gcovr adds up what all of them counted, line by line. A room of which a
+# branch was never taken is a failure, and FILE:LINE of each such branch is printed. KEEP=1
+# builds and runs only what has changed since the last time.
 #
 # What counts:
 #
@@ -31,15 +31,17 @@ dir=build/coverage
 
 # One test: built, run, and what it said.
 one() {
-    name=$1 flags=
-    [ "$name" = "${name%.asan}" ] || flags=-fsanitize=address
-    rm -f "$dir/$name.gcda" "$dir/$name-${name%.asan}.gcda"
+    name=$1 source=${1%%.*} flags= arguments=-
+    case $name in
+    *.asan) flags=-fsanitize=address ;;
+    *.ndebug) flags=-DNDEBUG ;;
+    contract) arguments="epoll poll uring refused" ;;
+    esac
+    rm -f "$dir/$name.gcda" "$dir/$name-$source.gcda"
     # shellcheck disable=SC2086
     gcc -std=c11 -D_GNU_SOURCE -DTEST_COVERAGE -I. --coverage -O0 $flags \
-        "test/${name%.asan}.c" -luring -o "$dir/$name" > "$dir/$name.said" 2>&1 || return 1
-    arguments=-
-    [ "$name" = contract ] && arguments="epoll poll uring refused"
-    for argument in $arguments; do
+        "test/$source.c" -luring -o "$dir/$name" > "$dir/$name.said" 2>&1 || return 1
+    for argument in ${arguments:--}; do
         [ "$argument" = - ] && argument=
         # shellcheck disable=SC2086
         timeout -k 5 120 "$dir/$name" $argument > "$dir/$name.said" 2>&1 < /dev/null
@@ -49,7 +51,7 @@ one() {
 
 if [ -n "${COVERAGE_ONE:-}" ]; then
     if [ -n "${KEEP:-}" ] && [ -x "$dir/$1" ]; then
-        changed=$(find "test/${1%.asan}.c" test/*.h takt.h takt_uring.h -newer "$dir/$1")
+        changed=$(find "test/${1%%.*}.c" test/*.h takt.h takt_uring.h -newer "$dir/$1")
         [ -n "$changed" ] || exit 0
     fi
     one "$1" && exit 0
