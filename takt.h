@@ -3151,6 +3151,8 @@ takt__unwind:                                                                   
                                                &takt_l->backend, &takt_l->completions);      \
         if (rc < 0)                                                                          \
             return rc;                                                                       \
+        if (!TAKT__GUARDED) /* though the implementation might, elsewhere */                 \
+            takt_l->sched.watches = NULL;                                                    \
         rc = backend_##_init(&takt_l->backend, &config->backend, &takt_l->sched.slots);      \
         if (rc < 0) {                                                                        \
             takt__sched_free(&takt_l->sched, &takt_l->completions);                          \
@@ -6273,11 +6275,10 @@ static const char *takt__say(takt__text *text, const takt_coro *coro, uint32_t l
     return text->at;
 }
 
-/* What `f` runs, or NULL while it has not begun. */
+/* What `f`, which is alive, runs; NULL while it has not begun. */
 static const takt_coro *takt__coro_of(const takt_frame *f)
 {
-    return f->state != TAKT__NEVER && !(f->strand && f->strand->flags & TAKT__NEW) ? f->of.coro
-                                                                                   : NULL;
+    return f->strand->flags & TAKT__NEW ? NULL : f->of.coro;
 }
 
 /* Tells of something that has no better place to be told: name, file:line, words. */
@@ -6292,7 +6293,7 @@ static void takt__complain(const takt_frame *f, const char *words)
 
 /* What a suspended strand looked like: by this it is named when its frame is gone. */
 struct takt__watch {
-    const takt_coro *coro; /* NULL: not known */
+    const takt_coro *coro;
     uint32_t line;
     uint32_t sum; /* of what its op reads; 0: none */
     bool lent;    /* what its op writes is poisoned */
@@ -6308,7 +6309,7 @@ TAKT__COLD static void takt__misuse(const takt_coro *coro, uint32_t at, int erro
 
 static struct takt__watch *takt__watch_of(const takt_sched *s, const takt_strand *strand)
 {
-    return s->watches ? &s->watches[strand->slot.index] : NULL;
+    return &s->watches[strand->slot.index];
 }
 
 /* The frame that waits for what `strand` does. */
@@ -6329,10 +6330,7 @@ static bool takt__on_stack(const takt_sched *s, const void *at)
 static void takt__note(const takt_sched *s, const takt_strand *strand)
 {
     struct takt__watch *const watch = takt__watch_of(s, strand);
-    const takt_frame *f;
-    if (!watch)
-        return;
-    f = takt__waiting_frame(strand);
+    const takt_frame *const f = takt__waiting_frame(strand);
     watch->coro = takt__coro_of(f);
     watch->line = f->line;
 }
@@ -6343,11 +6341,9 @@ static bool takt__sound(takt_sched *s, const takt_strand *strand)
     const struct takt__watch *const watch = takt__watch_of(s, strand);
     const takt_strand *const runs = strand->flags & TAKT__REQUEST ? strand->who.owner : strand;
     const takt_frame *const f = runs->who.leaf;
-    if (!watch)
-        return true;
     if (!takt__on_stack(s, f) && f->strand == runs && takt__in_place(f) &&
         f->state != TAKT__NEVER && f->state < TAKT__FINISHED &&
-        (runs->flags & TAKT__NEW || !watch->coro || f->of.coro == watch->coro))
+        (runs->flags & TAKT__NEW || f->of.coro == watch->coro))
         return true;
     takt__misuse(watch->coro, watch->line, TAKT_EFRAME);
     return false;
@@ -6409,12 +6405,13 @@ TAKT__COLD void takt__stray(takt_frame *f, const takt_coro *coro)
 
 void takt__lend(takt_sched *s, takt_strand *strand)
 {
-    struct takt__watch *const watch = takt__watch_of(s, strand);
     const takt_op *const op = &strand->slot.op;
+    struct takt__watch *watch;
     const volatile char *bad;
     bool lent;
-    if (!watch)
+    if (!s->watches)
         return;
+    watch = takt__watch_of(s, strand);
     takt__note(s, strand);
     bad = takt__op_bad(op, &lent);
     if (bad) {
@@ -6429,16 +6426,19 @@ void takt__lend(takt_sched *s, takt_strand *strand)
 
 bool takt__regain(takt_sched *s, takt_strand *strand)
 {
-    struct takt__watch *const watch = takt__watch_of(s, strand);
     const takt_op *const op = &strand->slot.op;
-    if (watch && watch->lent) {
+    struct takt__watch *watch;
+    takt__op_arrived(op);
+    if (!s->watches)
+        return true;
+    watch = takt__watch_of(s, strand);
+    if (watch->lent) {
         watch->lent = false;
         takt__op_close(op, false);
     }
-    takt__op_arrived(op);
     if (!takt__sound(s, strand))
         return false;
-    if (watch && watch->sum && watch->sum != takt__op_sum(op))
+    if (watch->sum && watch->sum != takt__op_sum(op))
         takt__misuse(watch->coro, watch->line, TAKT_ELENT);
     return true;
 }
@@ -6864,20 +6864,21 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
             s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK)
             return TAKT_ESTACK;
         rc = takt__wait_in_line(strand);
-        if (rc == 0)
+        if (rc == 0) {
             TAKT__BEGINS(s, strand);
-        if (rc == 0 && op->when)
-            takt__arm_limit(s, strand);
+            if (op->when)
+                takt__arm_limit(s, strand);
+        }
         return rc;
     case TAKT_OP_NONE:
         return -EINVAL;
     case TAKT_OP_ACCEPT:
-        return s->stopping && !takt__broken(s) ? TAKT_ESTOPPING : TAKT_ESTACK;
+        return s->stopping ? TAKT_ESTOPPING : TAKT_ESTACK;
     case TAKT_OP_CLOSE: /* a broken loop still gives its descriptors back */
         rc = op->fd < 0 ? 0 : s->calls->call(s->backend, op);
         return rc < 0 ? rc : 1;
-    default:
-        return takt__broken(s) ? s->fatal : TAKT_ESTACK;
+    default: /* of a broken loop nothing else comes so far */
+        return TAKT_ESTACK;
     }
 }
 
@@ -6989,7 +6990,7 @@ int takt__foreign_add(takt_sched *s, takt_strand *strand, takt_token token)
 {
     const takt_strand *const own =
         (const takt_strand *)(const void *)takt_slot_find(&s->slots, token);
-    const bool live = own && own != strand && !(own->flags & TAKT__FOREIGN) &&
+    const bool live = own && !(own->flags & TAKT__FOREIGN) &&
                       (own->wait == TAKT__ON_OP || own->wait == TAKT__ON_STREAM);
     if (live || takt_tokens_find(&s->foreign, token)) {
         takt__fail_loop(s, TAKT_ELIVETOKEN);
@@ -9049,10 +9050,8 @@ static void takt__strand_timer(takt_sched *s, takt_strand *strand)
         strand->flags |= TAKT__EXPIRED;
         takt__cancel_list(s, strand->who.leaf->children, true);
         break;
-    case TAKT__ON_STREAM:
+    default: /* TAKT__ON_STREAM */
         takt__stream_tick(s, strand);
-        break;
-    default:
         break;
     }
 }
@@ -9069,7 +9068,7 @@ int takt__expire(takt_sched *s)
 {
     takt_timer *timer;
     int count = 0;
-    if (s->wheel.count == 0 || (s->fatal && !s->discarding))
+    if (s->fatal && !s->discarding)
         return 0;
     while ((timer = takt_wheel_expire(&s->wheel, takt__now(s))) != NULL) {
         count++;
@@ -9179,8 +9178,6 @@ static void takt__unwatch(takt_sched *s, takt_strand *strand)
 int takt__discard_all(takt_sched *s)
 {
     const int count = s->fatal ? 0 : (int)s->pending;
-    if (s->in_turn ? takt__foreign(s, NULL) : false)
-        return 0;
     s->owner = TAKT__THREAD(); /* a loop may end elsewhere, once nobody runs it */
     if (!s->fatal)
         s->fatal = TAKT_EDISPOSED;
@@ -9355,7 +9352,7 @@ void takt__sched_begin(takt_sched *s)
 
 void takt__sched_free(takt_sched *s, takt_completion **completions)
 {
-    for (uint32_t i = 0; i < s->config.pool_count && i < TAKT_POOLS_MAX; i++) {
+    for (uint32_t i = 0; i < s->config.pool_count; i++) {
         TAKT_FREE(s->config.pools[i].memory);
         s->config.pools[i].memory = NULL;
     }
