@@ -349,6 +349,41 @@ static void a_broken_loop_gives_descriptors_back(void)
     }
 }
 
+struct yielder {
+    takt_frame frame;
+};
+
+static TAKT_CORO(yielder)
+{
+    TAKT_BEGIN(yielder, my);
+    TAKT_DEFER { note("y"); }
+    for (;;)
+        TAKT_YIELD;
+    TAKT_END;
+}
+
+/* The loop ends in the middle of a turn. */
+static void who_has_yielded_and_who_was_ready_end_in_the_drain(void)
+{
+    static struct yielder y;
+    static struct asker c;
+    setup();
+    sc.offered = true;
+    ask(&a, takt_nop(), NEXT);
+    submit_gives(own(&a.frame), 0);
+    EXPECT(TAKT_START_ON(&loop, y, yielder));
+    EXPECT(TAKT_START_ON(&loop, b, asker, .count = 1));
+    EXPECT(TAKT_START_ON(&loop, c, asker, .count = 1));
+    b.ops[0] = c.ops[0] = takt_nop();
+    EXPECT_EQ(net_turn(&loop, 0, 0), TAKT_ELIVETOKEN);
+    EXPECT_TRACE("");
+    net_drain(&loop);
+    EXPECT_TRACE("y~"); /* it was started: it came to its first await */
+    EXPECT_EQ(takt_error(&c.frame), TAKT_ECANCELED);
+    EXPECT(takt_alive(&a.frame) && takt_alive(&b.frame)); /* the backend has both */
+    EXPECT_EQ(net_free(&loop), -EBUSY);
+}
+
 /* A frame that is gone is not gone back to, whatever its op has ended with. */
 static void a_failure_does_not_find_a_frame_that_was_freed(void)
 {
@@ -383,6 +418,7 @@ int main(int argc, char **argv)
         TEST(a_token_of_a_request_that_lives_ends_the_loop),
         TEST(a_request_keeps_its_token_until_its_end),
         TEST(a_broken_loop_gives_descriptors_back),
+        TEST(who_has_yielded_and_who_was_ready_end_in_the_drain),
         TEST(a_failure_does_not_find_a_frame_that_was_freed),
     };
     return RUN_TESTS(argc, argv, tests);

@@ -612,6 +612,16 @@ static TAKT_CORO(waiter)
     TAKT_END;
 }
 
+struct other {
+    takt_frame frame;
+};
+
+static TAKT_CORO(other)
+{
+    TAKT_BEGIN(other, my);
+    TAKT_END;
+}
+
 /* The user's own: counts, and gives `has` completions whatever is asked for. */
 typedef struct recorder {
     takt_memory memory;
@@ -786,6 +796,72 @@ static void an_init_that_fails_takes_nothing_with_it(void)
     EXPECT_EQ(allocations - frees, 0);
 }
 
+/* Wherever the heap ends: nothing is left behind. */
+static void an_init_without_memory_fails_as_a_whole(void)
+{
+    world_config config = world_defaults();
+    int left = 0, rc;
+    TAKT_POOL(config, waiter, 2);
+    do {
+        allocations_left = left++;
+        rc = world_init(&loop, &config);
+        allocations_left = -1;
+        EXPECT(rc == 0 || rc == -ENOMEM);
+        EXPECT(rc == 0 || allocations == frees);
+    } while (rc < 0 && left < 100);
+    EXPECT(left > 5); /* strands, results, items, tokens, completions, the pool */
+    EXPECT_EQ(world_free(&loop), 0);
+    EXPECT_EQ(allocations - frees, 0);
+}
+
+static void more_strands_than_can_be_counted_are_refused(void)
+{
+    world_config config = world_defaults();
+    config.loop.strands = UINT32_MAX / 4 + 1;
+    EXPECT_EQ(world_init(&loop, &config), -EINVAL);
+    config.loop.strands = 1;
+    TAKT_POOL(config, waiter, UINT32_MAX, .strands = UINT32_MAX);
+    EXPECT_EQ(world_init(&loop, &config), -EINVAL);
+    EXPECT_EQ(allocations - frees, 0);
+}
+
+/* A task has a strand at least; a pool may be empty. */
+static void a_pool_can_say_nothing_of_strands_or_of_tasks(void)
+{
+    world_config config = world_defaults();
+    config.loop.strands = 0;
+    config.loop.items = 0;
+    TAKT_POOL(config, waiter, 2, .strands = 0);
+    TAKT_POOL(config, other, 0);
+    EXPECT_EQ(world_init(&loop, &config), 0);
+    EXPECT(TAKT_SPAWN_ON(&loop, waiter));
+    EXPECT(TAKT_SPAWN_ON(&loop, waiter));
+    EXPECT(!TAKT_SPAWN_ON(&loop, waiter));
+    EXPECT(!TAKT_SPAWN_ON(&loop, other));
+    EXPECT_EQ(world_run(&loop), 0);
+    EXPECT_EQ(world_free(&loop), 0);
+    EXPECT_EQ(allocations - frees, 0);
+}
+
+static int forgetful_release(void *user, void *slab, size_t capacity)
+{
+    (void)recorder_release(user, slab, capacity);
+    return TAKT_EBUFFER;
+}
+
+static void a_provider_that_does_not_know_its_slab_is_told_of(void)
+{
+    recorder r;
+    recorder_begin(&r, 16);
+    r.memory.release = forgetful_release;
+    logged[0] = '\0';
+    EXPECT_EQ(begin(&loop, &r.memory, 4), 0);
+    EXPECT_EQ(world_free(&loop), 0);
+    EXPECT_EQ(r.releases, 1);
+    EXPECT(strstr(logged, "does not know the slab"));
+    EXPECT_EQ(allocations - frees, 0);
+}
+
 /* CM-2 */
 static void the_heap_serves_a_loop_with_or_without_a_provider(void)
 {
@@ -864,6 +940,10 @@ int main(int argc, char **argv)
         TEST(a_drain_that_did_not_end_keeps_the_slab),
         TEST(a_slab_that_will_not_do_is_an_error_of_the_init),
         TEST(an_init_that_fails_takes_nothing_with_it),
+        TEST(an_init_without_memory_fails_as_a_whole),
+        TEST(more_strands_than_can_be_counted_are_refused),
+        TEST(a_pool_can_say_nothing_of_strands_or_of_tasks),
+        TEST(a_provider_that_does_not_know_its_slab_is_told_of),
         TEST(the_heap_serves_a_loop_with_or_without_a_provider),
         TEST(two_loops_share_a_bounded_provider),
     };

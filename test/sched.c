@@ -197,6 +197,7 @@ static void a_frame_tells_how_it_stands(void)
     memset(&a, 0, sizeof a);
     EXPECT(!takt_alive(&a.frame) && !takt_finished(&a.frame)); /* all zero: never started */
     EXPECT_EQ(takt_error(&a.frame), 0);
+    EXPECT_EQ(takt_done(&a.frame), 0);
     takt_cancel(&a.frame); /* nothing */
     setup(2);
     EXPECT(TAKT_START_ON(&loop, a, sleeper, .ns = 1));
