@@ -1514,7 +1514,7 @@ void takt_cancel(takt_frame *frame);
  * interrupted; an error inside ends only the block. When the loop is drained, every await
  * in it but takt_close() fails at once. At most TAKT_DEFERS_MAX at a time, else
  * TAKT_EDEFERS is thrown. Not in a loop: each round would register it anew. It must stand
- * within 65535 lines of TAKT_BEGIN. */
+ * within 32766 lines of TAKT_BEGIN. */
 #define TAKT_DEFER TAKT__DEFER_HERE(__LINE__)
 
 /* ==========================================================================
@@ -8383,7 +8383,8 @@ enum { /* takt_stream.state */
     TAKT__STREAM_OPEN,    /* its request is in flight */
     TAKT__STREAM_PAUSING, /* and was asked to end, as too much stands in line */
     TAKT__STREAM_PAUSED,
-    TAKT__STREAM_CLOSING, /* and was asked to end for good */
+    TAKT__STREAM_ENDING,  /* and was asked to end for good; what has come is still taken */
+    TAKT__STREAM_CLOSING, /* and nobody takes any more */
     TAKT__STREAM_OVER
 };
 
@@ -8479,18 +8480,20 @@ static void takt__stream_wake(takt_sched *s, takt_stream *stream)
         takt__ready(s, waiting);
 }
 
-/* Asks the request to end. */
-static void takt__stream_ask(takt_sched *s, takt_stream *stream, uint8_t state)
+/* Asks the request to end, once. At rest it is over at once, with `result`. */
+static void takt__stream_ask(takt_sched *s, takt_stream *stream, uint8_t state, int result)
 {
-    takt_strand *const strand = takt__strand_at(s, stream->strand);
-    const bool asked = stream->state == TAKT__STREAM_PAUSING;
-    const bool at_rest = stream->state == TAKT__STREAM_PAUSED ||
-                         strand->slot.op.kind == TAKT_OP_SLEEP;
+    takt_op *const op = takt__stream_op(s, stream);
+    const bool asked = stream->state != TAKT__STREAM_OPEN;
+    if (stream->state == TAKT__STREAM_CLOSING)
+        return;
+    if (stream->state == TAKT__STREAM_PAUSED || op->kind == TAKT_OP_SLEEP) {
+        takt__stream_over(s, stream, result);
+        return;
+    }
     stream->state = state;
-    if (at_rest && state == TAKT__STREAM_CLOSING)
-        takt__stream_over(s, stream, TAKT_ECANCELED);
-    else if (!asked)
-        s->calls->cancel(s->backend, &strand->slot.op);
+    if (!asked)
+        s->calls->cancel(s->backend, op);
 }
 
 static uint32_t takt__stream_limit(const takt_stream *stream)
@@ -8537,7 +8540,7 @@ static void takt__stream_item(takt_sched *s, takt_strand *strand, const takt_com
         takt__item_drop(s, stream->pool, &lost);
     }
     if (more && stream->count >= takt__stream_limit(stream) && stream->state == TAKT__STREAM_OPEN)
-        takt__stream_ask(s, stream, TAKT__STREAM_PAUSING);
+        takt__stream_ask(s, stream, TAKT__STREAM_PAUSING, 0);
     else if (!more && stream->state == TAKT__STREAM_PAUSING && done->error == TAKT_ECANCELED)
         takt__stream_rest(s, stream);
     else if (!more)
@@ -8555,7 +8558,7 @@ static void takt__stream_tick(takt_sched *s, takt_strand *strand)
     takt_stream *const stream = strand->who.stream;
     const takt_ns period = strand->slot.op.arg.sleep;
     const takt_ns late = takt__now(s) - strand->timer.when;
-    const int64_t ticks = 1 + (late > 0 ? late / period : 0);
+    const int64_t ticks = 1 + late / period;
     if (stream->first)
         s->items[stream->first - 1].value += ticks;
     else if (!takt__item_add(s, stream, ticks, NULL, 0))
@@ -8575,6 +8578,8 @@ bool takt__open(takt_frame *f, takt_stream *stream, takt_op op, uint32_t line)
         rc = -ENOTSUP;
     } else if (stream->strand)
         rc = TAKT_ERUNNING;
+    else if (s->discarding)
+        rc = TAKT_ECANCELED;
     else if (!(op.flags & TAKT_OP_MULTI))
         rc = -EINVAL;
     else
@@ -8612,8 +8617,7 @@ bool takt_stream_take(takt_stream *stream, takt_item *item)
     takt_sched *s;
     takt__item next;
     memset(item, 0, sizeof *item);
-    item->end = stream->count == 0 && (stream->state == TAKT__STREAM_OVER ||
-                                       stream->state == TAKT__STREAM_NEVER);
+    item->end = takt_stream_ended(stream);
     if (stream->count == 0)
         return false;
     s = takt__stream_sched(stream);
@@ -8637,29 +8641,22 @@ void takt_stream_cancel(takt_stream *stream)
     if (stream->strand == 0)
         return;
     s = takt__stream_sched(stream);
-    if (stream->state == TAKT__STREAM_PAUSED || takt__stream_op(s, stream)->kind == TAKT_OP_SLEEP)
-        takt__stream_over(s, stream, TAKT_ECANCELED);
-    else
-        s->calls->cancel(s->backend, takt__stream_op(s, stream));
+    takt__stream_ask(s, stream, TAKT__STREAM_ENDING, TAKT_ECANCELED);
     takt__stream_wake(s, stream);
 }
 
 /* The loop stops: no new connections. */
 static void takt__stream_stop(takt_sched *s, takt_stream *stream)
 {
-    if (stream->state == TAKT__STREAM_PAUSED) {
-        takt__stream_over(s, stream, TAKT_ESTOPPING);
-        takt__stream_wake(s, stream);
-    } else if (stream->state == TAKT__STREAM_OPEN) {
-        s->calls->cancel(s->backend, takt__stream_op(s, stream));
-    }
+    takt__stream_ask(s, stream, TAKT__STREAM_ENDING, TAKT_ESTOPPING);
+    takt__stream_wake(s, stream);
 }
 
 /* The frame leaves. True: the stream holds nothing any more. */
 static bool takt__stream_close(takt_sched *s, takt_stream *stream)
 {
-    if (stream->strand && stream->state != TAKT__STREAM_CLOSING)
-        takt__stream_ask(s, stream, TAKT__STREAM_CLOSING);
+    if (stream->strand)
+        takt__stream_ask(s, stream, TAKT__STREAM_CLOSING, TAKT_ECANCELED);
     if (stream->strand)
         return false;
     while (stream->first) { /* nobody will take them any more */

@@ -1034,7 +1034,7 @@ static TAKT_CORO(member)
     TAKT_END;
 }
 
-enum word { START, WITHIN, ALL, ANY, SPAWN, GO, IDLE, NONE_AT_ALL, YIELDS, JOINS };
+enum word { START, WITHIN, ALL, ANY, OPENS, SPAWN, GO, IDLE, NONE_AT_ALL, YIELDS, JOINS };
 
 struct speaker {
     takt_frame frame;
@@ -1044,6 +1044,7 @@ struct speaker {
     takt_group group;
     takt_idle idle;
     takt_op ops[2];
+    takt_stream stream;
     int64_t got;
     int winner;
     bool refused, after;
@@ -1065,6 +1066,8 @@ static TAKT_CORO(speaker)
         my->ops[0] = my->ops[1] = echo(1);
         TAKT_AWAIT_ANY(my->winner, my->ops, 2);
     }
+    if (my->word == OPENS)
+        TAKT_OPEN(my->stream, takt_every(TAKT_MS));
     if (my->word == SPAWN)
         my->refused = !TAKT_SPAWN(member);
     if (my->word == GO)
@@ -1090,7 +1093,7 @@ static void what_needs_a_loop_is_refused_by_name(void)
 {
     static const char *const names[] = {"TAKT_START needs", "TAKT_CALL_WITHIN needs",
                                         "TAKT_AWAIT_ALL needs", "TAKT_AWAIT_ANY needs",
-                                        "TAKT_SPAWN needs",
+                                        "TAKT_OPEN needs", "TAKT_SPAWN needs",
                                         "TAKT_GO needs", "takt_idle_start needs"};
     for (int i = START; i <= IDLE; i++) {
         for (int early = 0; early < 2; early++) {

@@ -862,6 +862,30 @@ static void a_provider_that_does_not_know_its_slab_is_told_of(void)
     EXPECT_EQ(allocations - frees, 0);
 }
 
+TAKT_STREAM(feed, echo, unsigned char);
+
+static void a_runner_without_memory_or_routes_is_none(void)
+{
+    static feed runner;
+    feed_config config = feed_defaults();
+    int left = 0, rc;
+    config.routes = 0;
+    EXPECT_EQ(feed_init(&runner, &config), -EINVAL);
+    config.routes = UINT32_MAX / 4 + 1;
+    EXPECT_EQ(feed_init(&runner, &config), -EINVAL);
+    config.routes = 4;
+    do {
+        allocations_left = left++;
+        rc = feed_init(&runner, &config);
+        allocations_left = -1;
+        EXPECT(rc == 0 || rc == -ENOMEM);
+        EXPECT(rc == 0 || allocations == frees);
+    } while (rc < 0 && left < 100);
+    EXPECT(left > 4); /* routes, tokens, events, completions */
+    feed_free(&runner);
+    EXPECT_EQ(allocations - frees, 0);
+}
+
 /* CM-2 */
 static void the_heap_serves_a_loop_with_or_without_a_provider(void)
 {
@@ -944,6 +968,7 @@ int main(int argc, char **argv)
         TEST(more_strands_than_can_be_counted_are_refused),
         TEST(a_pool_can_say_nothing_of_strands_or_of_tasks),
         TEST(a_provider_that_does_not_know_its_slab_is_told_of),
+        TEST(a_runner_without_memory_or_routes_is_none),
         TEST(the_heap_serves_a_loop_with_or_without_a_provider),
         TEST(two_loops_share_a_bounded_provider),
     };
