@@ -8,7 +8,8 @@
 #   make CC=clang CXX=clang++ ...   another compiler
 #
 # demo and test install what is missing, by way of `make deps`. The longer runs are targets
-# of their own: peers storm rungs bench valgrind asan rooms wrong tidy symbols readme ports.
+# of their own: peers storm rungs bench valgrind asan rooms wrong tidy symbols readme ports
+# coverage.
 
 CC ?= cc
 CXX ?= c++
@@ -123,6 +124,10 @@ ports: # other levels, machines and libraries; `make deps-ports` installs what t
 	@test/ports.sh
 deps-ports:
 	@test/deps.sh ports
+coverage: deps-coverage
+	@test/coverage.sh $(ROOMS) lend.asan corners.ndebug stream_loop.ndebug
+deps-coverage:
+	@test/deps.sh coverage
 
 # The only place where anything is installed: as root, with a sudo that asks nothing, or in CI.
 deps:
@@ -136,4 +141,5 @@ clean:
 	rm -rf build
 
 .PHONY: all examples demo test check build-test asan valgrind peers storm rungs bench rooms \
-        wrong tidy symbols readme contract ports deps deps-ports install clean
+        wrong tidy symbols readme contract ports coverage deps deps-ports \
+        deps-coverage install clean

@@ -1541,7 +1541,7 @@ void takt_cancel(takt_frame *frame);
  * interrupted; an error inside ends only the block. When the loop is drained, every await
  * in it but takt_close() fails at once. At most TAKT_DEFERS_MAX at a time, else
  * TAKT_EDEFERS is thrown. Not in a loop: each round would register it anew. It must stand
- * within 65535 lines of TAKT_BEGIN. */
+ * within 32766 lines of TAKT_BEGIN. */
 #define TAKT_DEFER TAKT__DEFER_HERE(__LINE__)
 
 /* ==========================================================================
@@ -2181,7 +2181,8 @@ void takt_channel_close(takt_channel *channel);
  *   int  net_submit(net *, takt_frame *, takt_body *)   starts a frame of yours and runs
  *        it to its first await: 1 if it has finished, 0 if it is pending, or an error: the
  *        loop's (TAKT_ERUNNING, TAKT_ESTOPPING, TAKT_ESTRANDS, what ended it), then it did
- *        not run; or its own. From a coroutine: it is queued, 0
+ *        not run; or its own. From a coroutine: it is queued, 0; refused (TAKT_ESTRANDS)
+ *        also while as many results of this turn stand as there are strands
  *   int  net_poll(net *, takt_frame **results, int max)   one round that does not wait.
  *        How many submitted frames have ended, in order, yours again; 0: some went on,
  *        none ended; TAKT_EWOULDBLOCK: nothing happened; or what ended the loop. Results
@@ -3217,6 +3218,8 @@ takt__unwind:                                                                   
                                                &takt_l->backend, &takt_l->completions);      \
         if (rc < 0)                                                                          \
             return rc;                                                                       \
+        if (!TAKT__GUARDED) /* though the implementation might, elsewhere */                 \
+            takt_l->sched.watches = NULL;                                                    \
         rc = backend_##_init(&takt_l->backend, &config->backend, &takt_l->sched.slots);      \
         if (rc < 0) {                                                                        \
             takt__sched_free(&takt_l->sched, &takt_l->completions);                          \
@@ -3792,7 +3795,8 @@ static inline int takt__direction(const takt_op *op)
 int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size)
 {
     memset(bufs, 0, sizeof *bufs);
-    if (count == 0 || size == 0 || count >= TAKT__WITH_BACKEND || size > SIZE_MAX / count)
+    if (count == 0 || size == 0 || count >= TAKT__WITH_BACKEND ||
+        (sizeof(size_t) < 8 && size > SIZE_MAX / count))
         return -EINVAL;
     bufs->memory = (unsigned char *)TAKT_CALLOC(count, size);
     bufs->next = (uint32_t *)TAKT_CALLOC(count, sizeof *bufs->next);
@@ -3898,21 +3902,19 @@ static takt_op *takt__bufs_next_waiter(takt_bufs *bufs)
     return op;
 }
 
+/* Takes `op`, which stands there, out of the line. */
 TAKT__UNUSED static void takt__bufs_leave(takt_bufs *bufs, takt_op *op)
 {
     takt_op *before = NULL;
-    for (takt_op *it = bufs->waiting; it; before = it, it = it->next) {
-        if (it != op)
-            continue;
-        if (before)
-            before->next = op->next;
-        else
-            bufs->waiting = op->next;
-        if (bufs->waiting_last == op)
-            bufs->waiting_last = before;
-        op->next = NULL;
-        return;
-    }
+    for (takt_op *it = bufs->waiting; it != op; it = it->next)
+        before = it;
+    if (before)
+        before->next = op->next;
+    else
+        bufs->waiting = op->next;
+    if (bufs->waiting_last == op)
+        bufs->waiting_last = before;
+    op->next = NULL;
 }
 
 /* The next op that can have a buffer now, or NULL. Pools without waiters leave the
@@ -3934,13 +3936,12 @@ TAKT__UNUSED static takt_op *takt__bufs_serve(takt_bufs **starved)
     return NULL;
 }
 
-/* True if takt__bufs_serve() would find something. */
+/* True if takt__bufs_serve() would find something, or a line that has become empty. */
 TAKT__UNUSED static bool takt__bufs_can_serve(const takt_bufs *starved)
 {
-    for (; starved; starved = starved->next_starved)
-        if (starved->waiting && takt__bufs_any(starved))
-            return true;
-    return false;
+    while (starved && !takt__bufs_any(starved))
+        starved = starved->next_starved;
+    return starved != NULL;
 }
 
 /* -- completion memory: the heap -------------------------------------------- */
@@ -4349,11 +4350,10 @@ void takt_bufs_trim(takt_bufs *bufs)
 int takt_fds_init(takt_fds *fds, int count, const takt_slots *slots)
 {
     enum { MOST = 1 << 20, FEWEST = 64 };
-    struct rlimit limit;
+    struct rlimit limit = {MOST, MOST};
     if (count <= 0) {
-        count = MOST;
-        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < (rlim_t)MOST)
-            count = (int)limit.rlim_cur;
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+        count = limit.rlim_cur < (rlim_t)MOST ? (int)limit.rlim_cur : (int)MOST;
     }
     if (count < FEWEST)
         count = FEWEST; /* ulimit -n may be raised again */
@@ -6232,14 +6232,13 @@ static void takt__wheel_place(takt_wheel *wheel, takt_timer *timer)
 
 void takt_timer_disarm(takt_wheel *wheel, takt_timer *timer)
 {
-    takt_timer *const first = &wheel->at[0][0];
     takt_timer *const list = timer->next;
     if (!list)
         return;
     timer->prev->next = timer->next;
     timer->next->prev = timer->prev;
-    if (list == timer->prev && list >= first && list < first + TAKT__LEVELS * TAKT__SLOTS) {
-        const ptrdiff_t index = list - first; /* the slot is empty now */
+    if (list == timer->prev && list != &wheel->due) {
+        const ptrdiff_t index = list - &wheel->at[0][0]; /* the slot is empty now */
         wheel->used[index / TAKT__SLOTS] &= ~((uint64_t)1 << (index % TAKT__SLOTS));
     }
     timer->next = timer->prev = NULL;
@@ -6254,18 +6253,18 @@ void takt_timer_arm(takt_wheel *wheel, takt_timer *timer, takt_ns when)
     takt__wheel_place(wheel, timer);
 }
 
-/* The tick of the next used slot; false if there is none. */
+/* The tick of the next used slot, while none is due; false if there is none. */
 static bool takt__wheel_next(const takt_wheel *wheel, uint64_t *tick, int *level, int *slot)
 {
-    for (*level = 0; *level < TAKT__LEVELS; ++*level) {
-        const int shift = 6 * *level;
-        if (!wheel->used[*level])
-            continue;
-        *slot = takt__lowest_bit(wheel->used[*level]);
-        *tick = (wheel->tick >> (shift + 6) << (shift + 6)) | (uint64_t)*slot << shift;
-        return true;
-    }
-    return false;
+    int shift;
+    if (wheel->count == 0)
+        return false;
+    for (*level = 0; !wheel->used[*level];)
+        ++*level;
+    shift = 6 * *level;
+    *slot = takt__lowest_bit(wheel->used[*level]);
+    *tick = (wheel->tick >> (shift + 6) << (shift + 6)) | (uint64_t)*slot << shift;
+    return true;
 }
 
 takt_timer *takt_wheel_expire(takt_wheel *wheel, takt_ns now)
@@ -6276,7 +6275,7 @@ takt_timer *takt_wheel_expire(takt_wheel *wheel, takt_ns now)
     while (wheel->due.next == &wheel->due) {
         takt_timer *list;
         takt_timer moving;
-        if (wheel->count == 0 || !takt__wheel_next(wheel, &tick, &level, &slot) || tick > until) {
+        if (!takt__wheel_next(wheel, &tick, &level, &slot) || tick > until) {
             if (wheel->tick < until)
                 wheel->tick = until;
             return NULL;
@@ -6305,7 +6304,7 @@ takt_ns takt_wheel_deadline(const takt_wheel *wheel)
     int level, slot;
     if (wheel->due.next != &wheel->due)
         return 0;
-    if (wheel->count == 0 || !takt__wheel_next(wheel, &tick, &level, &slot))
+    if (!takt__wheel_next(wheel, &tick, &level, &slot))
         return TAKT_FOREVER;
     return tick > (uint64_t)TAKT_FOREVER >> TAKT__TICK_SHIFT
                ? TAKT_FOREVER
@@ -6406,11 +6405,10 @@ static const char *takt__say(takt__text *text, const takt_coro *coro, uint32_t l
     return text->at;
 }
 
-/* What `f` runs, or NULL while it has not begun. */
+/* What `f`, which is alive, runs; NULL while it has not begun. */
 static const takt_coro *takt__coro_of(const takt_frame *f)
 {
-    return f->state != TAKT__NEVER && !(f->strand && f->strand->flags & TAKT__NEW) ? f->of.coro
-                                                                                   : NULL;
+    return f->strand->flags & TAKT__NEW ? NULL : f->of.coro;
 }
 
 /* Tells of something that has no better place to be told: name, file:line, words. */
@@ -6425,7 +6423,7 @@ static void takt__complain(const takt_frame *f, const char *words)
 
 /* What a suspended strand looked like: by this it is named when its frame is gone. */
 struct takt__watch {
-    const takt_coro *coro; /* NULL: not known */
+    const takt_coro *coro;
     uint32_t line;
     uint32_t sum; /* of what its op reads; 0: none */
     bool lent;    /* what its op writes is poisoned */
@@ -6441,7 +6439,7 @@ TAKT__COLD static void takt__misuse(const takt_coro *coro, uint32_t at, int erro
 
 static struct takt__watch *takt__watch_of(const takt_sched *s, const takt_strand *strand)
 {
-    return s->watches ? &s->watches[strand->slot.index] : NULL;
+    return &s->watches[strand->slot.index];
 }
 
 /* The frame that waits for what `strand` does. */
@@ -6462,10 +6460,7 @@ static bool takt__on_stack(const takt_sched *s, const void *at)
 static void takt__note(const takt_sched *s, const takt_strand *strand)
 {
     struct takt__watch *const watch = takt__watch_of(s, strand);
-    const takt_frame *f;
-    if (!watch)
-        return;
-    f = takt__waiting_frame(strand);
+    const takt_frame *const f = takt__waiting_frame(strand);
     watch->coro = takt__coro_of(f);
     watch->line = f->line;
 }
@@ -6476,11 +6471,9 @@ static bool takt__sound(takt_sched *s, const takt_strand *strand)
     const struct takt__watch *const watch = takt__watch_of(s, strand);
     const takt_strand *const runs = strand->flags & TAKT__REQUEST ? strand->who.owner : strand;
     const takt_frame *const f = runs->who.leaf;
-    if (!watch)
-        return true;
     if (!takt__on_stack(s, f) && f->strand == runs && takt__in_place(f) &&
         f->state != TAKT__NEVER && f->state < TAKT__FINISHED &&
-        (runs->flags & TAKT__NEW || !watch->coro || f->of.coro == watch->coro))
+        (runs->flags & TAKT__NEW || f->of.coro == watch->coro))
         return true;
     takt__misuse(watch->coro, watch->line, TAKT_EFRAME);
     return false;
@@ -6542,12 +6535,13 @@ TAKT__COLD void takt__stray(takt_frame *f, const takt_coro *coro)
 
 void takt__lend(takt_sched *s, takt_strand *strand)
 {
-    struct takt__watch *const watch = takt__watch_of(s, strand);
     const takt_op *const op = &strand->slot.op;
+    struct takt__watch *watch;
     const volatile char *bad;
     bool lent;
-    if (!watch)
+    if (!s->watches)
         return;
+    watch = takt__watch_of(s, strand);
     takt__note(s, strand);
     bad = takt__op_bad(op, &lent);
     if (bad) {
@@ -6562,16 +6556,19 @@ void takt__lend(takt_sched *s, takt_strand *strand)
 
 bool takt__regain(takt_sched *s, takt_strand *strand)
 {
-    struct takt__watch *const watch = takt__watch_of(s, strand);
     const takt_op *const op = &strand->slot.op;
-    if (watch && watch->lent) {
+    struct takt__watch *watch;
+    takt__op_arrived(op);
+    if (!s->watches)
+        return true;
+    watch = takt__watch_of(s, strand);
+    if (watch->lent) {
         watch->lent = false;
         takt__op_close(op, false);
     }
-    takt__op_arrived(op);
     if (!takt__sound(s, strand))
         return false;
-    if (watch && watch->sum && watch->sum != takt__op_sum(op))
+    if (watch->sum && watch->sum != takt__op_sum(op))
         takt__misuse(watch->coro, watch->line, TAKT_ELENT);
     return true;
 }
@@ -6996,20 +6993,21 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
             s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK)
             return TAKT_ESTACK;
         rc = takt__wait_in_line(strand);
-        if (rc == 0)
+        if (rc == 0) {
             TAKT__BEGINS(s, strand);
-        if (rc == 0 && op->when)
-            takt__arm_limit(s, strand);
+            if (op->when)
+                takt__arm_limit(s, strand);
+        }
         return rc;
     case TAKT_OP_NONE:
         return -EINVAL;
     case TAKT_OP_ACCEPT:
-        return s->stopping && !takt__broken(s) ? TAKT_ESTOPPING : TAKT_ESTACK;
+        return s->stopping ? TAKT_ESTOPPING : TAKT_ESTACK;
     case TAKT_OP_CLOSE: /* a broken loop still gives its descriptors back */
         rc = op->fd < 0 ? 0 : s->calls->call(s->backend, op);
         return rc < 0 ? rc : 1;
-    default:
-        return takt__broken(s) ? s->fatal : TAKT_ESTACK;
+    default: /* of a broken loop nothing else comes so far */
+        return TAKT_ESTACK;
     }
 }
 
@@ -7121,7 +7119,7 @@ int takt__foreign_add(takt_sched *s, takt_strand *strand, takt_token token)
 {
     const takt_strand *const own =
         (const takt_strand *)(const void *)takt_slot_find(&s->slots, token);
-    const bool live = own && own != strand && !(own->flags & TAKT__FOREIGN) &&
+    const bool live = own && !(own->flags & TAKT__FOREIGN) &&
                       (own->wait == TAKT__ON_OP || own->wait == TAKT__ON_STREAM);
     if (live || takt_tokens_find(&s->foreign, token)) {
         takt__fail_loop(s, TAKT_ELIVETOKEN);
@@ -7455,7 +7453,7 @@ static takt_frame *takt__pool_take(takt_pool *pool)
 static takt_pool *takt__pool_it_is_from(takt_sched *s, const takt_frame *frame)
 {
     takt_pool *pool = s->config.pools;
-    while (pool->body != frame->of.coro->body && pool + 1 < s->config.pools + TAKT_POOLS_MAX)
+    while (pool->body != frame->of.coro->body)
         pool++;
     return pool;
 }
@@ -7611,6 +7609,8 @@ int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body)
         return TAKT_ERUNNING;
     if (takt__taken(s, frame))
         return TAKT_ESTACK;
+    if (s->in_turn && s->result_count + s->strands_used >= s->slots.count)
+        return TAKT_ESTRANDS; /* no room for its result: those of this turn stand there */
     strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (!strand)
         return TAKT_ESTRANDS;
@@ -7643,7 +7643,7 @@ void takt__join_begin(takt_frame *f)
 void takt__join_add(takt_frame *f, takt_frame *child, int index)
 {
     takt_op *const account = takt__op_of(f);
-    if (child->strand && child->parent == f && child->bits & TAKT__ROOT) {
+    if (child->strand && child->parent == f) {
         if (child->strand->flags & TAKT__AWAITED)
             return; /* it was named before */
         child->strand->flags |= TAKT__AWAITED;
@@ -8021,14 +8021,14 @@ static void takt__joined(takt_sched *s, takt_frame *parent, int error, uint8_t r
 static void takt__child_over(takt_sched *s, takt_frame *parent, takt_strand *strand, int error)
 {
     takt_strand *const waiting = parent->strand;
-    const bool leaf = waiting->who.leaf == parent && !(waiting->flags & TAKT__NEW);
-    const bool awaited = strand->flags & TAKT__AWAITED && leaf;
+    const bool leaf = waiting->who.leaf == parent;
+    const bool awaited = strand->flags & TAKT__AWAITED; /* by a leaf, then */
     const bool handed_over =
         awaited && (waiting->wait == TAKT__ON_RACE || waiting->wait == TAKT__ON_SCOPE);
     takt__unlink(s, &parent->children, strand);
     if (error < 0 && !handed_over && !(strand->flags & TAKT__CANCELLED))
         takt__interrupt_frame(parent, error);
-    if (awaited && (handed_over || waiting->wait == TAKT__ON_JOIN))
+    if (awaited)
         takt__joined(s, parent, error, strand->racer);
     else if (leaf && waiting->wait == TAKT__ON_CHILDREN && !parent->children)
         takt__ready(s, waiting);
@@ -8074,7 +8074,7 @@ static void takt__strand_over(takt_sched *s, takt_strand *strand, takt_frame *f)
         s->stats.cancelled += cancelled;
         if (error < 0 && !cancelled && !(bits & TAKT__GROUPED))
             takt__report(s, f);
-        if (bits & TAKT__SUBMITTED && s->result_count < s->slots.count && !s->discarding)
+        if (bits & TAKT__SUBMITTED && !s->discarding)
             s->results[s->result_count++] = f;
     }
     if (bits & TAKT__POOLED)
@@ -8095,7 +8095,7 @@ TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
 {
     takt_frame *const f = strand->who.leaf;
     int64_t rc;
-    if (s->watches && go != TAKT__CALLING)
+    if (s->watches)
         takt__note(s, strand);
     switch (go) {
     case TAKT__CALLING: /* the callee has been put in place */
@@ -8175,7 +8175,7 @@ static void takt__system_sleep(takt_ns ns)
     struct timespec left;
     left.tv_sec = (time_t)(ns / TAKT_SEC);
     left.tv_nsec = (long)(ns % TAKT_SEC);
-    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+    while (nanosleep(&left, &left) < 0) /* for a signal */
         ;
 #else
     (void)ns;
@@ -8522,7 +8522,8 @@ enum { /* takt_stream.state */
     TAKT__STREAM_OPEN,    /* its request is in flight */
     TAKT__STREAM_PAUSING, /* and was asked to end, as too much stands in line */
     TAKT__STREAM_PAUSED,
-    TAKT__STREAM_CLOSING, /* and was asked to end for good */
+    TAKT__STREAM_ENDING,  /* and was asked to end for good; what has come is still taken */
+    TAKT__STREAM_CLOSING, /* and nobody takes any more */
     TAKT__STREAM_OVER
 };
 
@@ -8618,18 +8619,20 @@ static void takt__stream_wake(takt_sched *s, takt_stream *stream)
         takt__ready(s, waiting);
 }
 
-/* Asks the request to end. */
-static void takt__stream_ask(takt_sched *s, takt_stream *stream, uint8_t state)
+/* Asks the request to end, once. At rest it is over at once, with `result`. */
+static void takt__stream_ask(takt_sched *s, takt_stream *stream, uint8_t state, int result)
 {
-    takt_strand *const strand = takt__strand_at(s, stream->strand);
-    const bool asked = stream->state == TAKT__STREAM_PAUSING;
-    const bool at_rest = stream->state == TAKT__STREAM_PAUSED ||
-                         strand->slot.op.kind == TAKT_OP_SLEEP;
+    takt_op *const op = takt__stream_op(s, stream);
+    const bool asked = stream->state != TAKT__STREAM_OPEN;
+    if (stream->state == TAKT__STREAM_CLOSING)
+        return;
+    if (stream->state == TAKT__STREAM_PAUSED || op->kind == TAKT_OP_SLEEP) {
+        takt__stream_over(s, stream, result);
+        return;
+    }
     stream->state = state;
-    if (at_rest && state == TAKT__STREAM_CLOSING)
-        takt__stream_over(s, stream, TAKT_ECANCELED);
-    else if (!asked)
-        s->calls->cancel(s->backend, &strand->slot.op);
+    if (!asked)
+        s->calls->cancel(s->backend, op);
 }
 
 static uint32_t takt__stream_limit(const takt_stream *stream)
@@ -8676,7 +8679,7 @@ static void takt__stream_item(takt_sched *s, takt_strand *strand, const takt_com
         takt__item_drop(s, stream->pool, &lost);
     }
     if (more && stream->count >= takt__stream_limit(stream) && stream->state == TAKT__STREAM_OPEN)
-        takt__stream_ask(s, stream, TAKT__STREAM_PAUSING);
+        takt__stream_ask(s, stream, TAKT__STREAM_PAUSING, 0);
     else if (!more && stream->state == TAKT__STREAM_PAUSING && done->error == TAKT_ECANCELED)
         takt__stream_rest(s, stream);
     else if (!more)
@@ -8694,7 +8697,7 @@ static void takt__stream_tick(takt_sched *s, takt_strand *strand)
     takt_stream *const stream = strand->who.stream;
     const takt_ns period = strand->slot.op.arg.sleep;
     const takt_ns late = takt__now(s) - strand->timer.when;
-    const int64_t ticks = 1 + (late > 0 ? late / period : 0);
+    const int64_t ticks = 1 + late / period;
     if (stream->first)
         s->items[stream->first - 1].value += ticks;
     else if (!takt__item_add(s, stream, ticks, NULL, 0))
@@ -8714,6 +8717,8 @@ bool takt__open(takt_frame *f, takt_stream *stream, takt_op op, uint32_t line)
         rc = -ENOTSUP;
     } else if (stream->strand)
         rc = TAKT_ERUNNING;
+    else if (s->discarding)
+        rc = TAKT_ECANCELED;
     else if (!(op.flags & TAKT_OP_MULTI))
         rc = -EINVAL;
     else
@@ -8751,8 +8756,7 @@ bool takt_stream_take(takt_stream *stream, takt_item *item)
     takt_sched *s;
     takt__item next;
     memset(item, 0, sizeof *item);
-    item->end = stream->count == 0 && (stream->state == TAKT__STREAM_OVER ||
-                                       stream->state == TAKT__STREAM_NEVER);
+    item->end = takt_stream_ended(stream);
     if (stream->count == 0)
         return false;
     s = takt__stream_sched(stream);
@@ -8776,29 +8780,22 @@ void takt_stream_cancel(takt_stream *stream)
     if (stream->strand == 0)
         return;
     s = takt__stream_sched(stream);
-    if (stream->state == TAKT__STREAM_PAUSED || takt__stream_op(s, stream)->kind == TAKT_OP_SLEEP)
-        takt__stream_over(s, stream, TAKT_ECANCELED);
-    else
-        s->calls->cancel(s->backend, takt__stream_op(s, stream));
+    takt__stream_ask(s, stream, TAKT__STREAM_ENDING, TAKT_ECANCELED);
     takt__stream_wake(s, stream);
 }
 
 /* The loop stops: no new connections. */
 static void takt__stream_stop(takt_sched *s, takt_stream *stream)
 {
-    if (stream->state == TAKT__STREAM_PAUSED) {
-        takt__stream_over(s, stream, TAKT_ESTOPPING);
-        takt__stream_wake(s, stream);
-    } else if (stream->state == TAKT__STREAM_OPEN) {
-        s->calls->cancel(s->backend, takt__stream_op(s, stream));
-    }
+    takt__stream_ask(s, stream, TAKT__STREAM_ENDING, TAKT_ESTOPPING);
+    takt__stream_wake(s, stream);
 }
 
 /* The frame leaves. True: the stream holds nothing any more. */
 static bool takt__stream_close(takt_sched *s, takt_stream *stream)
 {
-    if (stream->strand && stream->state != TAKT__STREAM_CLOSING)
-        takt__stream_ask(s, stream, TAKT__STREAM_CLOSING);
+    if (stream->strand)
+        takt__stream_ask(s, stream, TAKT__STREAM_CLOSING, TAKT_ECANCELED);
     if (stream->strand)
         return false;
     while (stream->first) { /* nobody will take them any more */
@@ -9189,10 +9186,8 @@ static void takt__strand_timer(takt_sched *s, takt_strand *strand)
         strand->flags |= TAKT__EXPIRED;
         takt__cancel_list(s, strand->who.leaf->children, true);
         break;
-    case TAKT__ON_STREAM:
+    default: /* TAKT__ON_STREAM */
         takt__stream_tick(s, strand);
-        break;
-    default:
         break;
     }
 }
@@ -9209,7 +9204,7 @@ int takt__expire(takt_sched *s)
 {
     takt_timer *timer;
     int count = 0;
-    if (s->wheel.count == 0 || (s->fatal && !s->discarding))
+    if (s->fatal && !s->discarding)
         return 0;
     while ((timer = takt_wheel_expire(&s->wheel, takt__now(s))) != NULL) {
         count++;
@@ -9319,8 +9314,6 @@ static void takt__unwatch(takt_sched *s, takt_strand *strand)
 int takt__discard_all(takt_sched *s)
 {
     const int count = s->fatal ? 0 : (int)s->pending;
-    if (s->in_turn ? takt__foreign(s, NULL) : false)
-        return 0;
     s->owner = TAKT__THREAD(); /* a loop may end elsewhere, once nobody runs it */
     if (!s->fatal)
         s->fatal = TAKT_EDISPOSED;
@@ -9407,7 +9400,8 @@ static int takt__tables_init(takt_sched *s)
 {
     const uint32_t count = s->slots.count;
     const uint32_t items = s->config.items;
-    s->results = (takt_frame **)TAKT_CALLOC(count, sizeof *s->results);
+    /* one more: a submit that finishes at once, while as many stand there as there can be */
+    s->results = (takt_frame **)TAKT_CALLOC((size_t)count + 1, sizeof *s->results);
     s->items = (takt__item *)TAKT_CALLOC(items ? items : 1, sizeof *s->items);
     if (!s->results || !s->items)
         return -ENOMEM;
@@ -9496,7 +9490,7 @@ void takt__sched_begin(takt_sched *s)
 
 void takt__sched_free(takt_sched *s, takt_completion **completions)
 {
-    for (uint32_t i = 0; i < s->config.pool_count && i < TAKT_POOLS_MAX; i++) {
+    for (uint32_t i = 0; i < s->config.pool_count; i++) {
         TAKT_FREE(s->config.pools[i].memory);
         s->config.pools[i].memory = NULL;
     }

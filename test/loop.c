@@ -319,6 +319,71 @@ static void a_submit_without_a_strand_or_on_a_stopping_loop_is_an_error(void)
 /* -- poll --------------------------------------------------------------------- */
 
 /* BK-9, LP-24 */
+/* Submits the next of a chain, and ends. */
+struct chained {
+    takt_frame frame;
+    struct chained *next;
+    int rc;
+};
+
+static TAKT_CORO(chained)
+{
+    TAKT_BEGIN(chained, my);
+    if (my->next)
+        my->rc = world_submit(&loop, &my->next->frame, chained_coro);
+    TAKT_END;
+}
+
+/* However many end in one turn: who is submitted has a result, or was refused. */
+static void every_submit_has_its_result(void)
+{
+    enum { COUNT = 40, STRANDS = 4 };
+    static struct chained chain[COUNT];
+    takt_frame *results[COUNT];
+    world_config config = world_defaults();
+    int count, more = 0;
+    config.loop.strands = STRANDS;
+    EXPECT_EQ(world_init(&loop, &config), 0);
+    memset((void *)chain, 0, sizeof chain);
+    for (int i = 0; i + 1 < COUNT; i++)
+        chain[i].next = &chain[i + 1];
+    EXPECT_EQ(world_submit(&loop, &chain[0].frame, chained_coro), 1);
+    count = world_poll(&loop, results, 1);
+    EXPECT_EQ(count, 1);
+    EXPECT_EQ(chain[STRANDS].rc, 0);
+    EXPECT_EQ(chain[STRANDS + 1].rc, TAKT_ESTRANDS); /* it can do that again, later */
+    chain[COUNT - 1].rc = 0; /* results stand there, and a submit still tells its own */
+    EXPECT_EQ(world_submit(&loop, &chain[COUNT - 1].frame, chained_coro), 1);
+    more = world_poll(&loop, results + 1, COUNT - 1);
+    EXPECT_EQ(more, STRANDS);
+    for (int i = 0; i < count + more; i++)
+        EXPECT(results[i] == &chain[i + 1].frame);
+    EXPECT(!takt_finished(&chain[STRANDS + 2].frame));
+    EXPECT_EQ(world_poll(&loop, results, COUNT), TAKT_EWOULDBLOCK);
+    EXPECT_EQ(world_free(&loop), 0);
+}
+
+/* What a turn tells is an int. */
+struct busy {
+    takt_frame frame;
+};
+
+static TAKT_CORO(busy)
+{
+    TAKT_BEGIN(busy, my);
+    loop.sched.stats.resumed += (uint64_t)1 << 40;
+    TAKT_END;
+}
+
+static void a_turn_that_does_too_much_to_tell_tells_the_most(void)
+{
+    static struct busy it;
+    setup();
+    EXPECT(TAKT_START_ON(&loop, it, busy));
+    EXPECT_EQ(world_turn(&loop, 0, 0), INT32_MAX);
+    EXPECT_EQ(world_free(&loop), 0);
+}
+
 static void would_block_from_poll_is_idle(void)
 {
     setup();
@@ -636,6 +701,8 @@ int main(int argc, char **argv)
         TEST(a_refused_submit_is_thrown_into_that_coroutine_only),
         TEST(a_submitted_frame_runs_to_its_first_await),
         TEST(a_submit_without_a_strand_or_on_a_stopping_loop_is_an_error),
+        TEST(every_submit_has_its_result),
+        TEST(a_turn_that_does_too_much_to_tell_tells_the_most),
         TEST(would_block_from_poll_is_idle),
         TEST(a_failing_poll_is_the_end_and_stays_it),
         TEST(a_broken_loop_still_runs_the_defers_of_those_it_can_reach),
