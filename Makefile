@@ -46,11 +46,12 @@ test: deps
 	@test/run.sh $(SUITE) build/test/two build/test/cxx "test/wrong/run.sh" \
 	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" "test/contract.sh" \
 	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
-	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused"
+	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
+	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll"
 
 check: test
 
-build-test: examples build/proxy.san $(EXAMPLES:%=build/%.read) $(VARIANTS:%=build/test/%) \
+build-test: examples build/proxy.san build/chat.san $(EXAMPLES:%=build/%.read) $(VARIANTS:%=build/test/%) \
             build/test/two build/test/cxx build/test/contract.clang build/test/contract.cxx \
             $(ROOMS:%=build/test/%.read)
 

@@ -232,10 +232,12 @@
 #define TAKT__THREAD() ((uintptr_t)(void *)&errno)
 
 /* An option that changes the layout is in the names of the functions by which a file gets
- * at it: files that differ in it do not link, and the linker says why. */
+ * at it: files that differ in it do not link, and the linker says why. So it does where the
+ * implementation was forgotten. */
 #define TAKT__PASTE_(a, b) a##b
 #define TAKT__PASTE(a, b) TAKT__PASTE_(a, b)
-#define TAKT__NAMED(name) TAKT__PASTE(name##_TAKT_POOLS_MAX_, TAKT_POOLS_MAX)
+#define TAKT__NAMED(name)                                                                    \
+    TAKT__PASTE(name##_of_a_TAKT_IMPLEMENTATION_with_TAKT_POOLS_MAX_, TAKT_POOLS_MAX)
 
 TAKT__EXTERN_C_BEGIN
 
@@ -1348,8 +1350,10 @@ void takt_cancel(takt_frame *frame);
  * `struct echo`; the function behind it is named echo_coro. */
 #define TAKT_CORO(coro) takt_status coro##_coro(takt_frame *takt_self)
 
-/* Opens the body of `coro`, and stands first in it. `my`, a name of your choice, becomes a
- * `struct coro *`. A local that is to be used behind an await is an error or a warning. */
+/* Opens the body of `coro`, and stands first in it: what stands before it runs anew at every
+ * resumption. `my`, a name of your choice, becomes a `struct coro *`. A local that is to be
+ * used behind an await is an error or a warning; of arrays only gcc warns, and only under
+ * -O2 -Wall. */
 #define TAKT_BEGIN(coro, my) TAKT__BEGIN(coro, my)
 
 /* Closes the body, and stands last in it. Reaching it is TAKT_RETURN. */
@@ -1431,7 +1435,8 @@ void takt_cancel(takt_frame *frame);
 /* Suspends until all the named children have finished; without arguments, all children
  * of this frame. At most eight. One that has finished, or was never started, counts as
  * finished. If a child fails, named or not, the named ones are cancelled, and when they
- * have ended its error is thrown. Results and takt_error() stay in their structs. */
+ * have ended its error is thrown; one that was cancelled has not failed. Results and
+ * takt_error() stay in their structs. */
 #define TAKT_JOIN(...) TAKT__JOIN(__LINE__, __VA_ARGS__)
 
 /* Suspends until one of the named children has succeeded, cancels the others and waits
@@ -1531,14 +1536,15 @@ void takt_cancel(takt_frame *frame);
     } while (0)
 
 /* TAKT_CATCH { ... }, once, last thing before TAKT_END: runs after a throw, when the
- * children have ended and before the defers, with the error in my->frame.error. It may
+ * children have ended and before the defers, with the error in my->frame.error. What stands
+ * behind it is never run: what is to run either way belongs in a TAKT_DEFER. It may
  * await. Its end is a TAKT_RETURN: the error is dealt with; a TAKT_THROW in it goes to the
  * caller. It does not run for TAKT_ECANCELED that was meant for this coroutine. */
 #define TAKT_CATCH TAKT__CATCH_HERE
 
 /* TAKT_DEFER { ... }: the block runs when the coroutine ends, however it ends, last
- * registered first. It may await, also in a coroutine that was cancelled, and is not
- * interrupted; an error inside ends only the block. When the loop is drained, every await
+ * registered first. It may await and call, also in a coroutine that was cancelled, and is
+ * not interrupted; an error inside ends only the block. When the loop is drained, every await
  * in it but takt_close() fails at once. At most TAKT_DEFERS_MAX at a time, else
  * TAKT_EDEFERS is thrown. Not in a loop: each round would register it anew. It must stand
  * within 32766 lines of TAKT_BEGIN. */
@@ -2781,7 +2787,7 @@ takt__unwind:                                                                   
 #define TAKT__AWAIT2(result, op)                                                             \
     TAKT__AWAIT_(op, (result) = (__typeof__(result))takt__result(takt_self), __LINE__)
 #define TAKT__AWAIT_(op, store, line)                                                        \
-    do {                                                                                     \
+    do { /* a statement, no value: the result goes into its first argument, if it has two */ \
         return takt__leave_with(takt_self, (op), takt__coro.size, line);                     \
     case TAKT__AT(line):                                                                     \
         store;                                                                               \
@@ -2789,7 +2795,7 @@ takt__unwind:                                                                   
     } while (0)
 
 #define TAKT__TRY_AWAIT(result, op, line)                                                    \
-    do {                                                                                     \
+    do { /* a statement, no value: the result goes into its first argument */                \
         TAKT__STATIC_ASSERT((__typeof__(result))-1 < 0 && sizeof(result) >= sizeof(int),     \
             "the result of TAKT_TRY_AWAIT must be signed and at least an int");              \
         return takt__leave_with(takt_self, (op), takt__coro.size, line);                     \
@@ -2846,6 +2852,8 @@ takt__unwind:                                                                   
 
 #define TAKT__PREPARE(child, line, act, fn, ...)                                             \
     {                                                                                        \
+        TAKT__STATIC_ASSERT(sizeof(child) == sizeof(struct fn),                              \
+            "the child is a struct " #fn " of yours, by its name: no pointer, no &");        \
         if (!takt__prepare(takt_self, takt__coro.size, &(child).frame, sizeof(struct fn), line))\
             goto takt__unwind;                                                               \
         TAKT__FILL(child, fn, __VA_ARGS__)                                                   \
@@ -2857,14 +2865,14 @@ takt__unwind:                                                                   
 #define TAKT__ENTER(child) (takt_self->strand->who.leaf = &(child).frame, true)
 
 #define TAKT__CALL(child, line, fn, ...)                                                     \
-    do {                                                                                     \
+    do { /* a statement, no value: results stand in the child */                             \
         TAKT__PREPARE(child, line, TAKT__ENTER(child), fn, __VA_ARGS__)                      \
         TAKT__LEAVE_AND_RETURN_AT(line, takt__call(takt_self, line))                         \
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
 #define TAKT__TRY_CALL(err, child, line, fn, ...)                                            \
-    do {                                                                                     \
+    do { /* a statement, no value: the error goes into its first argument */                 \
         TAKT__STATIC_ASSERT((__typeof__(err))-1 < 0 && sizeof(err) >= sizeof(int),           \
             "the result of TAKT_TRY_CALL must be signed and at least an int");               \
         TAKT__PREPARE(child, line, TAKT__ENTER(child), fn, __VA_ARGS__)                      \
@@ -7531,7 +7539,8 @@ takt_frame *TAKT__NAMED(takt__spawn_begin)(takt_sched *s, takt_group *group,
     if (takt__foreign(s, NULL))
         return NULL;
     if (!pool || pool->size < size) {
-        TAKT_LOG("takt: a task was spawned that no TAKT_POOL() of the loop's config lists");
+        TAKT_LOG("takt: a task was spawned that no TAKT_POOL() of the loop's config lists; "
+                 "list it before the init");
         return takt__refuse_spawn(s);
     }
     if (s->stopping || s->fatal || pool->used == pool->count || takt__group_ends(group, owner) ||
@@ -7794,7 +7803,7 @@ TAKT__NOINLINE void takt__throw(takt_frame *f, int error, uint32_t line)
     takt__fail(f, error < 0 ? error : TAKT_ERANGE);
 }
 
-void takt__throw_positive(takt_frame *f, int error, uint32_t line)
+TAKT__NOINLINE void takt__throw_positive(takt_frame *f, int error, uint32_t line)
 {
     takt__throw(f, error, line);
 }
@@ -9108,11 +9117,19 @@ static void takt__cell_fill(takt_channel *channel, const void *item)
     channel->count++;
 }
 
+/* Says that there was no takt_channel_init(). */
+TAKT__COLD static int takt__channel_is_unset(void)
+{
+    if (TAKT_DEBUG)
+        TAKT_LOG("takt: a channel is used that takt_channel_init() has not made");
+    return -EINVAL;
+}
+
 int takt_try_put(takt_channel *channel, const void *item)
 {
     takt_op *const getter = channel->getters.first;
     if (channel->size == 0)
-        return -EINVAL;
+        return takt__channel_is_unset();
     if (channel->closed)
         return TAKT_ECLOSED;
     if (getter) {
@@ -9130,7 +9147,7 @@ int takt_try_get(takt_channel *channel, void *item)
 {
     takt_op *const putter = channel->putters.first;
     if (channel->size == 0)
-        return -EINVAL;
+        return takt__channel_is_unset();
     if (channel->count) {
         memcpy(item, takt__cell(channel, 0), channel->size);
         channel->first = (channel->first + 1) % channel->capacity;

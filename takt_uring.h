@@ -453,6 +453,8 @@ TAKT__EXTERN_C_END
 #ifndef TAKT_URING_IMPLEMENTED
 #define TAKT_URING_IMPLEMENTED
 
+#include "takt.h" /* its implementation, if it was included without */
+
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
