@@ -597,7 +597,9 @@ static void takt__ring_fill(struct io_uring_sqe *sqe, unsigned opcode, int fd, u
 enum {
     TAKT__BUFRING_FEWEST = 4,       /* buffers of a pool that is worth a ring */
     TAKT__BUFRING_MOST = 1024,      /* buffers in a ring, */
-    TAKT__BUFRING_BYTES = 1 << 20   /* and their memory */
+    TAKT__BUFRING_BYTES = 1 << 20,  /* and their memory */
+    TAKT__BUFRING_GROUP = 64        /* the first group: of one below, Linux 6.1 keeps how far it
+                                     * was read when a ring goes, and begins the next one there */
 };
 
 struct takt__bufring {
@@ -699,7 +701,8 @@ static struct takt__bufring *takt__bufring_of(takt_uring *uring, takt_bufs *bufs
     ring = (struct takt__bufring *)TAKT_CALLOC(1, sizeof *ring);
     memset(&reg, 0, sizeof reg);
     if (ring && takt__bufring_alloc(ring, bufs)) {
-        ring->group = (uint16_t)(uring->bufrings ? uring->bufrings->group + 1 : 1);
+        ring->group = (uint16_t)(uring->bufrings ? uring->bufrings->group + 1
+                                                 : TAKT__BUFRING_GROUP);
         reg.ring_addr = (uint64_t)(uintptr_t)ring->entries;
         reg.ring_entries = ring->mask + 1;
         reg.bgid = ring->group;

@@ -10,7 +10,7 @@
 # Emulation alone makes a guest crash now and then. It is started again at most twice, and only
 # if no function of io_uring stands in what the kernel wrote of the crash; that stays in
 # build/kernels/VERSION.crash. MINUTES says how long a guest may run, LIMIT how many seconds
-# each test; ONLY='COMMAND' runs that instead of the tests.
+# each test. ONLY='COMMAND' runs that instead, and shows what it says.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 here=$PWD/build/kernels
@@ -145,6 +145,7 @@ pack() { # COMMAND...
     put_python
     {
         echo "export JOBS=1 LIMIT=${LIMIT:-900}"
+        [ -n "${ONLY:-}" ] && echo "$ONLY; exit"
         printf 'exec test/run.sh'
         printf " '%s'" "$@"
         echo
@@ -198,7 +199,6 @@ for name in $tests; do
     esac
 done
 for backend in uring poll; do set -- "$@" "test/proxy.py build/proxy $backend"; done
-[ -n "${ONLY:-}" ] && set -- "$ONLY"
 pack "$@" || exit 1
 for kernel in $kernels; do run "$kernel"; done
 echo "$passed passed, $failed failed"
