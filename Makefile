@@ -8,8 +8,8 @@
 #   make CC=clang CXX=clang++ ...   another compiler
 #
 # demo and test install what is missing, by way of `make deps`. The longer runs are targets
-# of their own: peers storm rungs bench valgrind asan rooms wrong tidy symbols readme ports
-# coverage.
+# of their own: peers storm rungs kernels bench valgrind asan rooms wrong tidy symbols readme
+# ports coverage.
 
 CC ?= cc
 CXX ?= c++
@@ -107,6 +107,10 @@ storm: examples build/proxy.san
 	                                            "test/storm.py build/proxy.san $b $(SECONDS)")
 rungs: examples build/test/contract build/test/stream_backend
 	@test/rungs.sh
+kernels: examples $(ROOMS:%=build/test/%) # others than the running one
+	@test/kernels.sh $(ROOMS)
+deps-kernels:
+	@test/deps.sh kernels
 bench: examples
 	@test/bench/run.py
 rooms:
@@ -141,6 +145,6 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test check build-test asan valgrind peers storm rungs bench rooms \
-        wrong tidy symbols readme contract ports coverage deps deps-ports \
+.PHONY: all examples demo test check build-test asan valgrind peers storm rungs kernels bench \
+        rooms wrong tidy symbols readme contract ports coverage deps deps-ports deps-kernels \
         deps-coverage install clean

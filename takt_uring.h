@@ -79,7 +79,8 @@ TAKT__EXTERN_C_BEGIN
     X(WAITALL, 32, "waitall", "a long send or recv_all comes back for every part")        \
     X(REGISTERED_RING, 64, "registered_ring", "each call looks up the ring's descriptor")  \
     X(BUFFER_RING, 128, "buffer_ring", "to receive into a pool takes a poll and a call")     \
-    X(MULTISHOT, 256, "multishot", "every item of a stream takes a request of its own")
+    X(MULTISHOT, 256, "multishot", "every item of a stream takes a request of its own")     \
+    X(EXT_ARG, 512, "ext_arg", "a wait that has an end takes a call of its own")
 
 enum { /* takt_uring_config.disable */
 #define TAKT__X(name, bit, word, without) TAKT_URING_NO_##name = bit,
@@ -526,6 +527,27 @@ static unsigned takt__ring_hidden(const takt_uring *uring)
            (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
 
+/* A ring that cannot be told how long to wait is asked, and then waited for as any descriptor:
+ * what comes meanwhile is in its queue when that call returns. */
+static int takt__ring_enter_and_poll(takt_uring *uring, unsigned submit, takt_ns wait)
+{
+    const takt_ns most = 1000000 * TAKT_SEC; /* that many seconds fit into any time_t */
+    struct pollfd ring;
+    struct timespec ts;
+    const int rc = io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, 0,
+                                   uring->enter_flags | IORING_ENTER_GETEVENTS, NULL, 0);
+    if (rc < 0 || takt__ring_unread(uring))
+        return rc;
+    ring.fd = uring->ring.ring_fd;
+    ring.events = POLLIN;
+    ring.revents = 0;
+    wait = wait < most ? wait : most;
+    ts.tv_sec = (time_t)(wait / TAKT_SEC);
+    ts.tv_nsec = (long)(wait % TAKT_SEC);
+    uring->enters++;
+    return ppoll(&ring, 1, &ts, NULL) < 0 && rc == 0 ? -EINTR : rc;
+}
+
 /* The same, but without the counters, and for a wait that has an end. */
 int takt__ring_enter_until(takt_uring *uring, unsigned submit, takt_ns wait)
 {
@@ -534,6 +556,8 @@ int takt__ring_enter_until(takt_uring *uring, unsigned submit, takt_ns wait)
     if (wait <= 0)
         return io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, 0,
                                uring->enter_flags | (wait ? 0 : IORING_ENTER_GETEVENTS), NULL, 0);
+    if (TAKT__UNLIKELY(!(uring->rungs & TAKT__RUNG_EXT_ARG)))
+        return takt__ring_enter_and_poll(uring, submit, wait);
     ts.tv_sec = wait / TAKT_SEC;
     ts.tv_nsec = wait % TAKT_SEC;
     memset(&arg, 0, sizeof arg);
@@ -616,7 +640,9 @@ static void takt__ring_fill(struct io_uring_sqe *sqe, unsigned opcode, int fd, u
 enum {
     TAKT__BUFRING_FEWEST = 4,       /* buffers of a pool that is worth a ring */
     TAKT__BUFRING_MOST = 1024,      /* buffers in a ring, */
-    TAKT__BUFRING_BYTES = 1 << 20   /* and their memory */
+    TAKT__BUFRING_BYTES = 1 << 20,  /* and their memory */
+    TAKT__BUFRING_GROUP = 64        /* the first group: of one below, Linux 6.1 keeps how far it
+                                     * was read when a ring goes, and begins the next one there */
 };
 
 struct takt__bufring {
@@ -718,7 +744,8 @@ static struct takt__bufring *takt__bufring_of(takt_uring *uring, takt_bufs *bufs
     ring = (struct takt__bufring *)TAKT_CALLOC(1, sizeof *ring);
     memset(&reg, 0, sizeof reg);
     if (ring && takt__bufring_alloc(ring, bufs)) {
-        ring->group = (uint16_t)(uring->bufrings ? uring->bufrings->group + 1 : 1);
+        ring->group = (uint16_t)(uring->bufrings ? uring->bufrings->group + 1
+                                                 : TAKT__BUFRING_GROUP);
         reg.ring_addr = (uint64_t)(uintptr_t)ring->entries;
         reg.ring_entries = ring->mask + 1;
         reg.bgid = ring->group;
@@ -837,7 +864,8 @@ static unsigned takt__probe_flags(int step, uint32_t disable)
 {
     unsigned flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
     const bool single = !(disable & TAKT_URING_NO_SINGLE_ISSUER);
-    const bool defer = single && !(disable & TAKT_URING_NO_DEFER_TASKRUN);
+    /* what is deferred wakes nobody who waits for the ring's descriptor */
+    const bool defer = single && !(disable & (TAKT_URING_NO_DEFER_TASKRUN | TAKT_URING_NO_EXT_ARG));
     if (step <= 3 && !(disable & TAKT_URING_NO_SUBMIT_ALL))
         flags |= IORING_SETUP_SUBMIT_ALL;
     if (step <= 1 && single)
@@ -1147,14 +1175,15 @@ static void takt__ring_release(takt_uring *uring)
 static int takt__probe_start(takt_uring *uring, const takt_uring_config *config,
                              const takt_slots *slots)
 {
-    const unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE |
-                            IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG;
+    const unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_FAST_POLL;
     int rc = takt__probe_setup(uring, config);
     uring->setup_step = "io_uring_setup";
     if (rc < 0)
         return rc;
     io_uring_ring_dontfork(&uring->ring); /* a child must not share the queues */
     rc = (uring->ring.features & needed) == needed ? 0 : -EOPNOTSUPP;
+    if (uring->ring.features & IORING_FEAT_EXT_ARG && !(config->disable & TAKT_URING_NO_EXT_ARG))
+        uring->rungs |= TAKT__RUNG_EXT_ARG;
     if (rc == 0)
         rc = takt__probe_memory(uring, config, slots);
     if (rc == 0) {

@@ -418,6 +418,8 @@ def sigterm_lets_connections_finish(backend):
             except OSError:
                 return True
         eventually(refuses, "it still accepts")
+        # what was asked before it had seen the signal has a connection, which has to end, too
+        threading.Thread(target=up._accept, args=(socket.socket.close,), daemon=True).start()
         server.sendall(b"the rest")
         server.close()
         assert read_all(client) == b"the rest"
