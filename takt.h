@@ -4936,9 +4936,10 @@ static void takt__pipe_put(takt_pipes *pipes, struct takt_pipe *pipe)
 static int64_t takt__splice_call(int from, int to, uint32_t len)
 {
 #if defined(__linux__)
+    const unsigned flags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;
     int64_t n;
     do
-        n = takt__answer(splice(from, NULL, to, NULL, len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
+        n = takt__answer(splice(from, NULL, to, NULL, len, flags));
     while (n == -EINTR);
     return n == -EWOULDBLOCK ? -EAGAIN : n;
 #else
@@ -4946,6 +4947,27 @@ static int64_t takt__splice_call(int from, int to, uint32_t len)
     (void)to;
     (void)len;
     return -ENOSYS;
+#endif
+}
+
+/* The same, into a socket. It cannot be told not to raise SIGPIPE, not even when some bytes
+ * went before: so that is held back, and taken away. */
+static int64_t takt__splice_out(int from, int to, uint32_t len)
+{
+#if defined(__linux__)
+    const struct timespec at_once = {0, 0};
+    sigset_t raised, before;
+    int64_t n;
+    sigemptyset(&raised);
+    sigaddset(&raised, SIGPIPE);
+    sigprocmask(SIG_BLOCK, &raised, &before);
+    n = takt__splice_call(from, to, len);
+    if (n != (int64_t)len && n != -EAGAIN)
+        sigtimedwait(&raised, NULL, &at_once);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return n;
+#else
+    return takt__splice_call(from, to, len);
 #endif
 }
 
@@ -4975,7 +4997,7 @@ static int64_t takt__splice_move(takt_pipes *pipes, const takt_op *op)
         pipe->held = (uint32_t)n;
         *at = pipe;
     }
-    n = takt__splice_call(pipe->out, (int)op->extra, pipe->held);
+    n = takt__splice_out(pipe->out, (int)op->extra, pipe->held);
     if (n <= 0)
         return n ? n : -EPIPE;
     pipe->held -= (uint32_t)n;
