@@ -305,6 +305,15 @@ static void until_all_ended(int count)
     }
 }
 
+/* Rounds of the first connection until `e` has got what the other sent. */
+static void until_got(const struct end *e, const struct end *sender)
+{
+    const takt_ns until = test_clock() + 20 * TAKT_SEC;
+    while (e->got < sender->to_send && !e->error && !e->eof && test_clock() < until)
+        round_of(1);
+    EXPECT_EQ(e->got, sender->to_send);
+}
+
 static void close_ends(int count)
 {
     for (int i = 0; i < count; i++) {
@@ -376,24 +385,20 @@ static void small_messages_go_through_buffers(void)
     clients[0].open = servers[0].open = true;
     for (int i = 0; i < 200; i++) {
         clients[0].to_send += 4096;
-        while (servers[0].got < clients[0].to_send)
-            round_of(1);
+        until_got(&servers[0], &clients[0]);
         servers[0].to_send += 64;
-        while (clients[0].got < servers[0].to_send)
-            round_of(1);
+        until_got(&clients[0], &servers[0]);
         EXPECT(!joints[0].up.splices && !joints[0].down.splices);
     }
     EXPECT_EQ(pipes()->fresh, 0);
     clients[0].to_send += 16 << 20;
-    while (servers[0].got < clients[0].to_send)
-        round_of(1);
+    until_got(&servers[0], &clients[0]);
     EXPECT_EQ(joints[0].up.splices, pipes_there);
     EXPECT_EQ(pipes()->in_use, 0);
     EXPECT_EQ(pool.in_use, 0);
     for (int i = 0; i < TAKT__RELAY_SMALLS; i++) {
         clients[0].to_send += 100;
-        while (servers[0].got < clients[0].to_send)
-            round_of(1);
+        until_got(&servers[0], &clients[0]);
     }
     EXPECT(!joints[0].up.splices);
     clients[0].open = servers[0].open = false;
@@ -696,6 +701,7 @@ static void it_occupies_both_and_ends_with_either(void)
     for (int held = 0; held < 2; held++) {
         for (int which = 0; which < 3; which++) { /* from, to, or both are closed */
             int near[2], far[2];
+            takt_ns begin;
             setup();
             tcp_pair(near, 1 << 14);
             tcp_pair(far, 1 << 14);
@@ -713,6 +719,12 @@ static void it_occupies_both_and_ends_with_either(void)
                     net_turn(&loop, TAKT_MS, 0);
             }
             EXPECT_EQ(pipes()->in_use, (uint32_t)held);
+            EXPECT(send(near[0], contents, 100, 0) == 100 || !held);
+            for (int i = 0; i < 10; i++)
+                net_turn(&loop, 0, 0);
+            begin = test_clock();
+            net_turn(&loop, 20 * TAKT_MS, 0); /* it sleeps, whatever the other side is */
+            EXPECT(!held || test_clock() - begin >= 15 * TAKT_MS);
             ends_at_once(near[1], near[1], false, -EBUSY); /* its reading */
             ends_at_once(near[1], -1, true, -EBUSY);
             ends_at_once(far[1], far[1], false, -EBUSY); /* its writing */
@@ -723,6 +735,7 @@ static void it_occupies_both_and_ends_with_either(void)
             for (int i = 0; i < 1000 && net_pending(&loop); i++)
                 net_turn(&loop, TAKT_MS, 0);
             EXPECT_EQ(strict.n, TAKT_ECLOSED);
+            EXPECT(strict.pipe == NULL);
             if (which == 0)
                 close(far[1]);
             if (which == 1)
@@ -794,8 +807,7 @@ static void silence_ends_it_and_progress_does_not(void)
         EXPECT(takt_alive(&joints[0].frame));
     }
     clients[0].to_send = clients[0].sent;
-    while (servers[0].got < clients[0].to_send)
-        round_of(1);
+    until_got(&servers[0], &clients[0]);
     skipped += 50 * TAKT_SEC;
     round_of(1);
     EXPECT(takt_alive(&joints[0].frame));
@@ -882,6 +894,7 @@ int main(int argc, char **argv)
                                           : (uint64_t)time(NULL) * 2654435761u | 1;
     int passed = 0, failed = 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
+    alarm(300); /* whatever hangs, ends */
     seed = first;
     fill_contents();
     for (const struct mode *m = modes; m < modes + sizeof modes / sizeof modes[0]; m++) {
