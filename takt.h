@@ -88,9 +88,9 @@
  *     values      >>config  >>time  >>outcome  >>op  >>memory  >>backend  >>net
  *     backends    >>posix
  *     language    >>frame  >>keywords
- *     engine      >>timer  >>sched  >>drive  >>stream  >>chan  >>loop  >>dump
- *     inside      >>engine  >>macros; and as -impl only: >>many  >>try  >>wait  >>lend  >>stop
- *                 >>await  >>start  >>join  >>leave
+ *     engine      >>timer  >>sched  >>drive  >>stream  >>chan  >>loop  >>relay  >>dump
+ *     inside      >>engine  >>macros; and as -impl only: >>pipes  >>many  >>try  >>wait  >>lend
+ *                 >>stop  >>await  >>start  >>join  >>leave
  *
  * Options, to be defined the same way before every include:
  *
@@ -420,6 +420,7 @@ const char *takt_strerror(int error);
     X(READ, "read", READER)          \
     X(WRITE, "write", WRITER)        \
     X(SIGNAL, "signal", READER)      \
+    X(SPLICE, "splice", THROUGH)     \
     X(SHUTDOWN, "shutdown", NEITHER) \
     X(SOCKET, "socket", CALL)        \
     X(BIND, "bind", CALL)            \
@@ -428,7 +429,8 @@ const char *takt_strerror(int error);
     X(GETOPT, "getsockopt", CALL)    \
     X(SOCKNAME, "getsockname", CALL) \
     X(PEERNAME, "getpeername", CALL) \
-    X(SIGNALS, "signalfd", CALL)
+    X(SIGNALS, "signalfd", CALL)     \
+    X(PIPE, "pipe", CALL)
 
 /* What an op asks for. */
 typedef enum takt_op_kind {
@@ -465,7 +467,7 @@ typedef struct takt_op {
         uint64_t done;   /* send, recv_all: bytes done so far */
     } arg;
     uint32_t bits;  /* message flags, poll events, option name */
-    uint32_t extra; /* address length, option level, winner */
+    uint32_t extra; /* address length, option level, winner, splice: where to */
     takt_ns when;   /* its limit: a duration, or a deadline; 0 = none */
     int64_t result; /* >= 0, or an error */
     struct takt_op *next; /* the backend's, while in flight */
@@ -759,6 +761,32 @@ TAKT__MUST_USE static inline takt_op takt_every(takt_ns ns)
 TAKT__MUST_USE static inline takt_op takt_signal(int fd)
 {
     return takt__op(TAKT_OP_SIGNAL, fd, NULL, 0);
+}
+
+struct takt_pipe;
+
+/* Moves what arrives on the stream socket `from` on to the stream socket `to`, through a
+ * pipe of the backend's and without copying it: splice(2), for bulk. Suspends until some
+ * bytes have been handed to `to`, at most what one pipe holds. Result: how many; 0 at the
+ * end of the stream, when all that came before has been handed on. takt_relay, which
+ * chooses between this and a buffer, is what most want.
+ *
+ * `pipe`: NULL at first, then yours to hand on from op to op. While bytes have left `from`
+ * and `to` has no room for them, it is the pipe that holds them: also when the op was
+ * cancelled, ran out of time or failed. The next takt_splice() goes on with these, so that
+ * nothing is lost or doubled; else takt_pipe_drop() it. It is NULL whenever nothing is in
+ * it: whoever waits in silence holds no pipe.
+ *
+ * Occupies reading of `from` and writing of `to`, which may be the same; if either is closed:
+ * TAKT_ECLOSED. Fails as recv and send do; with -ENOBUFS if there is no pipe, as where the
+ * backend has none, all are in use, or descriptors have run out: nothing was taken then, and
+ * the bytes can be received. */
+TAKT__MUST_USE static inline takt_op takt_splice(int from, int to,
+                                                 struct takt_pipe **pipe TAKT__KEPT)
+{
+    takt_op op = takt__op(TAKT_OP_SPLICE, from, pipe, 0);
+    op.extra = (uint32_t)to;
+    return op;
 }
 
 /* The same op, but it fails with -ETIMEDOUT after `ns` nanoseconds, at least 1; exact as
@@ -1078,7 +1106,8 @@ int takt_fds_init(takt_fds *fds, int count, const takt_slots *slots);
 void takt_fds_free(takt_fds *fds);
 /* Puts `op` in its place. 0, -EBADF, -EMFILE (beyond the table), or -EBUSY. */
 int takt_fds_enter(takt_fds *fds, takt_op *op);
-/* Takes `op` out. If a close waited for that: the close op, now free to act. */
+/* Takes `op` out. If a close waited for that: the close op, now free to act. A splice may
+ * free two: the second is told when the first has left, by asking once more. */
 takt_op *takt_fds_leave(takt_fds *fds, takt_op *op);
 /* The op in a place of the table, or NULL. */
 static inline takt_op *takt_fds_op(const takt_fds *fds, uint32_t place)
@@ -1200,6 +1229,10 @@ int takt_udp_options(takt_frame *frame, int fd, const takt_udp *options);
  * error. */
 int takt_reset_on_close(takt_frame *frame, int fd);
 
+/* Ends with what takt_splice() left in `*pipe`, if it is not NULL: these bytes are lost, and
+ * the pipe, which no other connection may see, is closed. Sets it to NULL. */
+void takt_pipe_drop(takt_frame *frame, struct takt_pipe **pipe);
+
 /* A descriptor for takt_signal(), which from here on takes the place of the usual
  * action of these signals: signalfd(2). `mask`: (uint64_t)1 << number, or'ed; numbers 1
  * to 63. They are blocked in the calling thread, and stay so, also when the descriptor
@@ -1224,6 +1257,15 @@ typedef struct takt_posix_config {
     bool poll_instead; /* poll(2) even where there is epoll */
 } takt_posix_config;
 
+/* Pipes for takt_splice(): made when they are needed, two descriptors each, and kept. At
+ * most 256, and one for every 16 descriptors of the table. */
+typedef struct takt_pipes {
+    struct takt_pipe *at;
+    struct takt_pipe *free; /* the newest first */
+    uint32_t count, fresh;  /* those from `fresh` on were never used */
+    uint32_t in_use;
+} takt_pipes;
+
 /* The backend; it allocates in init, and must not move from there on. */
 typedef struct takt_posix {
     takt_fds fds;
@@ -1239,6 +1281,7 @@ typedef struct takt_posix {
     int fd_limit;                     /* descriptors at and above it were never used */
     int epoll;                        /* -1: poll(2) */
     int skipped;                      /* polls in a row that did not ask the system */
+    takt_pipes pipes;
 } takt_posix;
 
 /* The backend functions, as >>backend describes them. */
@@ -2226,6 +2269,44 @@ void takt_channel_close(takt_channel *channel);
 #define TAKT_LOOP_OF(name, backend_, coro)                                                   \
     TAKT__LOOP(name, backend_)                                                               \
     TAKT__LOOP_TYPED(name, coro)
+
+/* ==========================================================================
+ * >>relay - from one socket to another, until the end
+ *
+ * A coroutine for TAKT_CALL and TAKT_START; the other direction is another one. What comes
+ * in small pieces goes through a buffer of a pool, which costs least then; what comes in
+ * bulk through takt_splice(), without being copied. It sees for itself which it is, in turn,
+ * and needs no pipes where there are none. While nothing comes it holds neither.
+ *
+ *     takt_idle_start(&my->frame, &my->idle, 60 * TAKT_SEC);
+ *     TAKT_START(my->down, takt_relay, .from = my->server, .to = my->client,
+ *                .bufs = &my->app->bufs, .idle = &my->idle);
+ *     TAKT_CALL(my->up, takt_relay, .from = my->client, .to = my->server,
+ *               .bufs = &my->app->bufs, .idle = &my->idle);
+ *     TAKT_JOIN(my->down);
+ * ======================================================================== */
+
+/* Passes on all that arrives on the stream socket `from`, then its end: it shuts `to` down
+ * for writing. That is its only good end. It fails as recv and send do, with what failed;
+ * then, and when it is cancelled, `to` has got a part, from the beginning and without a gap,
+ * and is not shut down: takt_reset_on_close() tells its peer that this was not all. What
+ * was read and not yet sent is lost with it. A deadline is TAKT_CALL_WITHIN's. */
+typedef struct takt_relay {
+    takt_frame frame;
+    int from, to;    /* in: sockets, non-blocking, borrowed; they may be the same */
+    takt_bufs *bufs; /* in: for small pieces; 16 KiB a buffer is a good size */
+    takt_idle *idle; /* in: touched whenever something moves, or NULL; of a parent's */
+    uint64_t bytes;  /* handed to `to`; while a buffer is being sent, maybe more */
+    /* The relay's: */
+    unsigned char *data;
+    struct takt_pipe *pipe;
+    int32_t n;
+    uint32_t streak; /* bytes that came in full buffers, and nothing else in between */
+    uint8_t small;   /* small pieces in a row, while splicing */
+    bool splices, refused;
+} takt_relay;
+
+TAKT_CORO(takt_relay);
 
 /* ==========================================================================
  * >>dump - where everything stands, and what it costs
@@ -3764,7 +3845,15 @@ static void takt__put_number(takt__text *text, int64_t number)
  * >>op-impl
  * ======================================================================== */
 
-enum { TAKT__NEITHER, TAKT__READER, TAKT__WRITER, TAKT__EITHER, TAKT__BOTH, TAKT__CALL };
+enum {
+    TAKT__NEITHER,
+    TAKT__READER,
+    TAKT__WRITER,
+    TAKT__EITHER,
+    TAKT__BOTH,
+    TAKT__THROUGH, /* reader of op->fd, writer of op->extra */
+    TAKT__CALL
+};
 
 const char *takt_op_name(int kind)
 {
@@ -4232,6 +4321,23 @@ static int takt__enter_writer(takt_fds *fds, takt_fd *fd, takt_op *op)
     return 0;
 }
 
+/* Takes both places of an op from descriptor to descriptor. */
+static int takt__enter_through(takt_fds *fds, takt_op *op)
+{
+    const int to = (int)op->extra;
+    takt_fd *const from = &fds->at[op->fd];
+    if (to < 0)
+        return -EBADF;
+    if (to >= fds->count)
+        return -EMFILE;
+    if (fds->at[to].closer)
+        return TAKT_ECLOSED;
+    if (from->reader || fds->at[to].writer)
+        return -EBUSY;
+    from->reader = takt__place_of(op);
+    return takt__enter_writer(fds, &fds->at[to], op);
+}
+
 int takt_fds_enter(takt_fds *fds, takt_op *op)
 {
     const int direction = takt__direction(op);
@@ -4247,6 +4353,8 @@ int takt_fds_enter(takt_fds *fds, takt_op *op)
         return TAKT_ECLOSED;
     if (direction == TAKT__WRITER)
         return takt__enter_writer(fds, fd, op);
+    if (direction == TAKT__THROUGH)
+        return takt__enter_through(fds, op);
     if (direction == TAKT__BOTH) {
         fd->closer = takt__place_of(op);
         return 0;
@@ -4289,6 +4397,12 @@ takt_op *takt_fds_leave(takt_fds *fds, takt_op *op)
         takt__leave_writer(fds, fd, op);
     else if (fd->reader == takt__place_of(op))
         fd->reader = 0;
+    if (direction == TAKT__THROUGH && op->extra < (uint32_t)fds->count) {
+        takt_fd *const to = &fds->at[op->extra];
+        takt__leave_writer(fds, to, op);
+        if (!fd->closer || fd->reader || fd->writer)
+            fd = to;
+    }
     return fd->closer && !fd->reader && !fd->writer ? takt_fds_op(fds, fd->closer) : NULL;
 }
 
@@ -4830,11 +4944,196 @@ int takt_reset_on_close(takt_frame *frame, int fd)
     return (int)takt__ask(frame, &op);
 }
 
+void takt_pipe_drop(takt_frame *frame, struct takt_pipe **pipe)
+{
+    takt_op op = takt__op(TAKT_OP_PIPE, -1, *pipe, 0);
+    if (*pipe)
+        takt__ask(frame, &op);
+    *pipe = NULL;
+}
+
 int takt_signals(takt_frame *frame, uint64_t mask)
 {
     takt_op op = takt__op(TAKT_OP_SIGNALS, -1, NULL, 0);
     op.arg.done = mask;
     return (int)takt__ask(frame, &op);
+}
+
+/* ==========================================================================
+ * >>pipes-impl
+ *
+ * splice(2) from socket to socket goes through a pipe. One is taken when there may be
+ * something to move, and given back at once when it is empty again, so that a few serve all;
+ * one that is not empty is closed, never given back: nobody may find another's bytes in it.
+ * ======================================================================== */
+
+enum {
+    TAKT__PIPES_MOST = 256,
+    TAKT__PIPE_BYTES = 256 * 1024,  /* asked for: the best of 64 KiB to 1 MiB, measured; */
+    TAKT__PIPE_FEWEST = 64 * 1024   /* granted at least: below, to copy is as fast */
+};
+
+struct takt_pipe {
+    int in, out;
+    uint32_t size; /* bytes; 0: it is not there */
+    uint32_t held; /* of them in use */
+    struct takt_pipe *next;
+};
+
+/* What there is no memory for is done without. */
+static void takt__pipes_init(takt_pipes *pipes, int descriptors)
+{
+    const uint32_t count = (uint32_t)descriptors / 16;
+    memset(pipes, 0, sizeof *pipes);
+    pipes->count = count < TAKT__PIPES_MOST ? count : (uint32_t)TAKT__PIPES_MOST;
+    pipes->at = (struct takt_pipe *)TAKT_CALLOC(pipes->count ? pipes->count : 1,
+                                                sizeof *pipes->at);
+    if (!pipes->at)
+        pipes->count = 0;
+}
+
+static void takt__pipe_close(struct takt_pipe *pipe)
+{
+    if (pipe->size) {
+        close(pipe->in);
+        close(pipe->out);
+    }
+    pipe->size = pipe->held = 0;
+}
+
+static void takt__pipes_free(takt_pipes *pipes)
+{
+    for (uint32_t i = 0; i < pipes->fresh; i++)
+        takt__pipe_close(&pipes->at[i]);
+    TAKT_FREE(pipes->at);
+    memset(pipes, 0, sizeof *pipes);
+}
+
+/* Makes a pipe, of the size that is good or that this user may have. */
+static bool takt__pipe_open(struct takt_pipe *pipe)
+{
+#if defined(__linux__)
+    int ends[2], size;
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return false;
+    pipe->out = ends[0];
+    pipe->in = ends[1];
+    size = fcntl(ends[1], F_SETPIPE_SZ, (int)TAKT__PIPE_BYTES);
+    if (size < 0)
+        size = fcntl(ends[1], F_GETPIPE_SZ);
+    pipe->size = size > 0 ? (uint32_t)size : 1;
+    if (size >= TAKT__PIPE_FEWEST)
+        return true;
+    takt__pipe_close(pipe);
+#else
+    (void)pipe;
+#endif
+    return false;
+}
+
+/* An empty pipe, or NULL. */
+static struct takt_pipe *takt__pipe_take(takt_pipes *pipes)
+{
+    struct takt_pipe *pipe = pipes->free;
+    if (pipe)
+        pipes->free = pipe->next;
+    else if (pipes->fresh < pipes->count)
+        pipe = &pipes->at[pipes->fresh++];
+    else
+        return NULL;
+    pipes->in_use++;
+    if (pipe->size || takt__pipe_open(pipe))
+        return pipe;
+    pipes->in_use--;
+    pipe->next = pipes->free;
+    pipes->free = pipe;
+    return NULL;
+}
+
+/* Back, or closed if it is not empty. */
+static void takt__pipe_put(takt_pipes *pipes, struct takt_pipe *pipe)
+{
+    if (pipe->held)
+        takt__pipe_close(pipe);
+    pipe->next = pipes->free;
+    pipes->free = pipe;
+    pipes->in_use--;
+}
+
+/* splice(2); it does not wait. Bytes, or an error. */
+static int64_t takt__splice_call(int from, int to, uint32_t len)
+{
+#if defined(__linux__)
+    const unsigned flags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;
+    int64_t n;
+    do
+        n = takt__answer(splice(from, NULL, to, NULL, len, flags));
+    while (n == -EINTR);
+    return n == -EWOULDBLOCK ? -EAGAIN : n;
+#else
+    (void)from;
+    (void)to;
+    (void)len;
+    return -ENOSYS;
+#endif
+}
+
+/* The same, into a socket. It cannot be told not to raise SIGPIPE, not even when some bytes
+ * went before: so that is held back, and taken away. */
+static int64_t takt__splice_out(int from, int to, uint32_t len)
+{
+#if defined(__linux__)
+    const struct timespec at_once = {0, 0};
+    sigset_t raised, before;
+    int64_t n;
+    sigemptyset(&raised);
+    sigaddset(&raised, SIGPIPE);
+    sigprocmask(SIG_BLOCK, &raised, &before);
+    n = takt__splice_call(from, to, len);
+    if (n != (int64_t)len && n != -EAGAIN)
+        sigtimedwait(&raised, NULL, &at_once);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return n;
+#else
+    return takt__splice_call(from, to, len);
+#endif
+}
+
+/* True if `op` has something to hand on, and so waits for that; else it waits for more. */
+static bool takt__splice_holds(const takt_op *op)
+{
+    return *(struct takt_pipe *const *)op->buf != NULL;
+}
+
+/* One move of a splice. Bytes handed on, 0 at the end, -EAGAIN: it has to wait; or an error.
+ * What the system is told to write is never above what the pipe holds: older ones would take
+ * that for the promise of more to come, and wait for it. */
+static int64_t takt__splice_move(takt_pipes *pipes, const takt_op *op)
+{
+    struct takt_pipe **const at = (struct takt_pipe **)op->buf;
+    struct takt_pipe *pipe = *at;
+    int64_t n;
+    if (!pipe) {
+        pipe = takt__pipe_take(pipes);
+        if (!pipe)
+            return -ENOBUFS;
+        n = takt__splice_call(op->fd, pipe->in, pipe->size);
+        if (n <= 0) {
+            takt__pipe_put(pipes, pipe);
+            return n;
+        }
+        pipe->held = (uint32_t)n;
+        *at = pipe;
+    }
+    n = takt__splice_out(pipe->out, (int)op->extra, pipe->held);
+    if (n <= 0)
+        return n ? n : -EPIPE;
+    pipe->held -= (uint32_t)n;
+    if (!pipe->held) {
+        takt__pipe_put(pipes, pipe);
+        *at = NULL;
+    }
+    return n;
 }
 
 /* ==========================================================================
@@ -4900,7 +5199,9 @@ int takt_posix_init(takt_posix *posix, const takt_posix_config *config, const ta
             (struct pollfd *)TAKT_CALLOC((size_t)posix->fds.count, sizeof(struct pollfd));
         rc = posix->polls ? 0 : -ENOMEM;
     }
-    if (rc < 0)
+    if (rc == 0)
+        takt__pipes_init(&posix->pipes, posix->fds.count);
+    else
         takt_posix_free(posix);
     return rc;
 }
@@ -4928,6 +5229,7 @@ void takt_posix_free(takt_posix *posix)
             close(posix->timer);
     }
     posix->epoll = -1;
+    takt__pipes_free(&posix->pipes);
     TAKT_FREE(posix->polls);
     TAKT_FREE(posix->run_next);
     takt_fds_free(&posix->fds);
@@ -5617,17 +5919,55 @@ static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
     return true;
 }
 
+/* The descriptor that a splice waits for now, and the hint that it may succeed. */
+static int takt__posix_side(const takt_op *op, uint32_t *hint)
+{
+    const bool out = takt__splice_holds(op);
+    *hint = out ? TAKT__MAY_WRITE : TAKT__MAY_READ;
+    return out ? (int)op->extra : op->fd;
+}
+
+/* Tries a splice, where it may succeed. True if it is over. */
+static bool takt__posix_splice(takt_posix *posix, takt_op *op)
+{
+    uint32_t hint;
+    takt_fd *entry = &posix->fds.at[takt__posix_side(op, &hint)];
+    int64_t result;
+    if (entry->bits & TAKT__KNOWN && !(entry->bits & (hint | TAKT__ALWAYS)))
+        return false;
+    result = takt__splice_move(&posix->pipes, op);
+    if (result == -EAGAIN) {
+        const int fd = takt__posix_side(op, &hint); /* maybe the other one by now */
+        int rc = 0;
+        entry = &posix->fds.at[fd];
+        entry->bits &= ~hint;
+        if (fd >= posix->fd_limit)
+            posix->fd_limit = fd + 1;
+        if (!(entry->bits & TAKT__KNOWN))
+            rc = takt__posix_watch(posix, fd, entry);
+        if (rc == 0 && !(entry->bits & TAKT__ALWAYS))
+            return false;
+        result = rc < 0 ? rc : -EINVAL; /* no socket */
+    }
+    takt__posix_done(posix, op, result);
+    return true;
+}
+
 /* Tries what waits on `fd`, where it may succeed. */
 static void takt__posix_run(takt_posix *posix, int fd)
 {
     takt_fd *const entry = &posix->fds.at[fd];
     takt_op *op = takt_fds_op(&posix->fds, entry->reader);
-    if (op && op->state == TAKT__WAITING &&
-        (!(entry->bits & TAKT__KNOWN) || entry->bits & (takt__posix_hints(op) | TAKT__ALWAYS)))
+    if (op && op->kind == TAKT_OP_SPLICE)
+        takt__posix_splice(posix, op);
+    else if (op && op->state == TAKT__WAITING &&
+             (!(entry->bits & TAKT__KNOWN) ||
+              entry->bits & (takt__posix_hints(op) | TAKT__ALWAYS)))
         takt__posix_try(posix, op, takt__posix_hints(op));
     while ((op = takt_fds_op(&posix->fds, entry->writer)) != NULL && op->state == TAKT__WAITING &&
            (!(entry->bits & TAKT__KNOWN) || entry->bits & (TAKT__MAY_WRITE | TAKT__ALWAYS)))
-        if (!takt__posix_try(posix, op, TAKT__MAY_WRITE))
+        if (!(op->kind == TAKT_OP_SPLICE ? takt__posix_splice(posix, op)
+                                         : takt__posix_try(posix, op, TAKT__MAY_WRITE)))
             break;
 }
 
@@ -5847,6 +6187,12 @@ told:
 }
 #endif
 
+/* True for a splice that waits for its other descriptor. */
+static bool takt__posix_other_side(const takt_op *op, bool writes)
+{
+    return op->kind == TAKT_OP_SPLICE && takt__splice_holds(op) != writes;
+}
+
 static int takt__posix_poll(takt_posix *posix, takt_ns wait)
 {
     nfds_t count = 0;
@@ -5856,9 +6202,9 @@ static int takt__posix_poll(takt_posix *posix, takt_ns wait)
         const takt_op *const reader = takt_fds_op(&posix->fds, entry->reader);
         const takt_op *const writer = takt_fds_op(&posix->fds, entry->writer);
         short events = 0;
-        if (reader && reader->state == TAKT__WAITING)
+        if (reader && reader->state == TAKT__WAITING && !takt__posix_other_side(reader, false))
             events = reader->kind == TAKT_OP_READY ? (short)reader->bits : POLLIN;
-        if (writer && writer->state == TAKT__WAITING)
+        if (writer && writer->state == TAKT__WAITING && !takt__posix_other_side(writer, true))
             events |= writer->kind == TAKT_OP_READY ? (short)writer->bits : POLLOUT;
         if (!events)
             continue;
@@ -5956,7 +6302,12 @@ int takt_posix_fd(takt_posix *posix)
 
 int64_t takt_posix_call(takt_posix *posix, takt_op *op)
 {
-    const int64_t result = takt__net_call(op);
+    int64_t result;
+    if (op->kind == TAKT_OP_PIPE) {
+        takt__pipe_put(&posix->pipes, (struct takt_pipe *)op->buf);
+        return 0;
+    }
+    result = takt__net_call(op);
     if (op->kind == TAKT_OP_SOCKET || op->kind == TAKT_OP_SIGNALS)
         return takt__posix_opened(posix, result);
     if (op->kind == TAKT_OP_CLOSE) {
@@ -9522,6 +9873,91 @@ void takt__sched_free(takt_sched *s, takt_completion **completions)
     s->config.pool_count = 0;
     if (!s->fatal)
         s->fatal = TAKT_EDISPOSED;
+}
+
+/* ==========================================================================
+ * >>relay-impl
+ * ======================================================================== */
+
+enum {
+    TAKT__RELAY_BULK = 32 * 1024,        /* in full buffers, two at least: this is bulk; */
+    TAKT__RELAY_LATER = 4 * 1024 * 1024, /* after there was no pipe */
+    TAKT__RELAY_SMALL = 16 * 1024,       /* a piece below this is small, */
+    TAKT__RELAY_SMALLS = 4               /* and so many in a row are not bulk */
+};
+
+/* Something has moved. */
+static void takt__relay_touch(struct takt_relay *my)
+{
+    if (my->idle)
+        takt_idle_touch(my->idle);
+}
+
+/* my->n bytes have been handed on: which way the next ones go. */
+static void takt__relay_moved(struct takt_relay *my)
+{
+    const uint32_t size = my->bufs->size;
+    uint32_t bulk = TAKT__RELAY_BULK;
+    my->bytes += (uint32_t)my->n;
+    takt__relay_touch(my);
+    if (my->splices) { /* while `to` is full, parts say nothing of what comes */
+        my->small = my->pipe || my->n >= TAKT__RELAY_SMALL ? 0 : (uint8_t)(my->small + 1);
+        my->splices = my->small < TAKT__RELAY_SMALLS;
+        return;
+    }
+    if ((uint32_t)my->n < size) {
+        my->streak = 0;
+        return;
+    }
+    if (my->refused)
+        bulk = TAKT__RELAY_LATER;
+    my->streak += size < TAKT__RELAY_LATER ? size : (uint32_t)TAKT__RELAY_LATER;
+    my->splices = my->streak > size && my->streak >= bulk;
+    my->small = 0;
+    if (my->splices)
+        my->streak = 0;
+}
+
+/* True if there was no pipe, or there can be none: the same bytes can be received. */
+static bool takt__relay_refused(struct takt_relay *my)
+{
+    const bool refused = !my->pipe && (my->n == -ENOBUFS || my->n == -ENOTSUP ||
+                                       my->n == -ENOSYS || my->n == -EINVAL || my->n == -EPERM);
+    if (refused) {
+        my->refused = true;
+        my->splices = false;
+    }
+    return refused;
+}
+
+TAKT_CORO(takt_relay)
+{
+    TAKT_BEGIN(takt_relay, my);
+    TAKT_DEFER
+    {
+        takt_bufs_put(my->bufs, &my->data);
+        takt_pipe_drop(&my->frame, &my->pipe);
+    }
+    for (;;) {
+        if (my->splices) {
+            TAKT_TRY_AWAIT(my->n, takt_splice(my->from, my->to, &my->pipe));
+            if (my->n < 0 && takt__relay_refused(my))
+                continue;
+            TAKT_CHECK(my->n);
+        } else {
+            TAKT_AWAIT(my->n, takt_recv_lease(my->from, my->bufs, &my->data));
+            if (my->n > 0) {
+                takt__relay_touch(my);
+                TAKT_AWAIT(takt_send(my->to, my->data, (size_t)my->n));
+                takt_bufs_put(my->bufs, &my->data);
+            }
+        }
+        if (my->n == 0)
+            break;
+        takt__relay_moved(my);
+    }
+    TAKT_AWAIT(takt_shutdown(my->to, TAKT_SHUT_WRITE));
+    TAKT_END;
 }
 
 /* ==========================================================================

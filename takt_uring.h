@@ -1167,6 +1167,7 @@ static void takt__ring_release(takt_uring *uring)
     TAKT_FREE(uring->messages);
     TAKT_FREE(uring->parked);
     takt_fds_free(&uring->fds);
+    takt__pipes_free(&uring->posix.pipes);
     uring->messages = NULL;
     uring->parked = NULL;
     uring->on_ring = false;
@@ -1196,6 +1197,7 @@ static int takt__probe_start(takt_uring *uring, const takt_uring_config *config,
         return rc;
     }
     takt__probe_grant(uring, config->disable);
+    takt__pipes_init(&uring->posix.pipes, uring->fds.count);
     uring->on_ring = true;
     uring->spin = config->spin < 0 ? 0 : config->spin > TAKT_MS ? TAKT_MS : config->spin;
     uring->spin_now = uring->spin;
@@ -1233,12 +1235,17 @@ static void takt__encode_readiness(const takt_uring *uring, const takt_op *op,
     const bool many = op->kind == TAKT_OP_READY && op->flags & TAKT_OP_MULTI &&
                       uring->rungs & TAKT__RUNG_MULTISHOT;
     uint32_t events = takt__ring_reads(op) ? POLLIN : POLLOUT;
+    int fd = op->fd;
     if (op->kind == TAKT_OP_READY)
         events = op->bits;
+    if (op->kind == TAKT_OP_SPLICE && takt__splice_holds(op)) {
+        events = POLLOUT;
+        fd = (int)op->extra;
+    }
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     events = events << 16 | events >> 16;
 #endif
-    takt__ring_fill(sqe, IORING_OP_POLL_ADD, op->fd, 0, NULL, many ? IORING_POLL_ADD_MULTI : 0,
+    takt__ring_fill(sqe, IORING_OP_POLL_ADD, fd, 0, NULL, many ? IORING_POLL_ADD_MULTI : 0,
                     events, key);
 }
 
@@ -1510,9 +1517,10 @@ static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result)
             uring->done_first = op;
         uring->done_last = op;
     }
-    if (TAKT__UNLIKELY(closer != NULL)) {
+    while (TAKT__UNLIKELY(closer != NULL)) {
         const int rc = close(closer->fd);
         takt__ring_finish(uring, closer, rc < 0 && errno != EINTR ? -errno : 0);
+        closer = op->kind == TAKT_OP_SPLICE ? takt_fds_leave(&uring->fds, op) : NULL;
     }
 }
 
@@ -1673,6 +1681,11 @@ static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
         break;
     case TAKT_OP_SIGNAL:
         result = takt__read_signal(op->fd);
+        break;
+    case TAKT_OP_SPLICE:
+        result = takt__splice_move(&uring->posix.pipes, op);
+        if (result == 0)
+            result = takt__ring_end(uring, op);
         break;
     case TAKT_OP_CONNECT:
     case TAKT_OP_DIAL:
@@ -2238,6 +2251,7 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
     case TAKT_OP_RECVFROM:
     case TAKT_OP_READY:
     case TAKT_OP_SIGNAL:
+    case TAKT_OP_SPLICE:
         state |= TAKT__RING_READINESS;
         break;
     case TAKT_OP_ACCEPT:
@@ -2406,6 +2420,8 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
 {
     int64_t result;
     if (!uring->on_ring)
+        return takt_posix_call(&uring->posix, op);
+    if (op->kind == TAKT_OP_PIPE)
         return takt_posix_call(&uring->posix, op);
     result = takt__net_call(op);
     if (op->kind == TAKT_OP_CLOSE)
