@@ -88,7 +88,8 @@
  *     values      >>config  >>time  >>outcome  >>op  >>memory  >>backend  >>net
  *     backends    >>posix
  *     language    >>frame  >>keywords
- *     engine      >>timer  >>sched  >>drive  >>stream  >>chan  >>loop  >>relay  >>dump
+ *     engine      >>timer  >>sched  >>drive  >>stream  >>chan  >>loop  >>relay  >>post
+ *                 >>dump
  *     inside      >>engine  >>macros; and as -impl only: >>pipes  >>many  >>try  >>wait  >>lend
  *                 >>stop  >>await  >>start  >>join  >>leave
  *
@@ -2307,6 +2308,93 @@ typedef struct takt_relay {
 } takt_relay;
 
 TAKT_CORO(takt_relay);
+
+/* ==========================================================================
+ * >>post - from other threads
+ *
+ * A loop has one owner thread. The others hand it messages, through an inbox: whoever runs
+ * takt_delivery on that loop runs them there. takt_offload is the way back and forth: a call
+ * that blocks, on a thread of yours, awaited as any other.
+ *
+ *     takt_inbox_init(&app->inbox);                                  before the threads
+ *     TAKT_SPAWN_ON(&loop, takt_delivery, .inbox = &app->inbox);     in the loop's own
+ *     takt_post(&app->inbox, &mine->message);                        in any
+ *
+ * takt starts no thread. The memory of a message is its sender's: that is the bound of an
+ * inbox. What is posted is never lost, and nobody waits for it.
+ * ======================================================================== */
+
+/* What is posted. Yours again when `run` is called, which may free it. */
+typedef struct takt_message {
+    struct takt_message *next;                 /* the inbox's, once it is posted */
+    void (*run)(struct takt_message *message); /* in: on the loop's thread, in a turn of it: it
+                                                * may do what a coroutine may, but suspend */
+} takt_message;
+
+/* Where they stand, newest first. It must not move. */
+typedef struct takt_inbox {
+    takt_message *first; /* of all threads' */
+    int in, out;         /* of a pipe, which holds a byte while there is something */
+} takt_inbox;
+
+/* Opens it; it needs no contents before. In any thread, before others know it. 0, or -EMFILE,
+ * -ENFILE, -ENOMEM. Again after its takt_delivery has ended: posts are taken again. */
+int takt_inbox_init(takt_inbox *inbox);
+/* Gives what is left of it back: when its takt_delivery has ended, or never ran, and nobody
+ * posts any more. */
+void takt_inbox_free(takt_inbox *inbox);
+/* Hands `message` over, from any thread, or from a signal handler. It does not wait, and the
+ * loop is woken once for many. Messages of one thread run in their order. 0; or TAKT_ECLOSED
+ * if the takt_delivery has ended: the message is still yours. Before that runs, messages
+ * wait. */
+int takt_post(takt_inbox *inbox, takt_message *message);
+
+/* Runs what is posted, at most 64 before others have their turn, until it is cancelled or its
+ * loop ends: then it runs what has been posted so far, and from there on posts are refused. */
+typedef struct takt_delivery {
+    takt_frame frame;
+    takt_inbox *inbox; /* in: outlives it */
+    takt_message *left; /* oldest first */
+    int fd;
+} takt_delivery;
+
+TAKT_CORO(takt_delivery);
+
+/* A call that blocks. First in a struct of yours that holds what it needs and yields. */
+typedef struct takt_job {
+    takt_message message;
+    void (*work)(struct takt_job *job); /* in: on another thread */
+    void (*drop)(struct takt_job *job); /* in: see takt_offload; or NULL */
+    /* The job's: */
+    takt_inbox *inbox;
+    takt_event done;
+    uint32_t state;
+    bool over;
+} takt_job;
+
+/* Does the work of `job`: what an executor does on a thread of its own, once. */
+void takt_job_run(takt_job *job);
+
+/* Hands `job` to an executor and suspends until its work is done. `execute` is called in the
+ * loop's thread: it sees to it that some thread calls takt_job_run(), without waiting for
+ * that, and returns 0; or an error, which is thrown: then the job never was its.
+ *
+ * When it is cancelled: a job with `drop` is left to itself, and dropped in the loop's thread
+ * once the work is done, or, if the inbox is closed by then, in the other; one without is
+ * waited for, as the thread works in its memory, which must stay until then. So is it by
+ * takt_drain, which has nothing better to do. */
+typedef struct takt_offload {
+    takt_frame frame;
+    takt_job *job;     /* in */
+    takt_inbox *inbox; /* in: of this loop; its takt_delivery runs */
+    int (*execute)(void *executor, takt_job *job); /* in */
+    void *executor;    /* in */
+    /* The offload's: */
+    int n;
+    bool begun;
+} takt_offload;
+
+TAKT_CORO(takt_offload);
 
 /* ==========================================================================
  * >>dump - where everything stands, and what it costs
@@ -9959,6 +10047,204 @@ TAKT_CORO(takt_relay)
     TAKT_AWAIT(takt_shutdown(my->to, TAKT_SHUT_WRITE));
     TAKT_END;
 }
+
+/* ==========================================================================
+ * >>post-impl
+ * ======================================================================== */
+
+#ifndef TAKT_NO_POSIX
+
+/* The loop is woken by a pipe, not by an eventfd(2): where a loop's own descriptor is one, as
+ * takt_uring_fd() is, Linux 6.18 tells of an eventfd that is ready inside it once, and never
+ * again. */
+
+enum { TAKT__POST_MOST = 64 }; /* messages at a time */
+
+int takt_inbox_init(takt_inbox *inbox)
+{
+    int ends[2];
+    if (pipe(ends) < 0)
+        return -errno;
+    for (int i = 0; i < 2; i++) {
+        fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+        fcntl(ends[i], F_SETFL, O_NONBLOCK);
+    }
+    inbox->first = NULL;
+    inbox->in = ends[1];
+    inbox->out = ends[0];
+    return 0;
+}
+
+void takt_inbox_free(takt_inbox *inbox)
+{
+    close(inbox->in);
+    if (inbox->out >= 0)
+        close(inbox->out);
+}
+
+/* Stands in the place of the newest message where none will follow. */
+static takt_message *takt__post_closed(takt_inbox *inbox)
+{
+    return (takt_message *)(void *)inbox;
+}
+
+int takt_post(takt_inbox *inbox, takt_message *message)
+{
+    const int error = errno;
+    takt_message *first = __atomic_load_n(&inbox->first, __ATOMIC_RELAXED);
+    do {
+        if (first == takt__post_closed(inbox))
+            return TAKT_ECLOSED;
+        message->next = first;
+    } while (!__atomic_compare_exchange_n(&inbox->first, &first, message, true, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
+    if (!first) /* else whoever put that there wakes the loop */
+        while (write(inbox->in, "", 1) < 0 && errno == EINTR)
+            ;
+    errno = error; /* a signal handler's caller wants it as it was */
+    return 0;
+}
+
+/* Takes all messages, and leaves `instead`. They are the oldest first. */
+static takt_message *takt__post_take(takt_inbox *inbox, takt_message *instead)
+{
+    takt_message *message = __atomic_exchange_n(&inbox->first, instead, __ATOMIC_ACQ_REL);
+    takt_message *oldest = NULL;
+    while (message) {
+        takt_message *const next = message->next;
+        message->next = oldest;
+        oldest = message;
+        message = next;
+    }
+    return oldest;
+}
+
+/* Runs at most `most` of *left. True if there are more. */
+static bool takt__post_run(takt_message **left, int most)
+{
+    while (*left && most-- > 0) {
+        takt_message *const message = *left;
+        *left = message->next;
+        message->run(message);
+    }
+    return *left != NULL;
+}
+
+/* A byte more than one is there only if a message came between two takes. */
+static void takt__post_clear(const takt_inbox *inbox)
+{
+    char bytes[64];
+    (void)!read(inbox->out, bytes, sizeof bytes);
+}
+
+TAKT_CORO(takt_delivery)
+{
+    TAKT_BEGIN(takt_delivery, my);
+    TAKT_DEFER
+    {
+        takt__post_run(&my->left, INT_MAX);
+        my->left = takt__post_take(my->inbox, takt__post_closed(my->inbox));
+        takt__post_run(&my->left, INT_MAX);
+        my->fd = my->inbox->out;
+        my->inbox->out = -1;
+        TAKT_AWAIT(takt_close(my->fd)); /* the backend knows it */
+    }
+    for (;;) {
+        TAKT_AWAIT(takt_ready(my->inbox->out, TAKT_READABLE));
+        takt__post_clear(my->inbox);
+        my->left = takt__post_take(my->inbox, NULL);
+        while (takt__post_run(&my->left, TAKT__POST_MOST))
+            TAKT_YIELD;
+    }
+    TAKT_END;
+}
+
+/* -- jobs ------------------------------------------------------------------- */
+
+enum { /* takt_job.state */
+    TAKT__JOB_AWAITED,
+    TAKT__JOB_LEFT, /* to itself */
+    TAKT__JOB_DONE  /* but the inbox was closed */
+};
+
+/* In the loop's thread again. */
+static void takt__job_over(takt_message *message)
+{
+    takt_job *const job = (takt_job *)(void *)message;
+    if (__atomic_load_n(&job->state, __ATOMIC_ACQUIRE) == TAKT__JOB_LEFT) {
+        job->drop(job);
+        return;
+    }
+    job->over = true;
+    takt_event_set(&job->done);
+}
+
+void takt_job_run(takt_job *job)
+{
+    takt_inbox *const inbox = job->inbox;
+    job->work(job);
+    if (takt_post(inbox, &job->message) == 0)
+        return; /* it is not ours any more */
+    if (__atomic_exchange_n(&job->state, TAKT__JOB_DONE, __ATOMIC_ACQ_REL) == TAKT__JOB_LEFT)
+        job->drop(job);
+}
+
+static void takt__job_begin(takt_job *job, takt_inbox *inbox)
+{
+    job->message.run = takt__job_over;
+    job->inbox = inbox;
+    memset((void *)&job->done, 0, sizeof job->done);
+    job->state = TAKT__JOB_AWAITED;
+    job->over = false;
+}
+
+/* True if the work is still being done, and has to be waited for. */
+static bool takt__job_busy(struct takt_offload *my)
+{
+    takt_job *const job = my->job;
+    if (!my->begun || job->over)
+        return false;
+    my->begun = job->drop == NULL;
+    if (job->drop &&
+        __atomic_exchange_n(&job->state, TAKT__JOB_LEFT, __ATOMIC_ACQ_REL) == TAKT__JOB_DONE)
+        job->drop(job);
+    return my->begun;
+}
+
+/* Whatever was posted is run here: nobody else may be there to do so. */
+static void takt__job_wait(struct takt_offload *my)
+{
+    takt_inbox *const inbox = my->inbox;
+    takt_job *const job = my->job;
+    while (!job->over && __atomic_load_n(&job->state, __ATOMIC_ACQUIRE) != TAKT__JOB_DONE) {
+        takt_message *left;
+        if (__atomic_load_n(&inbox->first, __ATOMIC_ACQUIRE) != takt__post_closed(inbox)) {
+            left = takt__post_take(inbox, NULL);
+            takt__post_run(&left, INT_MAX);
+        }
+        if (!job->over)
+            takt__system_sleep(TAKT_MS / 10);
+    }
+}
+
+TAKT_CORO(takt_offload)
+{
+    TAKT_BEGIN(takt_offload, my);
+    takt__job_begin(my->job, my->inbox);
+    TAKT_CHECK(my->execute(my->executor, my->job));
+    my->begun = true;
+    TAKT_DEFER
+    {
+        if (takt__job_busy(my)) {
+            TAKT_TRY_AWAIT(my->n, takt_event_wait(&my->job->done));
+            takt__job_wait(my); /* for nothing, but where no defer may await */
+        }
+    }
+    TAKT_AWAIT(takt_event_wait(&my->job->done));
+    TAKT_END;
+}
+
+#endif /* TAKT_NO_POSIX */
 
 /* ==========================================================================
  * >>dump-impl
