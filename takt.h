@@ -5884,7 +5884,7 @@ TAKT__UNUSED static void takt__lent_pieces(const takt_op *op, uint64_t most, tak
         return;
     }
 #ifndef TAKT_NO_POSIX
-    for (size_t i = 0; i < op->len && most; i++) {
+    for (size_t i = 0; i < op->len; i++) {
         const struct iovec *const iov = &((const struct iovec *)op->buf)[i];
         const size_t len = iov->iov_len < most ? iov->iov_len : (size_t)most;
         what(user, iov->iov_base, len);
@@ -8631,8 +8631,7 @@ bool takt_stream_take(takt_stream *stream, takt_item *item)
 
 bool takt_stream_ended(const takt_stream *stream)
 {
-    return stream->count == 0 && (stream->state == TAKT__STREAM_OVER ||
-                                  stream->state == TAKT__STREAM_NEVER);
+    return stream->count == 0 && stream->strand == 0;
 }
 
 void takt_stream_cancel(takt_stream *stream)
