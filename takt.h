@@ -9439,14 +9439,12 @@ static void takt__put_ms(takt__text *text, const char *before, takt_ns ns, const
 static takt_ns takt__waits_since(const takt_strand *strand)
 {
     const takt_op *const op = &strand->slot.op;
-    const bool armed = takt_timer_armed(&strand->timer) && strand->timer.when != TAKT_FOREVER;
-    if (strand->wait == TAKT__ON_SLEEP && armed && !(op->flags & TAKT_OP_DEADLINE))
-        return strand->timer.when - (strand->flags & TAKT__EXPIRED ? op->when : op->arg.sleep);
+    const bool known = takt_timer_armed(&strand->timer) &&
+                       strand->timer.when != TAKT_FOREVER && !(op->flags & TAKT_OP_DEADLINE);
+    const bool sleeps = strand->wait == TAKT__ON_SLEEP && !(strand->flags & TAKT__EXPIRED);
     if (TAKT__DUMP_AGES && strand->wait != TAKT__ON_SLEEP)
         return op->result;
-    if (strand->wait != TAKT__ON_SLEEP && armed && op->when && !(op->flags & TAKT_OP_DEADLINE))
-        return strand->timer.when - op->when;
-    return 0;
+    return known ? strand->timer.when - (sleeps ? op->arg.sleep : op->when) : 0;
 }
 
 static void takt__put_op(takt__text *text, const takt__printer *p, const takt_strand *strand)
@@ -9509,11 +9507,8 @@ static void takt__put_wait(takt__text *text, const takt__printer *p, const takt_
     case TAKT__ON_NEXT:
         takt__put(text, "awaits an item of a stream");
         break;
-    case TAKT__ON_CHILDREN:
+    default: /* TAKT__ON_CHILDREN */
         takt__put(text, "waits for its children to end");
-        break;
-    default:
-        takt__put(text, "waits");
         break;
     }
     takt__put_orders(text, p, strand);
