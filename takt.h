@@ -4648,7 +4648,7 @@ int takt_tcp_options(takt_frame *frame, int fd, const takt_tcp *options)
         return rc;
     rc = takt__option(frame, rc, fd, IPPROTO_TCP, TCP_NODELAY, options->nodelay);
     if (options->keepalive > 0) {
-        const takt_ns seconds = (options->keepalive + TAKT_SEC - 1) / TAKT_SEC;
+        const takt_ns seconds = 1 + (options->keepalive - 1) / TAKT_SEC;
         rc = takt__option(frame, rc, fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 #if defined(TCP_KEEPIDLE)
         rc = takt__option(frame, rc, fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
@@ -4659,7 +4659,7 @@ int takt_tcp_options(takt_frame *frame, int fd, const takt_tcp *options)
     }
 #if defined(TCP_USER_TIMEOUT)
     rc = takt__option(frame, rc, fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
-                      (options->user_timeout + TAKT_MS - 1) / TAKT_MS);
+                      options->user_timeout / TAKT_MS + (options->user_timeout % TAKT_MS > 0));
 #endif
     return rc;
 }
@@ -5134,7 +5134,7 @@ static int64_t takt__try_stream(takt_fd *entry, takt_op *op, bool sending)
         const int64_t n = takt__try_bytes(op, sending);
         if (n < 0)
             return n;
-        if (n == 0 && !sending)
+        if (n == 0)
             return op->flags & TAKT_OP_ALL ? TAKT_ETRUNCATED : 0;
         if (!(op->flags & TAKT_OP_ALL)) {
             if ((uint64_t)n < bytes)
@@ -5266,7 +5266,6 @@ static int64_t takt__try_connected(takt_op *op)
 
 static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
 {
-    int64_t result;
     switch (op->kind) {
     case TAKT_OP_ACCEPT:
         return takt__try_accept(posix, op);
@@ -5290,11 +5289,8 @@ static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
         return takt__try_file(op);
     case TAKT_OP_READY:
         return takt__try_ready(op);
-    case TAKT_OP_SIGNAL:
-        result = takt__read_signal(op->fd);
-        return result;
-    default:
-        return -ENOTSUP;
+    default: /* TAKT_OP_SIGNAL */
+        return takt__read_signal(op->fd);
     }
 }
 
@@ -5391,10 +5387,9 @@ static void takt__posix_run_later(takt_posix *posix)
 static void takt__posix_leave_later(takt_posix *posix, takt_op *op)
 {
     takt_op **link = &posix->later;
-    while (*link && *link != op)
+    while (*link != op)
         link = &(*link)->next;
-    if (*link)
-        *link = op->next;
+    *link = op->next;
     op->next = NULL;
 }
 
@@ -5448,12 +5443,11 @@ static int takt__posix_begin(takt_posix *posix, takt_op *op)
     return 0;
 }
 
-/* The hints under which it makes sense to try `op`. */
+/* The hints under which it makes sense to try `op`, which is a reader. */
 static uint32_t takt__posix_hints(const takt_op *op)
 {
-    if (op->kind == TAKT_OP_READY && op->bits & TAKT_READABLE && op->bits & TAKT_WRITABLE)
-        return TAKT__MAY_READ | TAKT__MAY_WRITE;
-    return takt__direction(op) == TAKT__READER ? TAKT__MAY_READ : TAKT__MAY_WRITE;
+    return op->kind == TAKT_OP_READY && op->bits & TAKT_WRITABLE ? TAKT__MAY_READ | TAKT__MAY_WRITE
+                                                                 : TAKT__MAY_READ;
 }
 
 /* -- trying ----------------------------------------------------------------- */
@@ -5469,7 +5463,8 @@ static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
         result = takt__try(posix, entry, op);
     while (result == -EINTR || (many && result < 0 && --tries > 0 &&
                                 takt__many_verdict(op, result) == TAKT__NOW));
-    if ((result == -EAGAIN || result == -EWOULDBLOCK) && !(entry->bits & TAKT__ALWAYS)) {
+    if ((result == -EAGAIN || (EAGAIN != EWOULDBLOCK && result == -EWOULDBLOCK)) &&
+        !(entry->bits & TAKT__ALWAYS)) {
         int rc;
         if (op->state == TAKT__NO_BUFFERS)
             return false;
