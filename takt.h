@@ -4978,7 +4978,7 @@ int takt_tcp_options(takt_frame *frame, int fd, const takt_tcp *options)
         return rc;
     rc = takt__option(frame, rc, fd, IPPROTO_TCP, TCP_NODELAY, options->nodelay);
     if (options->keepalive > 0) {
-        const takt_ns seconds = (options->keepalive + TAKT_SEC - 1) / TAKT_SEC;
+        const takt_ns seconds = 1 + (options->keepalive - 1) / TAKT_SEC;
         rc = takt__option(frame, rc, fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 #if defined(TCP_KEEPIDLE)
         rc = takt__option(frame, rc, fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
@@ -4989,7 +4989,7 @@ int takt_tcp_options(takt_frame *frame, int fd, const takt_tcp *options)
     }
 #if defined(TCP_USER_TIMEOUT)
     rc = takt__option(frame, rc, fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
-                      (options->user_timeout + TAKT_MS - 1) / TAKT_MS);
+                      options->user_timeout / TAKT_MS + (options->user_timeout % TAKT_MS > 0));
 #endif
     return rc;
 }
@@ -5652,7 +5652,7 @@ static int64_t takt__try_stream(takt_fd *entry, takt_op *op, bool sending)
         const int64_t n = takt__try_bytes(op, sending);
         if (n < 0)
             return n;
-        if (n == 0 && !sending)
+        if (n == 0)
             return op->flags & TAKT_OP_ALL ? TAKT_ETRUNCATED : 0;
         if (!(op->flags & TAKT_OP_ALL)) {
             if ((uint64_t)n < bytes)
@@ -5784,7 +5784,6 @@ static int64_t takt__try_connected(takt_op *op)
 
 static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
 {
-    int64_t result;
     switch (op->kind) {
     case TAKT_OP_ACCEPT:
         return takt__try_accept(posix, op);
@@ -5808,11 +5807,8 @@ static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
         return takt__try_file(op);
     case TAKT_OP_READY:
         return takt__try_ready(op);
-    case TAKT_OP_SIGNAL:
-        result = takt__read_signal(op->fd);
-        return result;
-    default:
-        return -ENOTSUP;
+    default: /* TAKT_OP_SIGNAL */
+        return takt__read_signal(op->fd);
     }
 }
 
@@ -5909,10 +5905,9 @@ static void takt__posix_run_later(takt_posix *posix)
 static void takt__posix_leave_later(takt_posix *posix, takt_op *op)
 {
     takt_op **link = &posix->later;
-    while (*link && *link != op)
+    while (*link != op)
         link = &(*link)->next;
-    if (*link)
-        *link = op->next;
+    *link = op->next;
     op->next = NULL;
 }
 
@@ -5966,12 +5961,11 @@ static int takt__posix_begin(takt_posix *posix, takt_op *op)
     return 0;
 }
 
-/* The hints under which it makes sense to try `op`. */
+/* The hints under which it makes sense to try `op`, which is a reader. */
 static uint32_t takt__posix_hints(const takt_op *op)
 {
-    if (op->kind == TAKT_OP_READY && op->bits & TAKT_READABLE && op->bits & TAKT_WRITABLE)
-        return TAKT__MAY_READ | TAKT__MAY_WRITE;
-    return takt__direction(op) == TAKT__READER ? TAKT__MAY_READ : TAKT__MAY_WRITE;
+    return op->kind == TAKT_OP_READY && op->bits & TAKT_WRITABLE ? TAKT__MAY_READ | TAKT__MAY_WRITE
+                                                                 : TAKT__MAY_READ;
 }
 
 /* -- trying ----------------------------------------------------------------- */
@@ -5987,7 +5981,8 @@ static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
         result = takt__try(posix, entry, op);
     while (result == -EINTR || (many && result < 0 && --tries > 0 &&
                                 takt__many_verdict(op, result) == TAKT__NOW));
-    if ((result == -EAGAIN || result == -EWOULDBLOCK) && !(entry->bits & TAKT__ALWAYS)) {
+    if ((result == -EAGAIN || (EAGAIN != EWOULDBLOCK && result == -EWOULDBLOCK)) &&
+        !(entry->bits & TAKT__ALWAYS)) {
         int rc;
         if (op->state == TAKT__NO_BUFFERS)
             return false;
@@ -6451,7 +6446,7 @@ TAKT__UNUSED static void takt__lent_pieces(const takt_op *op, uint64_t most, tak
         return;
     }
 #ifndef TAKT_NO_POSIX
-    for (size_t i = 0; i < op->len && most; i++) {
+    for (size_t i = 0; i < op->len; i++) {
         const struct iovec *const iov = &((const struct iovec *)op->buf)[i];
         const size_t len = iov->iov_len < most ? iov->iov_len : (size_t)most;
         what(user, iov->iov_base, len);
@@ -9218,8 +9213,7 @@ bool takt_stream_take(takt_stream *stream, takt_item *item)
 
 bool takt_stream_ended(const takt_stream *stream)
 {
-    return stream->count == 0 && (stream->state == TAKT__STREAM_OVER ||
-                                  stream->state == TAKT__STREAM_NEVER);
+    return stream->count == 0 && stream->strand == 0;
 }
 
 void takt_stream_cancel(takt_stream *stream)
@@ -10320,14 +10314,12 @@ static void takt__put_ms(takt__text *text, const char *before, takt_ns ns, const
 static takt_ns takt__waits_since(const takt_strand *strand)
 {
     const takt_op *const op = &strand->slot.op;
-    const bool armed = takt_timer_armed(&strand->timer) && strand->timer.when != TAKT_FOREVER;
-    if (strand->wait == TAKT__ON_SLEEP && armed && !(op->flags & TAKT_OP_DEADLINE))
-        return strand->timer.when - (strand->flags & TAKT__EXPIRED ? op->when : op->arg.sleep);
+    const bool known = takt_timer_armed(&strand->timer) &&
+                       strand->timer.when != TAKT_FOREVER && !(op->flags & TAKT_OP_DEADLINE);
+    const bool sleeps = strand->wait == TAKT__ON_SLEEP && !(strand->flags & TAKT__EXPIRED);
     if (TAKT__DUMP_AGES && strand->wait != TAKT__ON_SLEEP)
         return op->result;
-    if (strand->wait != TAKT__ON_SLEEP && armed && op->when && !(op->flags & TAKT_OP_DEADLINE))
-        return strand->timer.when - op->when;
-    return 0;
+    return known ? strand->timer.when - (sleeps ? op->arg.sleep : op->when) : 0;
 }
 
 static void takt__put_op(takt__text *text, const takt__printer *p, const takt_strand *strand)
@@ -10390,11 +10382,8 @@ static void takt__put_wait(takt__text *text, const takt__printer *p, const takt_
     case TAKT__ON_NEXT:
         takt__put(text, "awaits an item of a stream");
         break;
-    case TAKT__ON_CHILDREN:
+    default: /* TAKT__ON_CHILDREN */
         takt__put(text, "waits for its children to end");
-        break;
-    default:
-        takt__put(text, "waits");
         break;
     }
     takt__put_orders(text, p, strand);

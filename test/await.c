@@ -168,6 +168,75 @@ static void what_was_too_early_and_is_cancelled_is_not(void)
     finish();
 }
 
+/* -- what a dump tells of it ------------------------------------------------------------- */
+
+static char told_of[200]; /* the line of the coroutine that is looked for */
+
+static void print(void *user, const char *line)
+{
+    if (strstr(line, (const char *)user))
+        snprintf(told_of, sizeof told_of, "%s", line);
+}
+
+static const char *line_of(const char *name)
+{
+    told_of[0] = '\0';
+    takt_dump_to(&loop.sched, print, (void *)(uintptr_t)name);
+    return told_of;
+}
+
+struct failing {
+    takt_frame frame;
+};
+
+static TAKT_CORO(failing)
+{
+    TAKT_BEGIN(failing, my);
+    TAKT_THROW(-EPROTO);
+    TAKT_END;
+}
+
+struct boss {
+    takt_frame frame;
+    struct failing child;
+    int error;
+};
+
+static TAKT_CORO(boss)
+{
+    TAKT_BEGIN(boss, my);
+    TAKT_START(my->child, failing);
+    TAKT_AWAIT(takt_nop());
+    TAKT_CATCH { my->error = my->frame.error; }
+    TAKT_END;
+}
+
+static void what_was_told_to_stop_says_so_until_it_is_answered(void)
+{
+    static struct boss it;
+    setup();
+    sc.deaf = true;
+    ask(&a, takt_within(TAKT_SEC, takt_nop()), 7);
+    EXPECT(strstr(line_of("asker"), " ms left"));
+    sc.now += 2 * TAKT_SEC;
+    turn();
+    EXPECT_EQ(sc.cancels, 1);
+    EXPECT(strstr(line_of("asker"), ", its limit has passed"));
+    arrive(7, 0, TAKT_ECANCELED, 0);
+    turn();
+    EXPECT_EQ(a.got[0], -ETIMEDOUT);
+
+    submit_gives(8, 0);
+    EXPECT(TAKT_START_ON(&loop, it, boss));
+    turn();
+    EXPECT_EQ(sc.cancels, 2);
+    EXPECT(strstr(line_of("boss"), "awaits nop, being stopped, interrupted, error -"));
+    arrive(8, 0, TAKT_ECANCELED, 0);
+    turn();
+    EXPECT_EQ(it.error, -EPROTO);
+    finish();
+}
+
 /* -- nobody's --------------------------------------------------------------------------- */
 
 static int told;
@@ -411,6 +480,7 @@ int main(int argc, char **argv)
         TEST(an_address_on_the_stack_is_refused_with_its_place),
         TEST(what_was_too_early_is_submitted_once_more),
         TEST(what_was_too_early_and_is_cancelled_is_not),
+        TEST(what_was_told_to_stop_says_so_until_it_is_answered),
         TEST(what_nobody_waits_for_is_told_or_closed),
         TEST(a_plain_op_that_promises_more_ends_the_loop),
         TEST(a_token_may_look_like_one_that_nobody_uses),

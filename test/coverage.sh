@@ -1,5 +1,5 @@
 #!/bin/sh
-# coverage.sh TEST[.asan|.ndebug]... - which branches of the headers the tests have taken, room by room.
+# coverage.sh TEST[.asan|.ndebug]... - the branches that the tests have taken, room by room
 #
 # Each test/TEST.c is built by gcc --coverage -O0 into build/coverage (.asan: under
 # AddressSanitizer, .ndebug: with NDEBUG, for what is there only then) and run, contract.c on

@@ -27,9 +27,16 @@ static void test_aborts(int number)
     __gcov_dump(); /* abort() goes on when this returns */
 }
 
+#ifdef __SANITIZE_ADDRESS__
+extern void __sanitizer_set_death_callback(void (*callback)(void));
+#endif
+
 __attribute__((constructor)) static void test_counts_aborts(void)
 {
     signal(SIGABRT, test_aborts);
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_set_death_callback(__gcov_dump);
+#endif
 }
 #endif
 
