@@ -8,7 +8,8 @@
 #   make CC=clang CXX=clang++ ...   another compiler
 #
 # demo and test install what is missing, by way of `make deps`. The longer runs are targets
-# of their own: peers storm rungs bench valgrind asan rooms wrong tidy symbols readme ports.
+# of their own: peers storm rungs mutants bench valgrind asan rooms wrong tidy symbols readme
+# ports.
 
 CC ?= cc
 CXX ?= c++
@@ -104,6 +105,8 @@ peers: examples
 storm: examples build/proxy.san
 	@LIMIT=600 test/run.sh $(foreach b,uring poll refused,"test/storm.py build/proxy $b $(SECONDS)" \
 	                                            "test/storm.py build/proxy.san $b $(SECONDS)")
+mutants: # the library broken in a hundred places: the suite has to notice each
+	@test/mutants.py
 rungs: examples build/test/contract build/test/stream_backend
 	@test/rungs.sh
 bench: examples
@@ -136,5 +139,5 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test check build-test asan valgrind peers storm rungs bench rooms \
+.PHONY: all examples demo test check build-test asan valgrind peers storm rungs mutants bench rooms \
         wrong tidy symbols readme contract ports deps deps-ports install clean
