@@ -51,8 +51,8 @@ test: deps
 
 check: test
 
-build-test: examples build/proxy.san build/chat.san $(EXAMPLES:%=build/%.read) $(VARIANTS:%=build/test/%) \
-            build/test/two build/test/cxx build/test/contract.clang build/test/contract.cxx \
+build-test: examples build/proxy.san build/chat.san $(EXAMPLES:%=build/%.read) \
+            $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang build/test/contract.cxx \
             $(ROOMS:%=build/test/%.read)
 
 # clang and C++ read everything, and see to its warnings; only contract.c do they build
@@ -139,5 +139,5 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test check build-test asan valgrind peers storm rungs mutants bench rooms \
-        wrong tidy symbols readme contract ports deps deps-ports install clean
+.PHONY: all examples demo test check build-test asan valgrind peers storm rungs mutants bench \
+        rooms wrong tidy symbols readme contract ports deps deps-ports install clean
