@@ -52,8 +52,8 @@ test: deps
 check: test
 
 build-test: examples build/proxy.san build/chat.san $(EXAMPLES:%=build/%.read) \
-            $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang build/test/contract.cxx \
-            $(ROOMS:%=build/test/%.read)
+            $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
+            build/test/contract.cxx $(ROOMS:%=build/test/%.read)
 
 # clang and C++ read everything, and see to its warnings; only contract.c do they build
 build/test/%.read: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
