@@ -8,8 +8,8 @@
 #   make CC=clang CXX=clang++ ...   another compiler
 #
 # demo and test install what is missing, by way of `make deps`. The longer runs are targets
-# of their own: peers storm rungs kernels bench valgrind asan rooms wrong tidy symbols readme
-# ports coverage.
+# of their own: peers storm rungs kernels mutants bench valgrind asan rooms wrong tidy symbols
+# readme ports coverage.
 
 CC ?= cc
 CXX ?= c++
@@ -51,9 +51,9 @@ test: deps
 
 check: test
 
-build-test: examples build/proxy.san build/chat.san $(EXAMPLES:%=build/%.read) $(VARIANTS:%=build/test/%) \
-            build/test/two build/test/cxx build/test/contract.clang build/test/contract.cxx \
-            $(ROOMS:%=build/test/%.read)
+build-test: examples build/proxy.san build/chat.san $(EXAMPLES:%=build/%.read) \
+            $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
+            build/test/contract.cxx $(ROOMS:%=build/test/%.read)
 
 # clang and C++ read everything, and see to its warnings; only contract.c do they build
 build/test/%.read: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
@@ -105,6 +105,8 @@ peers: examples
 storm: examples build/proxy.san
 	@LIMIT=600 test/run.sh $(foreach b,uring poll refused,"test/storm.py build/proxy $b $(SECONDS)" \
 	                                            "test/storm.py build/proxy.san $b $(SECONDS)")
+mutants: # the library broken in a hundred places: the suite has to notice each
+	@test/mutants.py
 rungs: examples build/test/contract build/test/stream_backend
 	@test/rungs.sh
 kernels: examples $(ROOMS:%=build/test/%) # others than the running one
@@ -145,6 +147,6 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test check build-test asan valgrind peers storm rungs kernels bench \
-        rooms wrong tidy symbols readme contract ports coverage deps deps-ports deps-kernels \
+.PHONY: all examples demo test check build-test asan valgrind peers storm rungs kernels mutants \
+        bench rooms wrong tidy symbols readme contract ports coverage deps deps-ports deps-kernels \
         deps-coverage install clean

@@ -6036,22 +6036,30 @@ static bool takt__posix_splice(takt_posix *posix, takt_op *op)
     return true;
 }
 
+/* Tries those who wait to write, in order. */
+static void takt__posix_run_writers(takt_posix *posix, int fd)
+{
+    const takt_fd *const entry = &posix->fds.at[fd];
+    takt_op *op;
+    while ((op = takt_fds_op(&posix->fds, entry->writer)) != NULL && op->state == TAKT__WAITING &&
+           (!(entry->bits & TAKT__KNOWN) || entry->bits & (TAKT__MAY_WRITE | TAKT__ALWAYS)))
+        if (!(op->kind == TAKT_OP_SPLICE ? takt__posix_splice(posix, op)
+                                         : takt__posix_try(posix, op, TAKT__MAY_WRITE)))
+            break;
+}
+
 /* Tries what waits on `fd`, where it may succeed. */
 static void takt__posix_run(takt_posix *posix, int fd)
 {
-    takt_fd *const entry = &posix->fds.at[fd];
-    takt_op *op = takt_fds_op(&posix->fds, entry->reader);
+    const takt_fd *const entry = &posix->fds.at[fd];
+    takt_op *const op = takt_fds_op(&posix->fds, entry->reader);
     if (op && op->kind == TAKT_OP_SPLICE)
         takt__posix_splice(posix, op);
     else if (op && op->state == TAKT__WAITING &&
              (!(entry->bits & TAKT__KNOWN) ||
               entry->bits & (takt__posix_hints(op) | TAKT__ALWAYS)))
         takt__posix_try(posix, op, takt__posix_hints(op));
-    while ((op = takt_fds_op(&posix->fds, entry->writer)) != NULL && op->state == TAKT__WAITING &&
-           (!(entry->bits & TAKT__KNOWN) || entry->bits & (TAKT__MAY_WRITE | TAKT__ALWAYS)))
-        if (!(op->kind == TAKT_OP_SPLICE ? takt__posix_splice(posix, op)
-                                         : takt__posix_try(posix, op, TAKT__MAY_WRITE)))
-            break;
+    takt__posix_run_writers(posix, fd);
 }
 
 /* An edge, for an op that waits for each: one that is not yet handed out takes it in. */
@@ -6147,6 +6155,8 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
         takt__posix_done(posix, op, 0);
         return 0;
     case TAKT_OP_SHUTDOWN:
+        if (op->fd >= 0 && op->fd < posix->fds.count)
+            takt__posix_run_writers(posix, op->fd); /* what was sent before goes first */
         takt__posix_done(posix, op, takt__do_shutdown(op));
         return 0;
     case TAKT_OP_CONNECT:

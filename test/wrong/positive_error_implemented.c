@@ -1,4 +1,5 @@
 /* expect: a thrown error must be negative */
+/* flags: -O2 */
 #define TAKT_IMPLEMENTATION
 #include "wrong.h"
 
