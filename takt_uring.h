@@ -819,10 +819,11 @@ enum { /* the user_data of the trial's requests, and the bit under which each is
     TAKT__TRIAL_COUNT
 };
 
-/* What came back from a request of the trial, last. */
+/* What came back from a request of the trial, first, and whether that was all. */
 typedef struct takt__seen {
     int32_t result;
     uint32_t flags;
+    bool over;
 } takt__seen;
 
 /* The setup flags of rung `step`, best first, without what is switched off. */
@@ -902,10 +903,14 @@ static int takt__trial_wait(takt_uring *uring, takt__seen *results, unsigned wan
             return rc;
         while (takt__ring_unread(uring)) {
             const struct io_uring_cqe *const cqe = &cq->cqes[*cq->khead & cq->ring_mask];
+            takt__seen *const it = &results[cqe->user_data % TAKT__TRIAL_COUNT];
             if (cqe->user_data >= TAKT__TRIAL_COUNT)
                 return -EIO;
-            results[cqe->user_data].result = cqe->res;
-            results[cqe->user_data].flags = cqe->flags;
+            if (!(seen & 1u << cqe->user_data)) {
+                it->result = cqe->res;
+                it->flags = cqe->flags;
+            }
+            it->over = !(cqe->flags & IORING_CQE_F_MORE);
             seen |= 1u << cqe->user_data;
             __atomic_store_n(cq->khead, *cq->khead + 1, __ATOMIC_RELEASE);
         }
@@ -968,7 +973,7 @@ static int takt__trial_many(takt_uring *uring, const struct io_uring_sqe *like, 
     if (rc < 0)
         return rc;
     *seen = results[TAKT__TRIAL_RECV];
-    if (seen->flags & IORING_CQE_F_MORE) {
+    if (!seen->over) {
         takt__trial_ask(uring, IORING_OP_ASYNC_CANCEL, -1, (void *)(uintptr_t)TAKT__TRIAL_RECV, 0,
                         0, TAKT__TRIAL_CANCEL);
         rc = takt__trial_wait(uring, results, 1u << TAKT__TRIAL_RECV | 1u << TAKT__TRIAL_CANCEL);
@@ -1261,14 +1266,17 @@ static void takt__encode_stream(takt_uring *uring, const takt_op *op, struct io_
                     takt__encode_message(uring, sqe, rest - 1, after + 1), 1, bits, key);
 }
 
+/* A datagram that finds no room is tried again from here, when there is some: the kernel's own
+ * second try of one to a Unix socket sends it without its bytes (Linux 5.10 to 6.18). */
 static void takt__encode_sendto(takt_uring *uring, const takt_op *op, struct io_uring_sqe *sqe,
                                 uint64_t key)
 {
+    const uint32_t bits = MSG_NOSIGNAL | MSG_DONTWAIT;
     struct takt__uring_message *const message = &uring->messages[sqe - uring->ring.sq.sqes];
     const takt_addr *const to = (const takt_addr *)op->arg.ptr;
     struct msghdr *header;
     if (!to) {
-        takt__ring_fill(sqe, IORING_OP_SEND, op->fd, 0, op->buf, op->len, MSG_NOSIGNAL, key);
+        takt__ring_fill(sqe, IORING_OP_SEND, op->fd, 0, op->buf, op->len, bits, key);
         return;
     }
     header = takt__encode_message(uring, sqe, &message->piece, 1);
@@ -1276,7 +1284,7 @@ static void takt__encode_sendto(takt_uring *uring, const takt_op *op, struct io_
     message->piece.iov_len = takt__clamp(op->len);
     header->msg_name = takt__sockaddr(to);
     header->msg_namelen = to->len;
-    takt__ring_fill(sqe, IORING_OP_SENDMSG, op->fd, 0, header, 1, MSG_NOSIGNAL, key);
+    takt__ring_fill(sqe, IORING_OP_SENDMSG, op->fd, 0, header, 1, bits, key);
 }
 
 static void takt__encode_file(const takt_op *op, struct io_uring_sqe *sqe, uint64_t key)
@@ -2325,8 +2333,6 @@ static void takt__ring_turn(takt_uring *uring, takt_ns wait)
     rc = takt__ring_enter(uring, submit, wait, IORING_ENTER_GETEVENTS);
     if (TAKT__UNLIKELY((rc == -EAGAIN || rc == -EBUSY) && wait > 0 && !takt__ring_unread(uring)))
         takt__ring_enter(uring, 0, wait < TAKT_MS ? wait : TAKT_MS, IORING_ENTER_GETEVENTS);
-    if (TAKT__UNLIKELY(*uring->ring.cq.koverflow != uring->dropped))
-        uring->fatal = -EBADR; /* completions are lost: nobody can tell whose */
 }
 
 int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
@@ -2339,6 +2345,8 @@ int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns 
     uring->out_max = max;
     takt__ring_catch_up(uring);
     takt__ring_turn(uring, wait);
+    if (TAKT__UNLIKELY(*uring->ring.cq.koverflow != uring->dropped))
+        uring->fatal = -EBADR; /* completions are lost: nobody can tell whose */
     count = takt__ring_reap(uring, done, uring->out_count, max);
     return TAKT__LIKELY(count > 0 || !uring->fatal) ? count : uring->fatal;
 }
