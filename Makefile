@@ -44,6 +44,7 @@ test: deps
 	@$(MAKE) --no-print-directory -j2 build-test
 	@test/run.sh $(SUITE) build/test/two build/test/cxx "test/wrong/run.sh" \
 	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" "test/contract.sh" \
+	    "test/fault/coverage.sh" \
 	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused"
 
@@ -103,7 +104,7 @@ peers: examples
 storm: examples build/proxy.san
 	@LIMIT=600 test/run.sh $(foreach b,uring poll refused,"test/storm.py build/proxy $b $(SECONDS)" \
 	                                            "test/storm.py build/proxy.san $b $(SECONDS)")
-rungs: examples build/test/contract build/test/stream_backend
+rungs: examples build/test/contract build/test/stream_backend build/test/fault
 	@test/rungs.sh
 kernels: examples $(ROOMS:%=build/test/%) # others than the running one
 	@test/kernels.sh $(ROOMS)

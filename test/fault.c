@@ -62,6 +62,7 @@ static struct fault {
     void (*completion)(struct io_uring_cqe *cqe);
     int calls, setups;             /* of enter and setup */
     int overslept;                 /* waits that left requests behind */
+    int strange;                   /* requests and rings of a kind that takt does without */
     bool simulated;                /* there is no kernel: each request succeeds at once */
 } fault;
 
@@ -90,6 +91,10 @@ static void fault_free(void *p)
 
 static int fault_setup(unsigned entries, struct io_uring *ring, struct io_uring_params *params)
 {
+    const unsigned known = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL |
+                           IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                           IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    fault.strange += (params->flags & ~known) != 0; /* A11, A19: no SQPOLL, never disabled */
     fault.setups++;
     if (fault.setup_times > 0 && fault.setup_times--)
         return fault.setup_error;
@@ -105,6 +110,45 @@ static int fault_buf_ring(struct io_uring *ring, struct io_uring_buf_reg *reg, u
     if (fault.buf_ring_error)
         return fault.buf_ring_error;
     return io_uring_register_buf_ring(ring, reg, flags);
+}
+
+/* The kinds of requests that there are: each is as old as the oldest kernel that can run takt
+ * (B8). No links, no drain, nothing skipped, nothing forced upon a thread (B2, B14 to B16,
+ * A21), no zero copy (C6, E10 to E13), no timeout or cancel but the plainest (D6, D7, D8, D16),
+ * no close (A26), nobody else's rights. */
+static bool is_plain(const struct io_uring_sqe *sqe)
+{
+    unsigned flags = 0, ioprio = 0;
+    switch (sqe->opcode) {
+    case IORING_OP_RECV:
+    case IORING_OP_RECVMSG:
+        flags = IOSQE_BUFFER_SELECT;
+        ioprio = IORING_RECV_MULTISHOT;
+        break;
+    case IORING_OP_ACCEPT:
+        ioprio = IORING_ACCEPT_MULTISHOT;
+        break;
+    case IORING_OP_ASYNC_CANCEL:
+        if (sqe->cancel_flags)
+            return false;
+        break;
+    case IORING_OP_TIMEOUT:
+        if (sqe->timeout_flags || sqe->off)
+            return false;
+        break;
+    case IORING_OP_NOP:
+    case IORING_OP_POLL_ADD:
+    case IORING_OP_SEND:
+    case IORING_OP_SENDMSG:
+    case IORING_OP_CONNECT:
+    case IORING_OP_READ:
+    case IORING_OP_WRITE:
+        break;
+    default:
+        return false;
+    }
+    return !(sqe->flags & ~flags) && !(sqe->ioprio & ~ioprio) && sqe->len <= 1u << 30 &&
+           sqe->personality == 0 && sqe->file_index == 0;
 }
 
 /* A kernel of NOPs, to which every index is as good as the next. */
@@ -137,8 +181,13 @@ static int fault_enter(unsigned fd, unsigned submit, unsigned wait, unsigned fla
         fault.overslept++;
     if (fault.simulated)
         return fault_simulate(submit);
-    for (unsigned i = *sq->khead; fault.request && i != *sq->ktail; i++)
-        fault.request(&sq->sqes[i & sq->ring_mask]);
+    for (unsigned i = *sq->khead; i != *sq->ktail; i++) {
+        struct io_uring_sqe *const sqe = &sq->sqes[i & sq->ring_mask];
+        if (fault.request)
+            fault.request(sqe);
+        else
+            fault.strange += !is_plain(sqe);
+    }
     rc = io_uring_enter2(fd, submit, wait, flags, arg, size);
     for (; fault.completion && seen != *cq->ktail; seen++)
         fault.completion(&cq->cqes[seen & cq->ring_mask]);
@@ -191,6 +240,7 @@ static void setup(void)
 
 static void finish(void)
 {
+    EXPECT_EQ(fault.strange, 0);
     memset(&fault, 0, sizeof fault);
     takt_uring_free(&engine);
     if (pool.count) {
