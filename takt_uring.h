@@ -8,7 +8,7 @@
  *
  * Where system headers come first, build with -D_GNU_SOURCE; link with -luring (2.3
  * or newer).
- * It needs Linux 5.11 or newer at run time; where io_uring is missing, forbidden
+ * It needs Linux 5.10 or newer at run time; where io_uring is missing, forbidden
  * or does not work, the portable backend of takt.h runs in its place, and
  * takt_uring_describe() says why and what to do.
  *
@@ -2544,12 +2544,12 @@ const char *takt_uring_name(const takt_uring *uring)
 
 /* error, what stands behind it and what to do. */
 #define TAKT__URING_ADVICE(X)                                                                   \
-    X(ENOSYS, "this kernel has none, or a seccomp profile hides it; Linux 5.11 or newer has it") \
+    X(ENOSYS, "this kernel has none, or a seccomp profile hides it; Linux 5.10 or newer has it") \
     X(EPERM, "forbidden by a seccomp profile or by sysctl kernel.io_uring_disabled; "           \
              "allow it to use io_uring")                                                        \
     X(EACCES, "forbidden by a security policy; allow it to use io_uring")                       \
-    X(EINVAL, "this kernel knows none of the ways to set it up; Linux 5.11 or newer does")      \
-    X(EOPNOTSUPP, "this kernel's io_uring lacks what is needed; Linux 5.11 or newer has it")    \
+    X(EINVAL, "this kernel knows none of the ways to set it up; Linux 5.10 or newer does")      \
+    X(EOPNOTSUPP, "this kernel's io_uring lacks what is needed; Linux 5.10 or newer has it")    \
     X(ENOMEM, "not enough memory may be locked; raise ulimit -l to use io_uring")               \
     X(EMFILE, "no descriptor is free; raise ulimit -n")                                         \
     X(ENFILE, "no descriptor is free in the whole system; raise sysctl fs.file-max")            \

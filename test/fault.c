@@ -487,7 +487,7 @@ static void the_ring_is_as_large_as_there_is_memory(void)
     fault.setup_error = -ENOMEM;
     fault.setup_times = 5;
     setup();
-    EXPECT_EQ(fault.setups, 6);
+    EXPECT(fault.setups >= 6); /* and more where flags are not known */
     finish();
 
     wanted.mode = TAKT_URING_AUTO;
@@ -1443,7 +1443,7 @@ static void a_lost_completion_is_the_end(void)
     EXPECT_EQ(end_of(0), 0);
     *engine.ring.cq.koverflow += 1;
     EXPECT_EQ(begin(0, takt_nop()), 0);
-    while (pump(TAKT_MS) >= 0 && engine.fatal == 0)
+    for (int i = 0; i < 10 && pump(TAKT_MS) >= 0; i++)
         continue;
     EXPECT_EQ(engine.fatal, -EBADR);
     EXPECT_EQ(begin(1, takt_nop()), -EBADR);
@@ -1473,32 +1473,50 @@ static void forget_the_bytes(struct io_uring_cqe *cqe)
         cqe->res = 0;
 }
 
+static void fail_with_a_buffer(struct io_uring_cqe *cqe)
+{
+    if (cqe->flags & IORING_CQE_F_BUFFER)
+        cqe->res = -EIO;
+}
+
+static void name_another_buffer(struct io_uring_cqe *cqe)
+{
+    if (cqe->flags & IORING_CQE_F_BUFFER)
+        cqe->flags |= 0xffffU << IORING_CQE_BUFFER_SHIFT;
+}
+
 static void add_unknown_flags(struct io_uring_cqe *cqe)
 {
     cqe->flags |= 1U << 6 | 1U << 9 | 1U << 15;
 }
 
-/* C7, R2: a buffer that comes with no byte comes back */
+/* C7, E5, R2: a buffer that comes with no byte, or with an error, comes back; one that there is
+ * not is none */
 static void a_buffer_with_nothing_in_it_comes_back(void)
 {
+    static void (*const ways[])(struct io_uring_cqe *) = {forget_the_bytes, fail_with_a_buffer,
+                                                          name_another_buffer};
     int pair[2];
-    setup();
-    EXPECT_EQ(takt_bufs_init(&pool, 16, 64), 0);
-    for (int i = 0; i < 100; i++) {
-        pair_of(SOCK_STREAM, pair);
-        EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &pool)), 0);
-        EXPECT_EQ(pump(0), 0);
-        fault.completion = forget_the_bytes;
-        say(pair[1], "x");
-        pump(TAKT_MS);
-        fault.completion = NULL;
-        if (!ends[0])
-            cancel(0);
-        end_of(0);
-        EXPECT_EQ(pool.in_use, 0);
-        close_pair(pair);
+    for (int way = 0; way < 3; way++) {
+        setup();
+        EXPECT_EQ(takt_bufs_init(&pool, 16, 64), 0);
+        for (int i = 0; i < (way < 2 ? 100 : 4); i++) { /* what is lost is lost */
+            pair_of(SOCK_STREAM, pair);
+            EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &pool)), 0);
+            EXPECT_EQ(pump(0), 0);
+            fault.completion = ways[way];
+            say(pair[1], "x");
+            pump(TAKT_MS);
+            fault.completion = NULL;
+            if (!ends[0])
+                cancel(0);
+            end_of(0);
+            EXPECT_EQ(pool.in_use, 0);
+            EXPECT(pool.kept <= 8);
+            close_pair(pair);
+        }
+        finish();
     }
-    finish();
 }
 
 /* C8, R2: bits that nobody has explained yet */
