@@ -1006,6 +1006,8 @@ static void a_bad_request_fails_alone(void)
         fault.request = spoil_one;
         for (int i = 0; i < 4; i++)
             EXPECT_EQ(begin(i, takt_nop()), 0);
+        takt_uring_flush(&engine);
+        EXPECT_EQ(takt__ring_unsubmitted(&engine), 0);
         for (int i = 0; i < 4; i++)
             EXPECT_EQ(end_of(i), i == 1 ? -EINVAL : 0);
         EXPECT(spoilt > 0);
