@@ -45,6 +45,7 @@ test: deps
 	@$(MAKE) --no-print-directory -j2 build-test
 	@test/run.sh $(SUITE) build/test/two build/test/cxx "test/wrong/run.sh" \
 	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" "test/contract.sh" \
+	    "test/fault/coverage.sh" \
 	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll"
@@ -97,8 +98,9 @@ build/test:
 
 asan: $(ROOMS:%=build/test/%.san)
 	@test/run.sh $(filter %.san %.san\ %,$(SUITE)) "build/test/contract.san uring"
+# fault.c takes limits away that valgrind needs, and has processes that die
 valgrind: $(ROOMS:%=build/test/%)
-	@test/run.sh $(foreach v,$(filter-out contract,$(ROOMS)),"test/valgrind.sh build/test/$v") \
+	@test/run.sh $(foreach v,$(filter-out contract fault,$(ROOMS)),"test/valgrind.sh build/test/$v") \
 	    $(foreach b,$(BACKENDS),"test/valgrind.sh build/test/contract $b")
 peers: examples
 	@test/peers.sh $(SECONDS)
@@ -107,7 +109,7 @@ storm: examples build/proxy.san
 	                                            "test/storm.py build/proxy.san $b $(SECONDS)")
 mutants: # the library broken in a hundred places: the suite has to notice each
 	@test/mutants.py
-rungs: examples build/test/contract build/test/stream_backend
+rungs: examples build/test/contract build/test/stream_backend build/test/fault
 	@test/rungs.sh
 kernels: examples $(ROOMS:%=build/test/%) # others than the running one
 	@test/kernels.sh $(ROOMS)

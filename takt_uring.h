@@ -8,7 +8,7 @@
  *
  * Where system headers come first, build with -D_GNU_SOURCE; link with -luring (2.3
  * or newer).
- * It needs Linux 5.11 or newer at run time; where io_uring is missing, forbidden
+ * It needs Linux 5.10 or newer at run time; where io_uring is missing, forbidden
  * or does not work, the portable backend of takt.h runs in its place, and
  * takt_uring_describe() says why and what to do.
  *
@@ -853,10 +853,11 @@ enum { /* the user_data of the trial's requests, and the bit under which each is
     TAKT__TRIAL_COUNT
 };
 
-/* What came back from a request of the trial, last. */
+/* What came back from a request of the trial, first, and whether that was all. */
 typedef struct takt__seen {
     int32_t result;
     uint32_t flags;
+    bool over;
 } takt__seen;
 
 /* The setup flags of rung `step`, best first, without what is switched off. */
@@ -936,10 +937,14 @@ static int takt__trial_wait(takt_uring *uring, takt__seen *results, unsigned wan
             return rc;
         while (takt__ring_unread(uring)) {
             const struct io_uring_cqe *const cqe = &cq->cqes[*cq->khead & cq->ring_mask];
+            takt__seen *const it = &results[cqe->user_data % TAKT__TRIAL_COUNT];
             if (cqe->user_data >= TAKT__TRIAL_COUNT)
                 return -EIO;
-            results[cqe->user_data].result = cqe->res;
-            results[cqe->user_data].flags = cqe->flags;
+            if (!(seen & 1u << cqe->user_data)) {
+                it->result = cqe->res;
+                it->flags = cqe->flags;
+            }
+            it->over = !(cqe->flags & IORING_CQE_F_MORE);
             seen |= 1u << cqe->user_data;
             __atomic_store_n(cq->khead, *cq->khead + 1, __ATOMIC_RELEASE);
         }
@@ -1002,7 +1007,7 @@ static int takt__trial_many(takt_uring *uring, const struct io_uring_sqe *like, 
     if (rc < 0)
         return rc;
     *seen = results[TAKT__TRIAL_RECV];
-    if (seen->flags & IORING_CQE_F_MORE) {
+    if (!seen->over) {
         takt__trial_ask(uring, IORING_OP_ASYNC_CANCEL, -1, (void *)(uintptr_t)TAKT__TRIAL_RECV, 0,
                         0, TAKT__TRIAL_CANCEL);
         rc = takt__trial_wait(uring, results, 1u << TAKT__TRIAL_RECV | 1u << TAKT__TRIAL_CANCEL);
@@ -1304,14 +1309,17 @@ static void takt__encode_stream(takt_uring *uring, const takt_op *op, struct io_
                     takt__encode_message(uring, sqe, rest - 1, after + 1), 1, bits, key);
 }
 
+/* A datagram that finds no room is tried again from here, when there is some: the kernel's own
+ * second try of one to a Unix socket sends it without its bytes (Linux 5.10 to 6.18). */
 static void takt__encode_sendto(takt_uring *uring, const takt_op *op, struct io_uring_sqe *sqe,
                                 uint64_t key)
 {
+    const uint32_t bits = MSG_NOSIGNAL | MSG_DONTWAIT;
     struct takt__uring_message *const message = &uring->messages[sqe - uring->ring.sq.sqes];
     const takt_addr *const to = (const takt_addr *)op->arg.ptr;
     struct msghdr *header;
     if (!to) {
-        takt__ring_fill(sqe, IORING_OP_SEND, op->fd, 0, op->buf, op->len, MSG_NOSIGNAL, key);
+        takt__ring_fill(sqe, IORING_OP_SEND, op->fd, 0, op->buf, op->len, bits, key);
         return;
     }
     header = takt__encode_message(uring, sqe, &message->piece, 1);
@@ -1319,7 +1327,7 @@ static void takt__encode_sendto(takt_uring *uring, const takt_op *op, struct io_
     message->piece.iov_len = takt__clamp(op->len);
     header->msg_name = takt__sockaddr(to);
     header->msg_namelen = to->len;
-    takt__ring_fill(sqe, IORING_OP_SENDMSG, op->fd, 0, header, 1, MSG_NOSIGNAL, key);
+    takt__ring_fill(sqe, IORING_OP_SENDMSG, op->fd, 0, header, 1, bits, key);
 }
 
 static void takt__encode_file(const takt_op *op, struct io_uring_sqe *sqe, uint64_t key)
@@ -2598,12 +2606,12 @@ const char *takt_uring_name(const takt_uring *uring)
 
 /* error, what stands behind it and what to do. */
 #define TAKT__URING_ADVICE(X)                                                                   \
-    X(ENOSYS, "this kernel has none, or a seccomp profile hides it; Linux 5.11 or newer has it") \
+    X(ENOSYS, "this kernel has none, or a seccomp profile hides it; Linux 5.10 or newer has it") \
     X(EPERM, "forbidden by a seccomp profile or by sysctl kernel.io_uring_disabled; "           \
              "allow it to use io_uring")                                                        \
     X(EACCES, "forbidden by a security policy; allow it to use io_uring")                       \
-    X(EINVAL, "this kernel knows none of the ways to set it up; Linux 5.11 or newer does")      \
-    X(EOPNOTSUPP, "this kernel's io_uring lacks what is needed; Linux 5.11 or newer has it")    \
+    X(EINVAL, "this kernel knows none of the ways to set it up; Linux 5.10 or newer does")      \
+    X(EOPNOTSUPP, "this kernel's io_uring lacks what is needed; Linux 5.10 or newer has it")    \
     X(ENOMEM, "not enough memory may be locked; raise ulimit -l to use io_uring")               \
     X(EMFILE, "no descriptor is free; raise ulimit -n")                                         \
     X(ENFILE, "no descriptor is free in the whole system; raise sysctl fs.file-max")            \

@@ -123,6 +123,9 @@ mount -t tmpfs tmp /tmp
 ln -sf /proc/self/fd /dev/fd
 ip link set lo up
 ulimit -n 65536
+# pages of two megabytes would be what the tests measure
+echo madvise > /sys/kernel/mm/transparent_hugepage/enabled
+export TAKT_TEST_VM=1 SLOW=10 # this machine is the tests' own, and no fast one
 exec > /dev/ttyS1 2>&1 < /dev/null
 stty -F /dev/ttyS1 -onlcr
 cd /takt
