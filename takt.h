@@ -5725,22 +5725,31 @@ static void takt__posix_go_on(takt_posix *posix, takt_op *op)
         takt__posix_queue(posix, op->fd);
 }
 
+/* Makes the timer that wakes whoever sleeps on the backend's descriptor. */
+static void takt__posix_timer(takt_posix *posix)
+{
+#if defined(TAKT__EPOLL)
+    struct epoll_event event;
+    if (posix->epoll < 0 || posix->timer >= 0)
+        return;
+    memset(&event, 0, sizeof event);
+    event.events = EPOLLIN | EPOLLET;
+    event.data.fd = TAKT__TIMER;
+    posix->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (posix->timer >= 0)
+        epoll_ctl(posix->epoll, EPOLL_CTL_ADD, posix->timer, &event);
+#else
+    (void)posix;
+#endif
+}
+
 /* Prepares for an op that completes many times. 0 or an error. */
 static int takt__posix_begin(takt_posix *posix, takt_op *op)
 {
     takt_fd *const entry = &posix->fds.at[op->fd];
     op->buf = NULL;
-#if defined(TAKT__EPOLL)
-    if (op->kind == TAKT_OP_ACCEPT && posix->epoll >= 0 && posix->timer < 0) {
-        struct epoll_event event;
-        memset(&event, 0, sizeof event);
-        event.events = EPOLLIN | EPOLLET;
-        event.data.fd = TAKT__TIMER;
-        posix->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-        if (posix->timer >= 0)
-            epoll_ctl(posix->epoll, EPOLL_CTL_ADD, posix->timer, &event);
-    }
-#endif
+    if (op->kind == TAKT_OP_ACCEPT)
+        takt__posix_timer(posix);
     if (op->kind == TAKT_OP_READY && !(entry->bits & TAKT__KNOWN)) {
         const int rc = takt__posix_watch(posix, op->fd, entry); /* reports what holds already */
         if (rc < 0 || posix->epoll < 0 || entry->bits & TAKT__ALWAYS)
@@ -5799,6 +5808,15 @@ static int takt__posix_side(const takt_op *op, uint32_t *hint)
     return out ? (int)op->extra : op->fd;
 }
 
+static bool takt__has_room(int fd)
+{
+    struct pollfd now;
+    now.fd = fd;
+    now.events = POLLOUT;
+    now.revents = 0;
+    return poll(&now, 1, 0) == 1 && now.revents == POLLOUT;
+}
+
 /* Tries a splice, where it may succeed. True if it is over. */
 static bool takt__posix_splice(takt_posix *posix, takt_op *op)
 {
@@ -5811,6 +5829,11 @@ static bool takt__posix_splice(takt_posix *posix, takt_op *op)
     if (result == -EAGAIN) {
         const int fd = takt__posix_side(op, &hint); /* maybe the other one by now */
         int rc = 0;
+        if (hint == TAKT__MAY_WRITE && takt__has_room(fd)) { /* but TCP is short of memory */
+            takt__posix_timer(posix);
+            takt__posix_later(posix, op);
+            return false;
+        }
         entry = &posix->fds.at[fd];
         entry->bits &= ~hint;
         if (fd >= posix->fd_limit)
@@ -5830,7 +5853,7 @@ static void takt__posix_run(takt_posix *posix, int fd)
 {
     takt_fd *const entry = &posix->fds.at[fd];
     takt_op *op = takt_fds_op(&posix->fds, entry->reader);
-    if (op && op->kind == TAKT_OP_SPLICE)
+    if (op && op->kind == TAKT_OP_SPLICE && op->state == TAKT__WAITING)
         takt__posix_splice(posix, op);
     else if (op && op->state == TAKT__WAITING &&
              (!(entry->bits & TAKT__KNOWN) ||
