@@ -1238,6 +1238,7 @@ typedef struct takt_pipes {
     struct takt_pipe *free; /* the newest first */
     uint32_t count, fresh;  /* those from `fresh` on were never used */
     uint32_t in_use;
+    uint8_t guard; /* against SIGPIPE, until the end of this poll */
 } takt_pipes;
 
 /* The backend; it allocates in init, and must not move from there on. */
@@ -4950,25 +4951,57 @@ static int64_t takt__splice_call(int from, int to, uint32_t len)
 #endif
 }
 
-/* The same, into a socket. It cannot be told not to raise SIGPIPE, not even when some bytes
- * went before: so that is held back, and taken away. */
-static int64_t takt__splice_out(int from, int to, uint32_t len)
+enum { /* takt_pipes.guard */
+    TAKT__UNGUARDED,
+    TAKT__GUARD_NOT_NEEDED, /* somebody ignores or blocks it */
+    TAKT__GUARDED_BY_US
+};
+
+/* splice(2) cannot be told not to raise SIGPIPE: it is blocked, where it would be more than
+ * noise, from the first splice of a poll to the end of that. */
+static void takt__pipes_guard(takt_pipes *pipes)
 {
-#if defined(__linux__)
-    const struct timespec at_once = {0, 0};
+    struct sigaction action;
     sigset_t raised, before;
-    int64_t n;
+    if (pipes->guard != TAKT__UNGUARDED)
+        return;
+    pipes->guard = TAKT__GUARD_NOT_NEEDED;
+    if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+        return;
     sigemptyset(&raised);
     sigaddset(&raised, SIGPIPE);
-    sigprocmask(SIG_BLOCK, &raised, &before);
+    if (sigprocmask(SIG_BLOCK, &raised, &before) == 0 && !sigismember(&before, SIGPIPE))
+        pipes->guard = TAKT__GUARDED_BY_US;
+}
+
+static void takt__pipes_unguard(takt_pipes *pipes)
+{
+    sigset_t raised;
+    if (pipes->guard == TAKT__GUARDED_BY_US) {
+        sigemptyset(&raised);
+        sigaddset(&raised, SIGPIPE);
+        sigprocmask(SIG_UNBLOCK, &raised, NULL);
+    }
+    pipes->guard = TAKT__UNGUARDED;
+}
+
+/* splice(2) into a socket. Where that has failed, maybe after some bytes, the signal that it
+ * may have raised is taken away. */
+static int64_t takt__splice_out(takt_pipes *pipes, int from, int to, uint32_t len)
+{
+    int64_t n;
+    takt__pipes_guard(pipes);
     n = takt__splice_call(from, to, len);
-    if (n != (int64_t)len && n != -EAGAIN)
+#if defined(__linux__)
+    if (n != (int64_t)len && n != -EAGAIN && pipes->guard == TAKT__GUARDED_BY_US) {
+        const struct timespec at_once = {0, 0};
+        sigset_t raised;
+        sigemptyset(&raised);
+        sigaddset(&raised, SIGPIPE);
         sigtimedwait(&raised, NULL, &at_once);
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    return n;
-#else
-    return takt__splice_call(from, to, len);
+    }
 #endif
+    return n;
 }
 
 /* True if `op` has something to hand on, and so waits for that; else it waits for more. */
@@ -4997,7 +5030,7 @@ static int64_t takt__splice_move(takt_pipes *pipes, const takt_op *op)
         pipe->held = (uint32_t)n;
         *at = pipe;
     }
-    n = takt__splice_out(pipe->out, (int)op->extra, pipe->held);
+    n = takt__splice_out(pipes, pipe->out, (int)op->extra, pipe->held);
     if (n <= 0)
         return n ? n : -EPIPE;
     pipe->held -= (uint32_t)n;
@@ -6169,10 +6202,17 @@ int takt_posix_poll(takt_posix *posix, takt_completion *done, int max, takt_ns w
         wait = left < wait ? (left > 0 ? left : 0) : wait;
     }
     if (!posix->done_first || ++posix->skipped > SKIPS) {
-        const int rc = takt__posix_ask(posix, posix->done_first ? 0 : wait);
+        int rc;
+        if (posix->pipes.guard && wait > 0 && !posix->done_first)
+            takt__pipes_unguard(&posix->pipes); /* not while it sleeps */
+        rc = takt__posix_ask(posix, posix->done_first ? 0 : wait);
+        if (posix->pipes.guard)
+            takt__pipes_unguard(&posix->pipes);
         if (rc < 0)
             return rc;
         posix->skipped = 0;
+    } else if (posix->pipes.guard) {
+        takt__pipes_unguard(&posix->pipes);
     }
     while (posix->done_first && count < max)
         takt__posix_hand(posix, &done[count++]);
@@ -6182,6 +6222,8 @@ int takt_posix_poll(takt_posix *posix, takt_completion *done, int max, takt_ns w
 void takt_posix_flush(takt_posix *posix)
 {
     takt__posix_run_queued(posix);
+    if (posix->pipes.guard)
+        takt__pipes_unguard(&posix->pipes);
 }
 
 bool takt_posix_busy(takt_posix *posix)

@@ -1745,6 +1745,8 @@ int takt__ring_reap(takt_uring *uring, takt_completion *done, int count, int max
     uring->out_count = count;
     uring->out_max = max;
     takt__ring_reap_all(uring);
+    if (uring->posix.pipes.guard)
+        takt__pipes_unguard(&uring->posix.pipes);
     count = uring->out_count;
     uring->out_count = uring->out_max = 0;
     takt__ring_judge(uring);
