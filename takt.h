@@ -1203,10 +1203,6 @@ int takt_udp_options(takt_frame *frame, int fd, const takt_udp *options);
  * error. */
 int takt_reset_on_close(takt_frame *frame, int fd);
 
-/* Ends with what takt_splice() left in `*pipe`, if it is not NULL: these bytes are lost, and
- * the pipe, which no other connection may see, is closed. Sets it to NULL. */
-void takt_pipe_drop(takt_frame *frame, struct takt_pipe **pipe);
-
 /* A descriptor for takt_signal(), which from here on takes the place of the usual
  * action of these signals: signalfd(2). `mask`: (uint64_t)1 << number, or'ed; numbers 1
  * to 63. They are blocked in the calling thread, and stay so, also when the descriptor
@@ -2260,12 +2256,18 @@ typedef struct takt_relay {
     unsigned char *data;
     struct takt_pipe *pipe;
     int32_t n;
-    uint32_t streak; /* bytes that came in full buffers, and nothing else in between */
-    uint8_t small;   /* small pieces in a row, while splicing */
+    uint32_t streak;  /* bytes that came in full buffers, and nothing else in between */
+    uint8_t trickles; /* small pieces in a row, while splicing */
     bool splices, refused;
 } takt_relay;
 
-TAKT_CORO(takt_relay);
+/* Its body: what TAKT_CORO() declares. */
+takt_status takt_relay_coro(takt_frame *takt_self);
+
+/* Ends with what takt_splice() has left in `*pipe`, unless that is NULL: these bytes are
+ * lost, and the pipe, in which nobody else may find them, is closed. Sets it to NULL. `frame`
+ * is alive, and of the loop whose pipe it is. For those who call takt_splice() themselves. */
+void takt_pipe_drop(takt_frame *frame, struct takt_pipe **pipe);
 
 /* ==========================================================================
  * >>dump - where everything stands, and what it costs
@@ -4815,14 +4817,6 @@ int takt_reset_on_close(takt_frame *frame, int fd)
     op.bits = SO_LINGER;
     op.extra = SOL_SOCKET;
     return (int)takt__ask(frame, &op);
-}
-
-void takt_pipe_drop(takt_frame *frame, struct takt_pipe **pipe)
-{
-    takt_op op = takt__op(TAKT_OP_PIPE, -1, *pipe, 0);
-    if (*pipe)
-        takt__ask(frame, &op);
-    *pipe = NULL;
 }
 
 int takt_signals(takt_frame *frame, uint64_t mask)
@@ -9799,6 +9793,14 @@ enum {
     TAKT__RELAY_SMALLS = 4               /* and so many in a row are not bulk */
 };
 
+void takt_pipe_drop(takt_frame *frame, struct takt_pipe **pipe)
+{
+    takt_op op = takt__op(TAKT_OP_PIPE, -1, *pipe, 0);
+    if (*pipe)
+        takt__ask(frame, &op);
+    *pipe = NULL;
+}
+
 /* Something has moved. */
 static void takt__relay_touch(struct takt_relay *my)
 {
@@ -9814,8 +9816,8 @@ static void takt__relay_moved(struct takt_relay *my)
     my->bytes += (uint32_t)my->n;
     takt__relay_touch(my);
     if (my->splices) { /* while `to` is full, parts say nothing of what comes */
-        my->small = my->pipe || my->n >= TAKT__RELAY_SMALL ? 0 : (uint8_t)(my->small + 1);
-        my->splices = my->small < TAKT__RELAY_SMALLS;
+        my->trickles = my->pipe || my->n >= TAKT__RELAY_SMALL ? 0 : (uint8_t)(my->trickles + 1);
+        my->splices = my->trickles < TAKT__RELAY_SMALLS;
         return;
     }
     if ((uint32_t)my->n < size) {
@@ -9826,7 +9828,7 @@ static void takt__relay_moved(struct takt_relay *my)
         bulk = TAKT__RELAY_LATER;
     my->streak += size < TAKT__RELAY_LATER ? size : (uint32_t)TAKT__RELAY_LATER;
     my->splices = my->streak > size && my->streak >= bulk;
-    my->small = 0;
+    my->trickles = 0;
     if (my->splices)
         my->streak = 0;
 }
