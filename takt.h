@@ -2253,11 +2253,13 @@ typedef struct takt_relay {
     takt_idle *idle; /* in: touched whenever something moves, or NULL; of a parent's */
     uint64_t bytes;  /* handed to `to`; while a buffer is being sent, maybe more */
     /* The relay's: */
-    unsigned char *data;
-    struct takt_pipe *pipe;
+    union {
+        unsigned char *data;    /* unless */
+        struct takt_pipe *pipe; /* it splices */
+    } held;
     int32_t n;
-    uint32_t streak;  /* bytes that came in full buffers, and nothing else in between */
-    uint8_t trickles; /* small pieces in a row, while splicing */
+    uint8_t full;     /* buffers that came full, in a row; at most 255 */
+    uint8_t trickles; /* small pieces in a row, while it splices */
     bool splices, refused;
 } takt_relay;
 
@@ -9808,36 +9810,37 @@ static void takt__relay_touch(struct takt_relay *my)
         takt_idle_touch(my->idle);
 }
 
-/* my->n bytes have been handed on: which way the next ones go. */
+/* my->n bytes have been handed on: which way the next ones go. What is held is NULL whenever
+ * that changes. */
 static void takt__relay_moved(struct takt_relay *my)
 {
-    const uint32_t size = my->bufs->size;
-    uint32_t bulk = TAKT__RELAY_BULK;
+    const uint64_t bulk = my->refused ? TAKT__RELAY_LATER : TAKT__RELAY_BULK;
     my->bytes += (uint32_t)my->n;
     takt__relay_touch(my);
     if (my->splices) { /* while `to` is full, parts say nothing of what comes */
-        my->trickles = my->pipe || my->n >= TAKT__RELAY_SMALL ? 0 : (uint8_t)(my->trickles + 1);
+        my->trickles++;
+        if (my->held.pipe || my->n >= TAKT__RELAY_SMALL)
+            my->trickles = 0;
         my->splices = my->trickles < TAKT__RELAY_SMALLS;
         return;
     }
-    if ((uint32_t)my->n < size) {
-        my->streak = 0;
+    if ((uint32_t)my->n < my->bufs->size) {
+        my->full = 0;
         return;
     }
-    if (my->refused)
-        bulk = TAKT__RELAY_LATER;
-    my->streak += size < TAKT__RELAY_LATER ? size : (uint32_t)TAKT__RELAY_LATER;
-    my->splices = my->streak > size && my->streak >= bulk;
-    my->trickles = 0;
-    if (my->splices)
-        my->streak = 0;
+    my->full = (uint8_t)(my->full + (my->full < UINT8_MAX));
+    if (my->full < 2 || ((uint64_t)my->full * my->bufs->size < bulk && my->full < UINT8_MAX))
+        return;
+    my->splices = true;
+    my->full = my->trickles = 0;
 }
 
 /* True if there was no pipe, or there can be none: the same bytes can be received. */
 static bool takt__relay_refused(struct takt_relay *my)
 {
-    const bool refused = !my->pipe && (my->n == -ENOBUFS || my->n == -ENOTSUP ||
-                                       my->n == -ENOSYS || my->n == -EINVAL || my->n == -EPERM);
+    const bool refused = !my->held.pipe &&
+                         (my->n == -ENOBUFS || my->n == -ENOTSUP || my->n == -ENOSYS ||
+                          my->n == -EINVAL || my->n == -EPERM);
     if (refused) {
         my->refused = true;
         my->splices = false;
@@ -9850,21 +9853,23 @@ TAKT_CORO(takt_relay)
     TAKT_BEGIN(takt_relay, my);
     TAKT_DEFER
     {
-        takt_bufs_put(my->bufs, &my->data);
-        takt_pipe_drop(&my->frame, &my->pipe);
+        if (my->splices)
+            takt_pipe_drop(&my->frame, &my->held.pipe);
+        else
+            takt_bufs_put(my->bufs, &my->held.data);
     }
     for (;;) {
         if (my->splices) {
-            TAKT_TRY_AWAIT(my->n, takt_splice(my->from, my->to, &my->pipe));
+            TAKT_TRY_AWAIT(my->n, takt_splice(my->from, my->to, &my->held.pipe));
             if (my->n < 0 && takt__relay_refused(my))
                 continue;
             TAKT_CHECK(my->n);
         } else {
-            TAKT_AWAIT(my->n, takt_recv_lease(my->from, my->bufs, &my->data));
+            TAKT_AWAIT(my->n, takt_recv_lease(my->from, my->bufs, &my->held.data));
             if (my->n > 0) {
                 takt__relay_touch(my);
-                TAKT_AWAIT(takt_send(my->to, my->data, (size_t)my->n));
-                takt_bufs_put(my->bufs, &my->data);
+                TAKT_AWAIT(takt_send(my->to, my->held.data, (size_t)my->n));
+                takt_bufs_put(my->bufs, &my->held.data);
             }
         }
         if (my->n == 0)
