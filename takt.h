@@ -1230,10 +1230,6 @@ int takt_udp_options(takt_frame *frame, int fd, const takt_udp *options);
  * error. */
 int takt_reset_on_close(takt_frame *frame, int fd);
 
-/* Ends with what takt_splice() left in `*pipe`, if it is not NULL: these bytes are lost, and
- * the pipe, which no other connection may see, is closed. Sets it to NULL. */
-void takt_pipe_drop(takt_frame *frame, struct takt_pipe **pipe);
-
 /* A descriptor for takt_signal(), which from here on takes the place of the usual
  * action of these signals: signalfd(2). `mask`: (uint64_t)1 << number, or'ed; numbers 1
  * to 63. They are blocked in the calling thread, and stay so, also when the descriptor
@@ -1265,6 +1261,7 @@ typedef struct takt_pipes {
     struct takt_pipe *free; /* the newest first */
     uint32_t count, fresh;  /* those from `fresh` on were never used */
     uint32_t in_use;
+    uint8_t guard; /* against SIGPIPE, until the end of this poll */
 } takt_pipes;
 
 /* The backend; it allocates in init, and must not move from there on. */
@@ -2299,15 +2296,23 @@ typedef struct takt_relay {
     takt_idle *idle; /* in: touched whenever something moves, or NULL; of a parent's */
     uint64_t bytes;  /* handed to `to`; while a buffer is being sent, maybe more */
     /* The relay's: */
-    unsigned char *data;
-    struct takt_pipe *pipe;
+    union {
+        unsigned char *data;    /* unless */
+        struct takt_pipe *pipe; /* it splices */
+    } held;
     int32_t n;
-    uint32_t streak; /* bytes that came in full buffers, and nothing else in between */
-    uint8_t small;   /* small pieces in a row, while splicing */
+    uint8_t full;     /* buffers that came full, in a row; at most 255 */
+    uint8_t trickles; /* small pieces in a row, while it splices */
     bool splices, refused;
 } takt_relay;
 
-TAKT_CORO(takt_relay);
+/* Its body: what TAKT_CORO() declares. */
+takt_status takt_relay_coro(takt_frame *takt_self);
+
+/* Ends with what takt_splice() has left in `*pipe`, unless that is NULL: these bytes are
+ * lost, and the pipe, in which nobody else may find them, is closed. Sets it to NULL. `frame`
+ * is alive, and of the loop whose pipe it is. For those who call takt_splice() themselves. */
+void takt_pipe_drop(takt_frame *frame, struct takt_pipe **pipe);
 
 /* ==========================================================================
  * >>post - from other threads
@@ -5032,14 +5037,6 @@ int takt_reset_on_close(takt_frame *frame, int fd)
     return (int)takt__ask(frame, &op);
 }
 
-void takt_pipe_drop(takt_frame *frame, struct takt_pipe **pipe)
-{
-    takt_op op = takt__op(TAKT_OP_PIPE, -1, *pipe, 0);
-    if (*pipe)
-        takt__ask(frame, &op);
-    *pipe = NULL;
-}
-
 int takt_signals(takt_frame *frame, uint64_t mask)
 {
     takt_op op = takt__op(TAKT_OP_SIGNALS, -1, NULL, 0);
@@ -5166,25 +5163,57 @@ static int64_t takt__splice_call(int from, int to, uint32_t len)
 #endif
 }
 
-/* The same, into a socket. It cannot be told not to raise SIGPIPE, not even when some bytes
- * went before: so that is held back, and taken away. */
-static int64_t takt__splice_out(int from, int to, uint32_t len)
+enum { /* takt_pipes.guard */
+    TAKT__UNGUARDED,
+    TAKT__GUARD_NOT_NEEDED, /* somebody ignores or blocks it */
+    TAKT__GUARDED_BY_US
+};
+
+/* splice(2) cannot be told not to raise SIGPIPE: it is blocked, where it would be more than
+ * noise, from the first splice of a poll to the end of that. */
+static void takt__pipes_guard(takt_pipes *pipes)
 {
-#if defined(__linux__)
-    const struct timespec at_once = {0, 0};
+    struct sigaction action;
     sigset_t raised, before;
-    int64_t n;
+    if (pipes->guard != TAKT__UNGUARDED)
+        return;
+    pipes->guard = TAKT__GUARD_NOT_NEEDED;
+    if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+        return;
     sigemptyset(&raised);
     sigaddset(&raised, SIGPIPE);
-    sigprocmask(SIG_BLOCK, &raised, &before);
+    if (sigprocmask(SIG_BLOCK, &raised, &before) == 0 && !sigismember(&before, SIGPIPE))
+        pipes->guard = TAKT__GUARDED_BY_US;
+}
+
+static void takt__pipes_unguard(takt_pipes *pipes)
+{
+    sigset_t raised;
+    if (pipes->guard == TAKT__GUARDED_BY_US) {
+        sigemptyset(&raised);
+        sigaddset(&raised, SIGPIPE);
+        sigprocmask(SIG_UNBLOCK, &raised, NULL);
+    }
+    pipes->guard = TAKT__UNGUARDED;
+}
+
+/* splice(2) into a socket. Where that has failed, maybe after some bytes, the signal that it
+ * may have raised is taken away. */
+static int64_t takt__splice_out(takt_pipes *pipes, int from, int to, uint32_t len)
+{
+    int64_t n;
+    takt__pipes_guard(pipes);
     n = takt__splice_call(from, to, len);
-    if (n != (int64_t)len && n != -EAGAIN)
+#if defined(__linux__)
+    if (n != (int64_t)len && n != -EAGAIN && pipes->guard == TAKT__GUARDED_BY_US) {
+        const struct timespec at_once = {0, 0};
+        sigset_t raised;
+        sigemptyset(&raised);
+        sigaddset(&raised, SIGPIPE);
         sigtimedwait(&raised, NULL, &at_once);
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    return n;
-#else
-    return takt__splice_call(from, to, len);
+    }
 #endif
+    return n;
 }
 
 /* True if `op` has something to hand on, and so waits for that; else it waits for more. */
@@ -5213,7 +5242,7 @@ static int64_t takt__splice_move(takt_pipes *pipes, const takt_op *op)
         pipe->held = (uint32_t)n;
         *at = pipe;
     }
-    n = takt__splice_out(pipe->out, (int)op->extra, pipe->held);
+    n = takt__splice_out(pipes, pipe->out, (int)op->extra, pipe->held);
     if (n <= 0)
         return n ? n : -EPIPE;
     pipe->held -= (uint32_t)n;
@@ -5936,22 +5965,31 @@ static void takt__posix_go_on(takt_posix *posix, takt_op *op)
         takt__posix_queue(posix, op->fd);
 }
 
+/* Makes the timer that wakes whoever sleeps on the backend's descriptor. */
+static void takt__posix_timer(takt_posix *posix)
+{
+#if defined(TAKT__EPOLL)
+    struct epoll_event event;
+    if (posix->epoll < 0 || posix->timer >= 0)
+        return;
+    memset(&event, 0, sizeof event);
+    event.events = EPOLLIN | EPOLLET;
+    event.data.fd = TAKT__TIMER;
+    posix->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (posix->timer >= 0)
+        epoll_ctl(posix->epoll, EPOLL_CTL_ADD, posix->timer, &event);
+#else
+    (void)posix;
+#endif
+}
+
 /* Prepares for an op that completes many times. 0 or an error. */
 static int takt__posix_begin(takt_posix *posix, takt_op *op)
 {
     takt_fd *const entry = &posix->fds.at[op->fd];
     op->buf = NULL;
-#if defined(TAKT__EPOLL)
-    if (op->kind == TAKT_OP_ACCEPT && posix->epoll >= 0 && posix->timer < 0) {
-        struct epoll_event event;
-        memset(&event, 0, sizeof event);
-        event.events = EPOLLIN | EPOLLET;
-        event.data.fd = TAKT__TIMER;
-        posix->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-        if (posix->timer >= 0)
-            epoll_ctl(posix->epoll, EPOLL_CTL_ADD, posix->timer, &event);
-    }
-#endif
+    if (op->kind == TAKT_OP_ACCEPT)
+        takt__posix_timer(posix);
     if (op->kind == TAKT_OP_READY && !(entry->bits & TAKT__KNOWN)) {
         const int rc = takt__posix_watch(posix, op->fd, entry); /* reports what holds already */
         if (rc < 0 || posix->epoll < 0 || entry->bits & TAKT__ALWAYS)
@@ -6010,6 +6048,15 @@ static int takt__posix_side(const takt_op *op, uint32_t *hint)
     return out ? (int)op->extra : op->fd;
 }
 
+static bool takt__has_room(int fd)
+{
+    struct pollfd now;
+    now.fd = fd;
+    now.events = POLLOUT;
+    now.revents = 0;
+    return poll(&now, 1, 0) == 1 && now.revents == POLLOUT;
+}
+
 /* Tries a splice, where it may succeed. True if it is over. */
 static bool takt__posix_splice(takt_posix *posix, takt_op *op)
 {
@@ -6022,6 +6069,11 @@ static bool takt__posix_splice(takt_posix *posix, takt_op *op)
     if (result == -EAGAIN) {
         const int fd = takt__posix_side(op, &hint); /* maybe the other one by now */
         int rc = 0;
+        if (hint == TAKT__MAY_WRITE && takt__has_room(fd)) { /* but TCP is short of memory */
+            takt__posix_timer(posix);
+            takt__posix_later(posix, op);
+            return false;
+        }
         entry = &posix->fds.at[fd];
         entry->bits &= ~hint;
         if (fd >= posix->fd_limit)
@@ -6053,7 +6105,7 @@ static void takt__posix_run(takt_posix *posix, int fd)
 {
     const takt_fd *const entry = &posix->fds.at[fd];
     takt_op *const op = takt_fds_op(&posix->fds, entry->reader);
-    if (op && op->kind == TAKT_OP_SPLICE)
+    if (op && op->kind == TAKT_OP_SPLICE && op->state == TAKT__WAITING)
         takt__posix_splice(posix, op);
     else if (op && op->state == TAKT__WAITING &&
              (!(entry->bits & TAKT__KNOWN) ||
@@ -6367,10 +6419,17 @@ int takt_posix_poll(takt_posix *posix, takt_completion *done, int max, takt_ns w
         wait = left < wait ? (left > 0 ? left : 0) : wait;
     }
     if (!posix->done_first || ++posix->skipped > SKIPS) {
-        const int rc = takt__posix_ask(posix, posix->done_first ? 0 : wait);
+        int rc;
+        if (posix->pipes.guard && wait > 0 && !posix->done_first)
+            takt__pipes_unguard(&posix->pipes); /* not while it sleeps */
+        rc = takt__posix_ask(posix, posix->done_first ? 0 : wait);
+        if (posix->pipes.guard)
+            takt__pipes_unguard(&posix->pipes);
         if (rc < 0)
             return rc;
         posix->skipped = 0;
+    } else if (posix->pipes.guard) {
+        takt__pipes_unguard(&posix->pipes);
     }
     while (posix->done_first && count < max)
         takt__posix_hand(posix, &done[count++]);
@@ -6380,6 +6439,8 @@ int takt_posix_poll(takt_posix *posix, takt_completion *done, int max, takt_ns w
 void takt_posix_flush(takt_posix *posix)
 {
     takt__posix_run_queued(posix);
+    if (posix->pipes.guard)
+        takt__pipes_unguard(&posix->pipes);
 }
 
 bool takt_posix_busy(takt_posix *posix)
@@ -9978,6 +10039,14 @@ enum {
     TAKT__RELAY_SMALLS = 4               /* and so many in a row are not bulk */
 };
 
+void takt_pipe_drop(takt_frame *frame, struct takt_pipe **pipe)
+{
+    takt_op op = takt__op(TAKT_OP_PIPE, -1, *pipe, 0);
+    if (*pipe)
+        takt__ask(frame, &op);
+    *pipe = NULL;
+}
+
 /* Something has moved. */
 static void takt__relay_touch(struct takt_relay *my)
 {
@@ -9985,36 +10054,37 @@ static void takt__relay_touch(struct takt_relay *my)
         takt_idle_touch(my->idle);
 }
 
-/* my->n bytes have been handed on: which way the next ones go. */
+/* my->n bytes have been handed on: which way the next ones go. What is held is NULL whenever
+ * that changes. */
 static void takt__relay_moved(struct takt_relay *my)
 {
-    const uint32_t size = my->bufs->size;
-    uint32_t bulk = TAKT__RELAY_BULK;
+    const uint64_t bulk = my->refused ? TAKT__RELAY_LATER : TAKT__RELAY_BULK;
     my->bytes += (uint32_t)my->n;
     takt__relay_touch(my);
     if (my->splices) { /* while `to` is full, parts say nothing of what comes */
-        my->small = my->pipe || my->n >= TAKT__RELAY_SMALL ? 0 : (uint8_t)(my->small + 1);
-        my->splices = my->small < TAKT__RELAY_SMALLS;
+        my->trickles++;
+        if (my->held.pipe || my->n >= TAKT__RELAY_SMALL)
+            my->trickles = 0;
+        my->splices = my->trickles < TAKT__RELAY_SMALLS;
         return;
     }
-    if ((uint32_t)my->n < size) {
-        my->streak = 0;
+    if ((uint32_t)my->n < my->bufs->size) {
+        my->full = 0;
         return;
     }
-    if (my->refused)
-        bulk = TAKT__RELAY_LATER;
-    my->streak += size < TAKT__RELAY_LATER ? size : (uint32_t)TAKT__RELAY_LATER;
-    my->splices = my->streak > size && my->streak >= bulk;
-    my->small = 0;
-    if (my->splices)
-        my->streak = 0;
+    my->full = (uint8_t)(my->full + (my->full < UINT8_MAX));
+    if (my->full < 2 || ((uint64_t)my->full * my->bufs->size < bulk && my->full < UINT8_MAX))
+        return;
+    my->splices = true;
+    my->full = my->trickles = 0;
 }
 
 /* True if there was no pipe, or there can be none: the same bytes can be received. */
 static bool takt__relay_refused(struct takt_relay *my)
 {
-    const bool refused = !my->pipe && (my->n == -ENOBUFS || my->n == -ENOTSUP ||
-                                       my->n == -ENOSYS || my->n == -EINVAL || my->n == -EPERM);
+    const bool refused = !my->held.pipe &&
+                         (my->n == -ENOBUFS || my->n == -ENOTSUP || my->n == -ENOSYS ||
+                          my->n == -EINVAL || my->n == -EPERM);
     if (refused) {
         my->refused = true;
         my->splices = false;
@@ -10027,21 +10097,23 @@ TAKT_CORO(takt_relay)
     TAKT_BEGIN(takt_relay, my);
     TAKT_DEFER
     {
-        takt_bufs_put(my->bufs, &my->data);
-        takt_pipe_drop(&my->frame, &my->pipe);
+        if (my->splices)
+            takt_pipe_drop(&my->frame, &my->held.pipe);
+        else
+            takt_bufs_put(my->bufs, &my->held.data);
     }
     for (;;) {
         if (my->splices) {
-            TAKT_TRY_AWAIT(my->n, takt_splice(my->from, my->to, &my->pipe));
+            TAKT_TRY_AWAIT(my->n, takt_splice(my->from, my->to, &my->held.pipe));
             if (my->n < 0 && takt__relay_refused(my))
                 continue;
             TAKT_CHECK(my->n);
         } else {
-            TAKT_AWAIT(my->n, takt_recv_lease(my->from, my->bufs, &my->data));
+            TAKT_AWAIT(my->n, takt_recv_lease(my->from, my->bufs, &my->held.data));
             if (my->n > 0) {
                 takt__relay_touch(my);
-                TAKT_AWAIT(takt_send(my->to, my->data, (size_t)my->n));
-                takt_bufs_put(my->bufs, &my->data);
+                TAKT_AWAIT(takt_send(my->to, my->held.data, (size_t)my->n));
+                takt_bufs_put(my->bufs, &my->held.data);
             }
         }
         if (my->n == 0)

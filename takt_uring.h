@@ -1624,6 +1624,7 @@ static int64_t takt__ring_end(const takt_uring *uring, const takt_op *op)
 
 static void takt__many_item(takt_uring *uring, takt_op *op, int64_t value, void *data);
 static void takt__many_arm(takt_uring *uring, takt_op *op);
+static void takt__many_later(takt_uring *uring, takt_op *op);
 static void takt__many_failed(takt_uring *uring, takt_op *op, int error);
 
 /* There is data for a buffer: now, and only now, one is taken. */
@@ -1667,6 +1668,19 @@ static void takt__ring_lease_in_turn(takt_uring *uring, takt_op *op)
         takt__ring_lease(uring, op);
 }
 
+/* One of the two sides of a splice is ready, the one that it waited for. */
+static void takt__ring_splice(takt_uring *uring, takt_op *op)
+{
+    const bool held = takt__splice_holds(op);
+    const int64_t result = takt__splice_move(&uring->posix.pipes, op);
+    if (result == -EAGAIN && held)
+        takt__many_later(uring, op); /* `to` has room, but TCP is short of memory */
+    else if (result == -EAGAIN)
+        takt__ring_wait_ready(uring, op);
+    else
+        takt__ring_finish(uring, op, result ? result : takt__ring_end(uring, op));
+}
+
 /* The descriptor of `op` is ready: what can be done at once, is. */
 static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
 {
@@ -1691,10 +1705,8 @@ static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
         result = takt__read_signal(op->fd);
         break;
     case TAKT_OP_SPLICE:
-        result = takt__splice_move(&uring->posix.pipes, op);
-        if (result == 0)
-            result = takt__ring_end(uring, op);
-        break;
+        takt__ring_splice(uring, op);
+        return;
     case TAKT_OP_CONNECT:
     case TAKT_OP_DIAL:
         result = takt__try_connected(op);
@@ -2193,7 +2205,7 @@ static int takt__ring_close(takt_uring *uring, takt_op *op)
     if (reader)
         takt__ring_stop(uring, reader, TAKT__RING_CLOSED);
     while (writer) {
-        takt_op *const next = writer->next;
+        takt_op *const next = writer->kind == TAKT_OP_SENDTO ? writer->next : NULL;
         takt__ring_stop(uring, writer, TAKT__RING_CLOSED);
         writer = next;
     }
@@ -2396,6 +2408,8 @@ int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns w
     if (TAKT__UNLIKELY(*uring->ring.cq.koverflow != uring->dropped))
         uring->fatal = -EBADR; /* completions are lost: nobody can tell whose */
     takt__ring_reap_all(uring);
+    if (uring->posix.pipes.guard)
+        takt__pipes_unguard(&uring->posix.pipes);
     count = uring->out_count;
     uring->out_count = uring->out_max = 0;
     takt__ring_judge(uring);

@@ -8,8 +8,10 @@
  * of one is passed on, the other may still be talking. What does not end well is reset on
  * both sides, so that nobody takes a part for the whole.
  *
- * Memory of a connection: 600 bytes, and while it has something to pass on, one buffer of
- * 16 KiB a direction. A reader that stalls stops its writer.
+ * What comes in bulk goes from socket to socket by splice(2), the rest through buffers.
+ *
+ * Memory of a connection: 630 bytes, and while it has something to pass on, one buffer of
+ * 16 KiB or one pipe a direction. A reader that stalls stops its writer.
  */
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
