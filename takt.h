@@ -90,8 +90,8 @@
  *     language    >>frame  >>keywords
  *     engine      >>timer  >>sched  >>drive  >>stream  >>chan  >>loop  >>relay  >>post
  *                 >>dump
- *     inside      >>engine  >>macros; and as -impl only: >>pipes  >>many  >>try  >>wait  >>lend
- *                 >>stop  >>await  >>start  >>join  >>leave
+ *     inside      >>engine  >>macros; and as -impl only: >>pipes  >>many  >>burst  >>try  >>wait
+ *                 >>lend  >>stop  >>await  >>start  >>join  >>leave
  *
  * Options, to be defined the same way before every include:
  *
@@ -415,6 +415,7 @@ const char *takt_strerror(int error);
     X(SEND, "send", WRITER)          \
     X(RECVFROM, "recvfrom", READER)  \
     X(SENDTO, "sendto", WRITER)      \
+    X(BURST, "sendmmsg", WRITER)     \
     X(LEASE, "recv", READER)         \
     X(RECVMSG, "recvmsg", READER)    \
     X(READY, "readiness", EITHER)    \
@@ -634,6 +635,28 @@ TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf TAKT__K
     takt_op op = takt__op(TAKT_OP_SENDTO, fd, buf, len);
     op.arg.ptr = (void *)(uintptr_t)to;
     return op;
+}
+
+/* One datagram of takt_send_burst(). */
+typedef struct takt_packet {
+    const void *data;
+    uint32_t len;
+    int32_t error;               /* out: 0 if it was sent, or why not */
+    const struct takt_addr *to;  /* NULL on a connected socket */
+    const struct takt_addr *from; /* the address it leaves from: takt_datagram.to; or NULL, or
+                                   * none: the system's choice */
+} takt_packet;
+
+/* Sends `count` datagrams, in their order, with as few system calls as there can be:
+ * sendmmsg(2); and where several in a row of one length (the last may be shorter) go to one
+ * peer, they are one request, which the system takes apart again (UDP_SEGMENT, udp(7)), as
+ * long as it can: loop.backend.posix.no_segments says why it cannot. One that fails does not
+ * hold the others. Waits while the socket is full. Suspends. Result: how many were sent.
+ * -EBUSY if another one waits on this socket to send. */
+TAKT__MUST_USE static inline takt_op takt_send_burst(int fd, takt_packet *packets TAKT__KEPT,
+                                                     size_t count)
+{
+    return takt__op(TAKT_OP_BURST, fd, packets, count);
 }
 
 /* Receives one datagram: recvfrom(2). `from`: where to put its sender, or NULL. Result:
@@ -1258,6 +1281,7 @@ int takt_raise_fd_limit(void);
 typedef struct takt_posix_config {
     int fds_max;       /* descriptors; 0: RLIMIT_NOFILE at init, at most 2^20 */
     bool poll_instead; /* poll(2) even where there is epoll */
+    bool no_segments;  /* takt_send_burst() sends each datagram by itself */
 } takt_posix_config;
 
 /* Pipes for takt_splice(): made when they are needed, two descriptors each, and kept. At
@@ -1286,6 +1310,7 @@ typedef struct takt_posix {
     int epoll;                        /* -1: poll(2) */
     int skipped;                      /* polls in a row that did not ask the system */
     takt_pipes pipes;
+    int no_segments; /* why the system does not take datagrams apart, or 0: takt_send_burst() */
 } takt_posix;
 
 /* The backend functions, as >>backend describes them. */
@@ -5324,6 +5349,7 @@ int takt_posix_init(takt_posix *posix, const takt_posix_config *config, const ta
     memset(posix, 0, sizeof *posix);
     posix->epoll = -1;
     posix->timer = -1;
+    posix->no_segments = config->no_segments ? -ENOTSUP : 0;
     rc = takt_fds_init(&posix->fds, config->fds_max, slots);
     if (rc < 0)
         return rc;
@@ -5614,6 +5640,179 @@ static int64_t takt__many_receive(int fd, unsigned char *data, uint32_t size)
 }
 
 /* ==========================================================================
+ * >>burst-impl
+ *
+ * Many datagrams at a time. What can go as one request goes as one.
+ * ======================================================================== */
+
+enum {
+    TAKT__BURST = 32,           /* requests in a system call, */
+    TAKT__BURST_PIECES = 128,   /* datagrams in them; */
+    TAKT__SEGMENTS = 64,        /* datagrams in a request, */
+    TAKT__SEGMENTS_BYTES = 65000, /* and their bytes */
+    TAKT__UDP_SEGMENT = 103     /* of linux/udp.h */
+};
+
+#if !defined(__linux__)
+struct mmsghdr {
+    struct msghdr msg_hdr;
+    unsigned msg_len;
+};
+#endif
+
+/* What a system call is given. */
+typedef struct takt__burst {
+    struct mmsghdr messages[TAKT__BURST];
+    struct iovec pieces[TAKT__BURST_PIECES];
+    uint32_t lengths[TAKT__BURST]; /* datagrams in each */
+    uint64_t controls[TAKT__BURST][8]; /* words: aligned as a cmsghdr must be */
+    uint32_t count, pieces_count;
+} takt__burst;
+
+static bool takt__burst_alike(const takt_addr *a, const takt_addr *b)
+{
+    return a == b ||
+           (a && b && a->len == b->len && memcmp(&a->sockaddr, &b->sockaddr, a->len) == 0);
+}
+
+/* How many of `count` datagrams can be one request. */
+static uint32_t takt__burst_run(const takt_packet *packets, size_t count, bool segments)
+{
+    const takt_packet *const first = packets;
+    uint64_t bytes = first->len;
+    uint32_t run = 1;
+    if (!segments || first->len == 0)
+        return 1;
+    while (run < count && run < TAKT__SEGMENTS && packets[run].len > 0 &&
+           packets[run].len <= first->len && packets[run - 1].len == first->len &&
+           bytes + packets[run].len <= TAKT__SEGMENTS_BYTES &&
+           takt__burst_alike(first->to, packets[run].to) &&
+           takt__burst_alike(first->from, packets[run].from))
+        bytes += packets[run++].len;
+    return run;
+}
+
+/* Puts a control message behind those in `header`. */
+static void takt__burst_control(struct msghdr *header, int level, int type, const void *data,
+                                size_t size)
+{
+    struct cmsghdr *const c =
+        (struct cmsghdr *)(void *)((char *)header->msg_control + header->msg_controllen);
+    c->cmsg_level = level;
+    c->cmsg_type = type;
+    c->cmsg_len = CMSG_LEN(size);
+    memcpy(CMSG_DATA(c), data, size);
+    header->msg_controllen += CMSG_SPACE(size);
+}
+
+/* The address to leave from. */
+static void takt__burst_from(struct msghdr *header, const takt_addr *from)
+{
+#if defined(IP_PKTINFO) && defined(IPV6_PKTINFO)
+    if (takt__family(from) == AF_INET) {
+        struct sockaddr_in in4;
+        struct in_pktinfo info;
+        memcpy(&in4, &from->sockaddr, sizeof in4);
+        memset(&info, 0, sizeof info);
+        info.ipi_spec_dst = in4.sin_addr;
+        takt__burst_control(header, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
+    } else if (takt__family(from) == AF_INET6) {
+        struct sockaddr_in6 in6;
+        struct in6_pktinfo info;
+        memcpy(&in6, &from->sockaddr, sizeof in6);
+        memset(&info, 0, sizeof info);
+        info.ipi6_addr = in6.sin6_addr;
+        info.ipi6_ifindex = in6.sin6_scope_id;
+        takt__burst_control(header, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
+    }
+#else
+    (void)header;
+    (void)from;
+#endif
+}
+
+/* Adds `run` datagrams as one request. */
+static void takt__burst_add(takt__burst *b, const takt_packet *packets, uint32_t run)
+{
+    struct msghdr *const header = &b->messages[b->count].msg_hdr;
+    memset(&b->messages[b->count], 0, sizeof b->messages[b->count]);
+    header->msg_iov = &b->pieces[b->pieces_count];
+    for (uint32_t i = 0; i < run; i++) {
+        b->pieces[b->pieces_count].iov_base = (void *)(uintptr_t)packets[i].data;
+        b->pieces[b->pieces_count++].iov_len = packets[i].len;
+    }
+    header->msg_iovlen = run;
+    if (packets->to) {
+        header->msg_name = (void *)(uintptr_t)&packets->to->sockaddr;
+        header->msg_namelen = packets->to->len;
+    }
+    memset(&b->controls[b->count], 0, sizeof b->controls[b->count]);
+    header->msg_control = b->controls[b->count];
+    if (packets->from)
+        takt__burst_from(header, packets->from);
+    if (run > 1) {
+        const uint16_t size = (uint16_t)packets->len;
+        takt__burst_control(header, IPPROTO_UDP, TAKT__UDP_SEGMENT, &size, sizeof size);
+    }
+    if (header->msg_controllen == 0)
+        header->msg_control = NULL;
+    b->lengths[b->count++] = run;
+}
+
+/* Requests sent, or an error of the first. */
+static int takt__burst_call(int fd, takt__burst *b)
+{
+#if defined(__linux__)
+    const int n = sendmmsg(fd, b->messages, b->count, TAKT__SEND_FLAGS);
+#else
+    const int n = sendmsg(fd, &b->messages[0].msg_hdr, TAKT__SEND_FLAGS) < 0 ? -1 : 1;
+#endif
+    return n < 0 ? -errno : n;
+}
+
+/* Sends what of `op` is left. Its result; or -EAGAIN: the socket is full. */
+static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
+{
+    takt_packet *const packets = (takt_packet *)op->buf;
+    size_t single = 0; /* what stands before goes one by one */
+    takt__burst b;
+    while (op->arg.done < op->len) {
+        takt_packet *at = packets + op->arg.done;
+        int n;
+        b.count = b.pieces_count = 0;
+        for (size_t next = (size_t)op->arg.done; next < op->len && b.count < TAKT__BURST;) {
+            const uint32_t run =
+                takt__burst_run(packets + next, op->len - next,
+                                posix->no_segments == 0 && next >= single);
+            if (run > TAKT__BURST_PIECES - b.pieces_count)
+                break;
+            takt__burst_add(&b, packets + next, run);
+            next += run;
+        }
+        n = takt__burst_call(op->fd, &b);
+        if (n == -EINTR)
+            continue;
+        if (n == -EAGAIN || n == -EWOULDBLOCK)
+            return -EAGAIN;
+        if (n == -EBADF || n == -ENOTSOCK)
+            return n;
+        if (n < 0 && b.lengths[0] > 1) { /* are they too long for this way, or can it never be? */
+            if (n == -EIO || n == -ENOPROTOOPT || n == -EOPNOTSUPP)
+                posix->no_segments = n;
+            single = (size_t)op->arg.done + b.lengths[0];
+            continue;
+        }
+        for (int i = 0; i < (n < 0 ? 1 : n); i++) {
+            for (uint32_t k = 0; k < b.lengths[i]; k++, at++)
+                at->error = n < 0 ? n : 0;
+            op->arg.done += b.lengths[i];
+            op->extra += n < 0 ? 0 : b.lengths[i];
+        }
+    }
+    return op->extra;
+}
+
+/* ==========================================================================
  * >>try-impl
  *
  * One try of one op of the portable backend; -EAGAIN: it has to wait.
@@ -5851,6 +6050,8 @@ static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
         return takt__try_datagram(op, false);
     case TAKT_OP_SENDTO:
         return takt__try_datagram(op, true);
+    case TAKT_OP_BURST:
+        return takt__try_burst(posix, op);
     case TAKT_OP_LEASE:
         return takt__try_lease(posix, entry, op);
     case TAKT_OP_RECVMSG:

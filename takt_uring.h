@@ -1231,6 +1231,7 @@ static bool takt__ring_reads(const takt_op *op)
     case TAKT_OP_DIAL:
     case TAKT_OP_SEND:
     case TAKT_OP_SENDTO:
+    case TAKT_OP_BURST:
     case TAKT_OP_WRITE:
         return false;
     default:
@@ -1704,6 +1705,9 @@ static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
         return;
     case TAKT_OP_RECVFROM:
         result = takt__try_datagram(op, false);
+        break;
+    case TAKT_OP_BURST:
+        result = takt__try_burst(&uring->posix, op);
         break;
     case TAKT_OP_SIGNAL:
         result = takt__read_signal(op->fd);
@@ -2250,6 +2254,22 @@ static int takt__ring_submit_rare(takt_uring *uring, takt_op *op)
     }
 }
 
+/* Datagrams go at once, in one call: that costs less than a request for each. */
+static int takt__ring_burst(takt_uring *uring, takt_op *op)
+{
+    const int rc = takt_fds_enter(&uring->fds, op);
+    int64_t result;
+    if (rc < 0)
+        return rc;
+    op->state = TAKT__RING_ENTERED;
+    result = takt__try_burst(&uring->posix, op);
+    if (result == -EAGAIN)
+        takt__ring_wait_ready(uring, op);
+    else
+        takt__ring_finish(uring, op, result);
+    return 0;
+}
+
 static int takt__ring_submit(takt_uring *uring, takt_op *op)
 {
     unsigned state = TAKT__RING_ENTERED;
@@ -2272,6 +2292,8 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
         break;
     case TAKT_OP_LEASE:
         return takt__many_submit(uring, op);
+    case TAKT_OP_BURST:
+        return takt__ring_burst(uring, op);
     case TAKT_OP_RECVFROM:
     case TAKT_OP_READY:
     case TAKT_OP_SIGNAL:
@@ -2492,6 +2514,7 @@ int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const t
     uring->event_fd = -1;
     if (config->mode != TAKT_URING_NEVER) {
         const int rc = takt__probe_start(uring, config, slots);
+        uring->posix.no_segments = config->posix.no_segments ? -ENOTSUP : 0;
         takt__ring_judge(uring);
         if (rc == 0)
             return 0;

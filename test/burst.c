@@ -1,0 +1,313 @@
+/*
+ * burst.c - takt_send_burst() on every real backend: epoll, poll, io_uring, io_uring refused;
+ * with datagrams that the system takes apart, and one by one
+ */
+#define TAKT_IMPLEMENTATION
+#include "../takt_uring.h"
+
+#include "refuse.h"
+#include "test.h"
+
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { PEERS = 5, MOST = 300 };
+
+TAKT_LOOP(net, takt_uring);
+
+static net_config wanted;
+static net loop;
+static int server, peers[PEERS];
+static takt_addr where[PEERS];
+static takt_packet packets[MOST];
+static char contents[MOST][1400];
+
+/* A socket on the loopback, and its address. */
+static int bound(takt_addr *addr)
+{
+    struct sockaddr_in in;
+    socklen_t len = sizeof in;
+    const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const int room = 4 << 20;
+    memset(&in, 0, sizeof in);
+    in.sin_family = AF_INET;
+    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(bind(fd, (struct sockaddr *)&in, sizeof in), 0);
+    EXPECT_EQ(getsockname(fd, (struct sockaddr *)&in, &len), 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+    memset(addr, 0, sizeof *addr);
+    memcpy(&addr->sockaddr, &in, sizeof in);
+    addr->len = sizeof in;
+    return fd;
+}
+
+static void setup(void)
+{
+    takt_addr own;
+    net_config config = wanted;
+    config.loop.strands = 4;
+    EXPECT_EQ(net_init(&loop, &config), 0);
+    server = bound(&own);
+    for (int i = 0; i < PEERS; i++)
+        peers[i] = bound(&where[i]);
+    memset((void *)packets, 0, sizeof packets);
+}
+
+static void finish(void)
+{
+    EXPECT_EQ(net_free(&loop), 0);
+    close(server);
+    for (int i = 0; i < PEERS; i++)
+        close(peers[i]);
+}
+
+struct burst {
+    takt_frame frame;
+    int fd, count; /* in */
+    int64_t sent;
+};
+
+static TAKT_CORO(burst)
+{
+    TAKT_BEGIN(burst, my);
+    TAKT_TRY_AWAIT(my->sent, takt_send_burst(my->fd, packets, (size_t)my->count));
+    TAKT_END;
+}
+
+static int64_t send_all(int count)
+{
+    static struct burst it;
+    memset((void *)&it, 0, sizeof it);
+    EXPECT(TAKT_START_ON(&loop, it, burst, .fd = server, .count = count));
+    EXPECT_EQ(net_run(&loop), 0);
+    return it.sent;
+}
+
+static void packet(int i, int peer, uint32_t len)
+{
+    packets[i].data = contents[i];
+    packets[i].len = len;
+    packets[i].error = 1;
+    packets[i].to = &where[peer];
+    memset(contents[i], 'a' + i % 26, sizeof contents[i]);
+    contents[i][0] = (char)i;
+}
+
+/* The next datagram of `peer` is the `i`th that was sent. */
+static void expect_packet(int peer, int i)
+{
+    char got[2000];
+    const ssize_t n = recv(peers[peer], got, sizeof got, 0);
+    EXPECT_EQ(n, packets[i].len);
+    EXPECT(n < 0 || memcmp(got, contents[i], (size_t)n) == 0);
+}
+
+static void expect_silence(void)
+{
+    char c;
+    for (int i = 0; i < PEERS; i++)
+        EXPECT(recv(peers[i], &c, 1, 0) < 0);
+}
+
+/* The tick of a game: one to each, in one go. */
+static void one_to_each_of_many(void)
+{
+    setup();
+    for (int i = 0; i < 200; i++)
+        packet(i, i % PEERS, 20 + (uint32_t)i);
+    EXPECT_EQ(send_all(200), 200);
+    for (int i = 0; i < 200; i++) {
+        expect_packet(i % PEERS, i);
+        EXPECT_EQ(packets[i].error, 0);
+    }
+    expect_silence();
+    finish();
+}
+
+/* Runs of one length to one peer, the last shorter, then another run; also empty ones. They
+ * arrive as they were, whatever they were joined to. */
+static void runs_arrive_as_they_were_sent(void)
+{
+    setup();
+    for (int i = 0; i < MOST; i++)
+        packet(i, i / 60, i % 60 == 59 ? 7 : i % 60 == 30 ? 0 : i % 60 < 30 ? 1200 : 100);
+    EXPECT_EQ(send_all(MOST), MOST);
+    for (int i = 0; i < MOST; i++)
+        expect_packet(i / 60, i);
+    expect_silence();
+    EXPECT_EQ(loop.backend.posix.no_segments, wanted.backend.posix.no_segments ? -ENOTSUP : 0);
+    finish();
+}
+
+/* One that cannot go is told, and does not hold the others. */
+static void one_that_fails_costs_only_itself(void)
+{
+    static char huge[70000];
+    takt_addr nowhere;
+    setup();
+    for (int i = 0; i < 9; i++)
+        packet(i, 0, 100);
+    memset(&nowhere, 0, sizeof nowhere);
+    EXPECT_EQ(takt_addr_parse(&nowhere, "127.0.0.1:0"), 0);
+    packets[2].to = &nowhere;
+    packets[5].data = huge;
+    packets[5].len = sizeof huge;
+    EXPECT_EQ(send_all(9), 7);
+    EXPECT_EQ(packets[2].error, -EINVAL);
+    EXPECT_EQ(packets[5].error, -EMSGSIZE);
+    for (int i = 0; i < 9; i++) {
+        if (i == 2 || i == 5)
+            continue;
+        EXPECT_EQ(packets[i].error, 0);
+        expect_packet(0, i);
+    }
+    expect_silence();
+    finish();
+}
+
+static void nothing_and_nobody(void)
+{
+    static struct burst it;
+    setup();
+    EXPECT_EQ(send_all(0), 0);
+    memset((void *)&it, 0, sizeof it);
+    packet(0, 0, 10);
+    EXPECT(TAKT_START_ON(&loop, it, burst, .fd = -1, .count = 1));
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_EQ(it.sent, -EBADF);
+    finish();
+}
+
+/* A reply leaves from the address that was hit. */
+static void it_leaves_from_where_it_is_told_to(void)
+{
+    struct sockaddr_in any, from;
+    socklen_t len = sizeof from;
+    takt_addr other;
+    char got[100];
+    setup();
+    close(server);
+    server = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    memset(&any, 0, sizeof any);
+    any.sin_family = AF_INET;
+    EXPECT_EQ(bind(server, (struct sockaddr *)&any, sizeof any), 0);
+    EXPECT_EQ(takt_addr_parse(&other, "127.0.0.77:0"), 0);
+    for (int i = 0; i < 3; i++) {
+        packet(i, 1, 50);
+        packets[i].from = i < 2 ? &other : NULL;
+    }
+    EXPECT_EQ(send_all(3), 3);
+    for (int i = 0; i < 3; i++) {
+        EXPECT_EQ(recvfrom(peers[1], got, sizeof got, 0, (struct sockaddr *)&from, &len), 50);
+        EXPECT_EQ(ntohl(from.sin_addr.s_addr), i < 2 ? 0x7f00004d : 0x7f000001);
+    }
+    finish();
+}
+
+/* A socket that is full is waited for: here the other end of a pair, which reads late. */
+static void a_full_socket_is_waited_for(void)
+{
+    static struct burst it;
+    int pair[2], got = 0;
+    char bytes[2000];
+    setup();
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair), 0);
+    for (int i = 0; i < MOST; i++) {
+        packet(i, 0, (uint32_t)(1000 + i));
+        packets[i].to = NULL;
+    }
+    memset((void *)&it, 0, sizeof it);
+    EXPECT(TAKT_START_ON(&loop, it, burst, .fd = pair[0], .count = MOST));
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    EXPECT(takt_alive(&it.frame));
+    for (int turns = 0; got < MOST && turns < 10000; turns++) {
+        const ssize_t n = recv(pair[1], bytes, sizeof bytes, 0);
+        if (n < 0) {
+            EXPECT(net_turn(&loop, TAKT_MS, 0) >= 0);
+            continue;
+        }
+        EXPECT_EQ(n, 1000 + got);
+        got++;
+    }
+    EXPECT_EQ(got, MOST);
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_EQ(it.sent, MOST);
+    close(pair[0]);
+    close(pair[1]);
+    finish();
+}
+
+/* Given up while it waits, it says nothing of what was not sent. */
+static void it_can_be_cancelled(void)
+{
+    static struct burst it;
+    int pair[2];
+    setup();
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair), 0);
+    for (int i = 0; i < MOST; i++) {
+        packet(i, 0, 1000);
+        packets[i].to = NULL;
+    }
+    memset((void *)&it, 0, sizeof it);
+    EXPECT(TAKT_START_ON(&loop, it, burst, .fd = pair[0], .count = MOST));
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    takt_cancel(&it.frame);
+    for (int i = 0; i < 100 && takt_alive(&it.frame); i++)
+        EXPECT(net_turn(&loop, 10 * TAKT_MS, 0) >= 0);
+    EXPECT_EQ(takt_error(&it.frame), TAKT_ECANCELED);
+    EXPECT_EQ(packets[0].error, 0);
+    EXPECT_EQ(packets[MOST - 1].error, 1);
+    close(pair[0]);
+    close(pair[1]);
+    finish();
+}
+
+static const struct mode {
+    const char *name;
+    takt_uring_mode mode;
+    bool poll, refused, single;
+} modes[] = {
+    {"epoll", TAKT_URING_NEVER, false, false, false},
+    {"epoll, one by one", TAKT_URING_NEVER, false, false, true},
+    {"poll", TAKT_URING_NEVER, true, false, false},
+    {"uring", TAKT_URING_AUTO, false, false, false},
+    {"uring, one by one", TAKT_URING_AUTO, false, false, true},
+    {"refused", TAKT_URING_AUTO, false, true, false},
+};
+
+int main(int argc, char **argv)
+{
+    static const test tests[] = {
+        TEST(one_to_each_of_many),
+        TEST(runs_arrive_as_they_were_sent),
+        TEST(one_that_fails_costs_only_itself),
+        TEST(nothing_and_nobody),
+        TEST(it_leaves_from_where_it_is_told_to),
+        TEST(a_full_socket_is_waited_for),
+        TEST(it_can_be_cancelled),
+    };
+    int passed = 0, failed = 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++) {
+        if (modes[m].refused && refuse(425, EPERM) < 0)
+            continue;
+        wanted = net_defaults();
+        wanted.backend.mode = modes[m].mode;
+        wanted.backend.posix.poll_instead = modes[m].poll;
+        wanted.backend.posix.no_segments = modes[m].single;
+        for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
+            if (!test_wanted(tests[i].name, argc, argv))
+                continue;
+            test_failures = 0;
+            tests[i].run();
+            if (test_failures)
+                printf("FAIL %s on %s\n", tests[i].name, modes[m].name);
+            failed += test_failures > 0;
+            passed += test_failures == 0;
+        }
+    }
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0;
+}
