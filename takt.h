@@ -2394,7 +2394,8 @@ typedef struct takt_delivery {
     int fd;
 } takt_delivery;
 
-TAKT_CORO(takt_delivery);
+/* Its body: what TAKT_CORO() declares. */
+takt_status takt_delivery_coro(takt_frame *takt_self);
 
 /* A call that blocks. First in a struct of yours that holds what it needs and yields. */
 typedef struct takt_job {
@@ -2430,7 +2431,8 @@ typedef struct takt_offload {
     bool begun;
 } takt_offload;
 
-TAKT_CORO(takt_offload);
+/* Its body: what TAKT_CORO() declares. */
+takt_status takt_offload_coro(takt_frame *takt_self);
 
 /* ==========================================================================
  * >>dump - where everything stands, and what it costs
