@@ -7882,9 +7882,10 @@ static void takt__child_over(takt_sched *s, takt_frame *parent, takt_strand *str
 {
     takt_strand *const waiting = parent->strand;
     const bool leaf = waiting->who.leaf == parent;
-    const bool awaited = strand->flags & TAKT__AWAITED; /* by a leaf, then */
+    const bool awaited = strand->flags & TAKT__AWAITED;
     const bool handed_over =
         awaited && (waiting->wait == TAKT__ON_RACE || waiting->wait == TAKT__ON_SCOPE);
+    TAKT_ASSERT(!awaited || leaf);
     takt__unlink(s, &parent->children, strand);
     if (error < 0 && !handed_over && !(strand->flags & TAKT__CANCELLED))
         takt__interrupt_frame(parent, error);
