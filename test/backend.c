@@ -1,13 +1,13 @@
 /*
- * backend.c - what backends keep their books with: tokens of their own, descriptors
+ * backend.c - what backends keep their books with: tokens of their own, descriptor_limit
  *
- * The heap can be told to be empty, and the limit of descriptors is what a test says.
+ * The heap can be told to be empty, and the limit of descriptor_limit is what a test says.
  */
 #include <stdlib.h>
 #include <sys/resource.h>
 
 static int allocations_left = -1; /* -1: as many as you like */
-static rlim_t descriptors;        /* the soft limit */
+static rlim_t descriptor_limit;        /* the soft limit */
 
 static void *some_calloc(size_t n, size_t size)
 {
@@ -19,7 +19,7 @@ static void *some_calloc(size_t n, size_t size)
 
 static inline int some_getrlimit(struct rlimit *limit)
 {
-    limit->rlim_cur = descriptors;
+    limit->rlim_cur = descriptor_limit;
     limit->rlim_max = RLIM_INFINITY;
     return 0;
 }
@@ -79,7 +79,7 @@ static void tables_tell_of_an_empty_heap(void)
     takt_fds_free(&fds);
 }
 
-/* -- descriptors --------------------------------------------------------------- */
+/* -- descriptor_limit --------------------------------------------------------------- */
 
 static takt_slot places[8];
 static takt_slots slots;
@@ -118,15 +118,15 @@ static int leave(int place)
 
 static void the_table_has_as_many_places_as_the_limit_says(void)
 {
-    descriptors = 1000;
+    descriptor_limit = 1000;
     EXPECT_EQ(takt_fds_init(&fds, 0, NULL), 0);
     EXPECT_EQ(fds.count, 1000);
     takt_fds_free(&fds);
-    descriptors = RLIM_INFINITY;
+    descriptor_limit = RLIM_INFINITY;
     EXPECT_EQ(takt_fds_init(&fds, 0, NULL), 0);
     EXPECT_EQ(fds.count, 1 << 20);
     takt_fds_free(&fds);
-    descriptors = 3; /* it may be raised later on */
+    descriptor_limit = 3; /* it may be raised later on */
     EXPECT_EQ(takt_fds_init(&fds, 0, NULL), 0);
     EXPECT_EQ(fds.count, 64);
     takt_fds_free(&fds);

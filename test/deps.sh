@@ -1,8 +1,8 @@
 #!/bin/sh
-# deps.sh [ports|bench|coverage] - installs the Debian packages that the build and the default
-# suite need (and with `ports`, those of test/ports.sh, with `bench` those of takt's peers,
-# with `coverage` gcovr), if any is missing: as root, with a sudo that asks nothing, or where
-# CI=true. Else it says what to type, and fails.
+# deps.sh [ports|bench|kernels|coverage] - installs the Debian packages that the build and the
+# default suite need (and with `ports`, those of test/ports.sh, with `bench` those of takt's
+# peers, with `kernels` those of test/kernels.sh, with `coverage` gcovr), if any is missing: as
+# root, with a sudo that asks nothing, or where CI=true. Else it says what to type, and fails.
 set -u
 missing=
 need() { # PROGRAM-OR-HEADER PACKAGE
@@ -35,6 +35,11 @@ if [ "${1:-}" = ports ]; then
     need x86_64-w64-mingw32-gcc gcc-mingw-w64-x86-64
     need tcc tcc
     need valgrind valgrind
+fi
+if [ "${1:-}" = kernels ]; then
+    need qemu-system-x86_64 qemu-system-x86
+    need busybox busybox-static
+    need cpio cpio
 fi
 if [ "${1:-}" = bench ]; then
     need valgrind valgrind

@@ -629,6 +629,71 @@ static void an_init_that_fails_leaves_nothing(void)
     EXPECT_EQ(frees, 1);
 }
 
+/* -- a turn is bounded ------------------------------------------------------- */
+
+struct burner {
+    takt_frame frame;
+    sim *clock; /* in */
+    int rounds;
+};
+
+/* A millisecond of work between any two yields. */
+static TAKT_CORO(burner)
+{
+    TAKT_BEGIN(burner, my);
+    for (my->rounds = 0; my->rounds < 3; my->rounds++) {
+        my->clock->now += TAKT_MS;
+        TAKT_YIELD;
+    }
+    TAKT_END;
+}
+
+struct punctual {
+    takt_frame frame;
+    sim *clock; /* in */
+    takt_ns asked, woke;
+};
+
+static TAKT_CORO(punctual)
+{
+    TAKT_BEGIN(punctual, my);
+    my->asked = my->clock->now;
+    TAKT_AWAIT(takt_nop());
+    my->woke = my->clock->now;
+    TAKT_END;
+}
+
+/* How long an op takes that completes at once, beside 64 ms of work that is ready. */
+static takt_ns lateness(takt_ns slice)
+{
+    enum { BURNERS = 64 };
+    static struct burner burners[BURNERS];
+    static struct punctual punctual;
+    world_config config = world_defaults();
+    config.loop.strands = BURNERS + 1;
+    config.loop.slice = slice;
+    EXPECT_EQ(world_init(&loop, &config), 0);
+    memset((void *)burners, 0, sizeof burners);
+    memset((void *)&punctual, 0, sizeof punctual);
+    EXPECT(TAKT_START_ON(&loop, punctual, punctual, .clock = &loop.backend));
+    for (int i = 0; i < BURNERS; i++)
+        EXPECT(TAKT_START_ON(&loop, burners[i], burner, .clock = &loop.backend));
+    EXPECT_EQ(world_run(&loop), 0);
+    for (int i = 0; i < BURNERS; i++)
+        EXPECT_EQ(burners[i].rounds, 3);
+    EXPECT_EQ(world_free(&loop), 0);
+    return punctual.woke - punctual.asked;
+}
+
+/* C15, K3: what is ready cannot keep the backend waiting for longer than the slice
+ * and 15 coroutines more. */
+static void a_slice_bounds_a_turn_in_time(void)
+{
+    EXPECT(lateness(0) >= 60 * TAKT_MS); /* all of one round */
+    EXPECT(lateness(4 * TAKT_MS) <= 20 * TAKT_MS);
+    EXPECT(lateness(4 * TAKT_MS) >= 0);
+}
+
 int main(int argc, char **argv)
 {
     static const test tests[] = {
@@ -649,6 +714,7 @@ int main(int argc, char **argv)
         TEST(a_drained_loop_is_over),
         TEST(memory_is_kept_as_long_as_the_backend_has_it),
         TEST(an_init_that_fails_leaves_nothing),
+        TEST(a_slice_bounds_a_turn_in_time),
     };
     return RUN_TESTS(argc, argv, tests);
 }

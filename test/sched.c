@@ -200,7 +200,7 @@ static void a_frame_tells_how_it_stands(void)
     EXPECT_EQ(takt_done(&a.frame), 0);
     takt_cancel(&a.frame); /* nothing */
     setup(2);
-    EXPECT(TAKT_START_ON(&loop, a, sleeper, .ns = 1));
+    EXPECT(TAKT_START_ON(&loop, a, sleeper, .ns = 20 * TAKT_MS));
     EXPECT(takt_alive(&a.frame) && !takt_finished(&a.frame));
     EXPECT_TRACE(""); /* it has not run yet: a turn does that */
     turn();

@@ -150,6 +150,29 @@ static TAKT_CORO(taker)
     TAKT_END;
 }
 
+/* Goes on after its stream has failed. */
+struct patient {
+    takt_frame frame;
+    takt_op op; /* in */
+    takt_stream stream;
+    takt_item item;
+    int64_t got;
+    int err, rounds;
+};
+
+static TAKT_CORO(patient)
+{
+    TAKT_BEGIN(patient, my);
+    TAKT_OPEN(my->stream, my->op);
+    do {
+        TAKT_TRY_NEXT(my->err, my->item, my->stream);
+        my->got += my->item.value;
+        my->rounds++;
+    } while (my->err == 0 && !my->item.end);
+    TAKT_AWAIT(takt_nop());
+    TAKT_END;
+}
+
 static struct taker taker;
 static takt_event go;
 static takt_token route;
@@ -324,6 +347,44 @@ static void stopping_ends_a_stream_of_connections(void)
     push(route, 0, TAKT_ECANCELED, 0, NULL);
     turn();
     EXPECT_EQ(takt_error(&taker.frame), TAKT_ESTOPPING);
+    finish();
+}
+
+/* What a stream failed with is handed over by TAKT_TRY_NEXT; a cancellation is not. */
+static void a_failure_can_be_handed_over(void)
+{
+    static struct patient patient;
+    takt_token first;
+    setup(takt_ready_multishot(7, TAKT_READABLE), 0, true);
+    first = route;
+    memset((void *)&patient, 0, sizeof patient);
+    EXPECT(TAKT_START_ON(&loop, patient, patient, .op = takt_ready_multishot(8, TAKT_READABLE)));
+    turn();
+    route = backend_now->offered;
+    push(route, 5, 0, TAKT_MORE, NULL);
+    push(route, 0, -EIO, 0, NULL);
+    turn();
+    EXPECT_EQ(patient.rounds, 2);
+    EXPECT_EQ(patient.got, 5);
+    EXPECT_EQ(patient.err, -EIO);
+    EXPECT(takt_alive(&patient.frame)); /* it went on, to the no-op */
+    turn();
+    EXPECT(takt_finished(&patient.frame));
+    EXPECT_EQ(takt_error(&patient.frame), 0);
+
+    memset((void *)&patient, 0, sizeof patient);
+    EXPECT(TAKT_START_ON(&loop, patient, patient, .op = takt_ready_multishot(8, TAKT_READABLE)));
+    turn();
+    route = backend_now->offered;
+    takt_cancel(&patient.frame);
+    push(route, 0, TAKT_ECANCELED, 0, NULL);
+    turn();
+    EXPECT_EQ(patient.rounds, 0);
+    EXPECT_EQ(takt_error(&patient.frame), TAKT_ECANCELED);
+    takt_event_set(&go);
+    turn();
+    push(first, 0, TAKT_ECANCELED, 0, NULL);
+    turn();
     finish();
 }
 
@@ -836,6 +897,7 @@ int main(int argc, char **argv)
         TEST(a_dropped_stream_gives_everything_back),
         TEST(a_wait_for_an_item_can_be_cancelled),
         TEST(stopping_ends_a_stream_of_connections),
+        TEST(a_failure_can_be_handed_over),
         TEST(beyond_the_table_items_are_dropped_and_counted),
         TEST(a_refused_request_is_thrown_where_it_was_opened),
         TEST(ticks_are_counted),
