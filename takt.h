@@ -5832,15 +5832,16 @@ static size_t takt__vector_left(const takt_op *op, struct iovec *part, const str
     const struct iovec *iov = (const struct iovec *)op->buf;
     size_t left = op->len;
     uint64_t done = op->arg.done;
-    while (left && done >= iov->iov_len) {
+    while (done >= iov->iov_len) {
         done -= iov->iov_len;
         iov++;
         left--;
+        TAKT_ASSERT(left > 0 && "there are bytes left");
     }
-    part->iov_base = left ? (char *)iov->iov_base + done : NULL;
-    part->iov_len = left ? iov->iov_len - (size_t)done : 0;
-    *rest = left ? iov + 1 : iov;
-    return left ? left - 1 : 0;
+    part->iov_base = (char *)iov->iov_base + done;
+    part->iov_len = iov->iov_len - (size_t)done;
+    *rest = iov + 1;
+    return left - 1;
 }
 
 static int64_t takt__try_vector(const takt_op *op, bool sending)
@@ -8763,9 +8764,10 @@ static void takt__child_over(takt_sched *s, takt_frame *parent, takt_strand *str
 {
     takt_strand *const waiting = parent->strand;
     const bool leaf = waiting->who.leaf == parent;
-    const bool awaited = strand->flags & TAKT__AWAITED; /* by a leaf, then */
+    const bool awaited = strand->flags & TAKT__AWAITED;
     const bool handed_over =
         awaited && (waiting->wait == TAKT__ON_RACE || waiting->wait == TAKT__ON_SCOPE);
+    TAKT_ASSERT(!awaited || leaf);
     takt__unlink(s, &parent->children, strand);
     if (error < 0 && !handed_over && !(strand->flags & TAKT__CANCELLED))
         takt__interrupt_frame(parent, error);

@@ -845,6 +845,35 @@ static void an_empty_pool_serves_first_come_first_served(void)
 }
 
 /* Sixteen readers, three buffers, thousands of messages: no buffer is lost or shared. */
+struct nothing {
+    takt_frame frame;
+    int pair[2];
+    int n;
+    char c;
+    struct iovec iov[2];
+};
+
+static TAKT_CORO(nothing)
+{
+    TAKT_BEGIN(nothing, my);
+    pair_of(SOCK_STREAM, my->pair);
+    my->iov[0].iov_base = my->iov[1].iov_base = &my->c;
+    TAKT_AWAIT(my->n, takt_sendv(my->pair[0], my->iov, 2));
+    EXPECT_EQ(my->n, 0);
+    TAKT_AWAIT(my->n, takt_recvv(my->pair[0], my->iov, 2));
+    EXPECT_EQ(my->n, 0);
+    TAKT_AWAIT(takt_close(my->pair[0]));
+    TAKT_AWAIT(takt_close(my->pair[1]));
+    TAKT_END;
+}
+
+/* Pieces without bytes: there is nothing to wait for. */
+static void a_vector_of_nothing_is_done_at_once(void)
+{
+    static struct nothing nothing;
+    RUN(nothing, nothing);
+}
+
 struct sink {
     takt_frame frame;
     int fd, n, i;
@@ -2307,6 +2336,7 @@ int main(int argc, char **argv)
         TEST(readiness_is_a_level),
         TEST(a_signal_is_awaited),
         TEST(an_empty_pool_serves_first_come_first_served),
+        TEST(a_vector_of_nothing_is_done_at_once),
         TEST(leased_buffers_come_back_exactly_once),
         TEST(a_close_ends_what_is_in_flight_and_the_peer_sees_it),
         TEST(a_close_takes_a_lease_out_of_its_line),

@@ -349,6 +349,11 @@ static void a_long_wait_is_as_long_as_can_be(void)
         EXPECT_EQ(c, 'x');
         fail(PWAIT, ENOSYS, 1, 0);
         EXPECT_EQ(pump(TAKT_US), 0); /* less than one is one */
+        EXPECT_EQ(begin(0, takt_recv(pair[0], &c, 1)), 0);
+        EXPECT_EQ(pump(0), 0);
+        EXPECT_EQ(send(pair[1], "y", 1, 0), 1);
+        EXPECT_EQ(pump(TAKT_FOREVER), 1);
+        EXPECT_EQ(c, 'y');
         close_both(pair);
         finish();
     }
