@@ -46,6 +46,8 @@ static const char *since(uint32_t bit)
         return "6.15";
     case TAKT_URING_NO_MULTISHOT:
         return "6.0";
+    case TAKT_URING_NO_EXT_ARG:
+        return "5.11";
     default:
         return "a later one";
     }
@@ -60,6 +62,10 @@ static void say_rung(const struct rung *rung, const takt_uring *uring, uint32_t 
     else if (rung->bit == TAKT_URING_NO_COOP_TASKRUN &&
              uring->rungs & TAKT_URING_NO_DEFER_TASKRUN)
         printf("  %-16s not needed: defer_taskrun takes its place\n", rung->word);
+    else if (rung->bit == TAKT_URING_NO_DEFER_TASKRUN &&
+             disabled & (TAKT_URING_NO_SINGLE_ISSUER | TAKT_URING_NO_EXT_ARG))
+        printf("  %-16s not used: it takes single_issuer and ext_arg; %s\n", rung->word,
+               rung->without);
     else
         printf("  %-16s not used: this kernel does not do it (Linux %s does); %s\n", rung->word,
                since(rung->bit), rung->without);
@@ -73,8 +79,8 @@ static void say_limits(void)
                (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max,
                limit.rlim_max < 65536 ? "; raise it with ulimit -Hn or LimitNOFILE=" : "");
     if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        printf("  %-16s %llu KiB; before Linux 5.12 the rings count against it: LimitMEMLOCK=\n",
-               "locked memory", (unsigned long long)limit.rlim_cur / 1024);
+        printf("  %-16s %llu KiB; before Linux 5.12 and from 6.14 on the rings count against it:"
+               " LimitMEMLOCK=\n", "locked memory", (unsigned long long)limit.rlim_cur / 1024);
 }
 
 int main(void)

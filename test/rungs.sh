@@ -1,6 +1,7 @@
 #!/bin/sh
 # rungs.sh - every rung of the ladder forced off, each alone, then all but one, then all:
-# the backend's contract, its streams, and the proxy's promises hold on each.
+# the backend's contract, its streams, and the proxy's promises hold on each. fault.c takes away
+# what no configuration can: registration, locked memory, the ring itself.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 words=$(sed -n 's/^    X([A-Z_]*, [0-9]*, "\([a-z_]*\)".*/\1/p' takt_uring.h)
@@ -16,4 +17,4 @@ for word in $words; do
     set -- "$@" "TAKT_DISABLE=$rest build/test/contract uring"
 done
 exec test/run.sh "$@" "TAKT_DISABLE=$all build/test/contract uring" \
-    "TAKT_DISABLE=$all test/proxy.py build/proxy uring" "build/test/stream_backend"
+    "TAKT_DISABLE=$all test/proxy.py build/proxy uring" "build/test/stream_backend" "build/test/fault"
