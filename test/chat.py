@@ -226,7 +226,7 @@ def a_stalled_reader_delays_nobody_and_is_put_out(backend):
         with open("/proc/sys/net/ipv4/tcp_wmem", encoding="ascii") as f:
             lines = (int(f.read().split()[2]) + 4_000_000) // 25_000 * 100  # more than the kernel keeps
         thread = threading.Thread(
-            target=lambda: [talker.say("\n".join(f"{i:06} {'x' * 240}" for i in range(k, k + 100)))
+            target=lambda: [talker.say("\n".join(f"{k + i:06} {'x' * 240}" for i in range(100)))
                             for k in range(0, lines, 100)], daemon=True)
         thread.start()
         left, grown = False, 0
