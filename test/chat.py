@@ -224,7 +224,8 @@ def a_stalled_reader_delays_nobody_and_is_put_out(backend):
         talker.skip_to("* guest3 is now stalled")
         before = chat.memory_kb()
         with open("/proc/sys/net/ipv4/tcp_wmem", encoding="ascii") as f:
-            lines = (int(f.read().split()[2]) + 4_000_000) // 25_000 * 100  # more than the kernel keeps
+            kept = int(f.read().split()[2]) + 4_000_000  # bytes: more than the kernel keeps
+        lines = kept // 25_000 * 100
         thread = threading.Thread(
             target=lambda: [talker.say("\n".join(f"{k + i:06} {'x' * 240}" for i in range(100)))
                             for k in range(0, lines, 100)], daemon=True)
