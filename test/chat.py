@@ -17,7 +17,8 @@ import threading
 import time
 
 PROGRAM = sys.argv[1]
-DEADLINE = 20.0  # of any one event: reached only when something hangs
+SLOW = float(os.environ.get("SLOW", "1"))  # 10: on a machine that much slower
+DEADLINE = 20.0 * SLOW  # of any one event: reached only when something hangs
 GUESTS, DOOR, LINE = 50, 8, 256  # as in examples/chat.c
 
 
@@ -224,9 +225,10 @@ def a_stalled_reader_delays_nobody_and_is_put_out(backend):
         talker.skip_to("* guest3 is now stalled")
         before = chat.memory_kb()
         with open("/proc/sys/net/ipv4/tcp_wmem", encoding="ascii") as f:
-            lines = (int(f.read().split()[2]) + 4_000_000) // 25_000 * 100  # more than the kernel keeps
+            kept = int(f.read().split()[2]) + 4_000_000  # bytes: more than the kernel keeps
+        lines = kept // 25_000 * 100
         thread = threading.Thread(
-            target=lambda: [talker.say("\n".join(f"{i:06} {'x' * 240}" for i in range(k, k + 100)))
+            target=lambda: [talker.say("\n".join(f"{k + i:06} {'x' * 240}" for i in range(100)))
                             for k in range(0, lines, 100)], daemon=True)
         thread.start()
         left, grown = False, 0
@@ -365,7 +367,7 @@ def names_are_unique_and_announced(backend):
 
 
 def silence_ends_a_visit_and_talk_does_not(backend):
-    with Chat(backend, "--idle", "1") as chat:
+    with Chat(backend, "--idle", str(max(1, int(SLOW)))) as chat:
         silent, busy = Guest(chat), Guest(chat)
         done = threading.Event()
 

@@ -131,10 +131,40 @@ static TAKT_CORO(yielder)
     TAKT_END;
 }
 
+struct writer {
+    takt_frame frame;
+    int page;
+    char text[64];
+    int *seen; /* in */
+};
+
+static TAKT_CORO(writer)
+{
+    TAKT_BEGIN(writer, my);
+    *my->seen = my->page + my->text[63];
+    my->page = 7;
+    memset(my->text, 'x', sizeof my->text);
+    TAKT_END;
+}
+
 static void with_pools(net_config *config)
 {
+    TAKT_POOL(*config, writer, 1);
     TAKT_POOL(*config, yielder, 2);
     TAKT_POOL(*config, fails, 2);
+}
+
+/* Its struct is as empty as that of the first, whoever was there before. */
+static void a_task_from_a_pool_begins_with_zeroes(void)
+{
+    setup_with(with_pools);
+    for (int i = 0; i < 3; i++) {
+        int seen = -1;
+        EXPECT(TAKT_SPAWN_ON(&loop, writer, .seen = &seen));
+        net_turn(&loop, 0, 0);
+        EXPECT_EQ(seen, 0);
+    }
+    finish();
 }
 
 /* Who has yielded goes on in the next turn: a host that sleeps until then must not sleep. */
@@ -373,6 +403,7 @@ int main(int argc, char **argv)
     static const test tests[] = {
         TEST(a_limit_of_silence_counts_from_the_last_touch),
         TEST(the_failure_of_a_child_interrupts_whatever_is_awaited),
+        TEST(a_task_from_a_pool_begins_with_zeroes),
         TEST(who_has_yielded_is_due_at_once),
         TEST(a_clock_that_was_late_is_on_time_again),
         TEST(the_error_of_a_stream_is_told_once),
