@@ -8,7 +8,8 @@
 #   make CC=clang CXX=clang++ ...   another compiler
 #
 # demo and test install what is missing, by way of `make deps`. The longer runs are targets
-# of their own: peers storm rungs kernels bench valgrind asan rooms wrong tidy symbols readme ports.
+# of their own: peers storm rungs kernels mutants bench valgrind asan rooms wrong tidy symbols
+# readme ports coverage.
 
 CC ?= cc
 CXX ?= c++
@@ -46,13 +47,14 @@ test: deps
 	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" "test/contract.sh" \
 	    "test/fault/coverage.sh" \
 	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
-	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused"
+	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
+	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll"
 
 check: test
 
-build-test: examples build/proxy.san $(EXAMPLES:%=build/%.read) $(VARIANTS:%=build/test/%) \
-            build/test/two build/test/cxx build/test/contract.clang build/test/contract.cxx \
-            $(ROOMS:%=build/test/%.read)
+build-test: examples build/proxy.san build/chat.san $(EXAMPLES:%=build/%.read) \
+            $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
+            build/test/contract.cxx $(ROOMS:%=build/test/%.read)
 
 # clang and C++ read everything, and see to its warnings; only contract.c do they build
 build/test/%.read: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
@@ -105,6 +107,8 @@ peers: examples
 storm: examples build/proxy.san
 	@LIMIT=600 test/run.sh $(foreach b,uring poll refused,"test/storm.py build/proxy $b $(SECONDS)" \
 	                                            "test/storm.py build/proxy.san $b $(SECONDS)")
+mutants: # the library broken in a hundred places: the suite has to notice each
+	@test/mutants.py
 rungs: examples build/test/contract build/test/stream_backend build/test/fault
 	@test/rungs.sh
 kernels: examples $(ROOMS:%=build/test/%) # others than the running one
@@ -129,6 +133,10 @@ ports: # other levels, machines and libraries; `make deps-ports` installs what t
 	@test/ports.sh
 deps-ports:
 	@test/deps.sh ports
+coverage: deps-coverage
+	@test/coverage.sh $(ROOMS) lend.asan corners.ndebug stream_loop.ndebug
+deps-coverage:
+	@test/deps.sh coverage
 
 # The only place where anything is installed: as root, with a sudo that asks nothing, or in CI.
 deps:
@@ -141,5 +149,6 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test check build-test asan valgrind peers storm rungs kernels bench \
-        rooms wrong tidy symbols readme contract ports deps deps-ports deps-kernels install clean
+.PHONY: all examples demo test check build-test asan valgrind peers storm rungs kernels mutants \
+        bench rooms wrong tidy symbols readme contract ports coverage deps deps-ports deps-kernels \
+        deps-coverage install clean

@@ -88,9 +88,10 @@
  *     values      >>config  >>time  >>outcome  >>op  >>memory  >>backend  >>net
  *     backends    >>posix
  *     language    >>frame  >>keywords
- *     engine      >>timer  >>sched  >>drive  >>stream  >>chan  >>loop  >>dump
- *     inside      >>engine  >>macros; and as -impl only: >>many  >>try  >>wait  >>lend  >>stop
- *                 >>await  >>start  >>join  >>leave
+ *     engine      >>timer  >>sched  >>drive  >>stream  >>chan  >>loop  >>relay  >>post
+ *                 >>dump
+ *     inside      >>engine  >>macros; and as -impl only: >>pipes  >>many  >>try  >>wait  >>lend
+ *                 >>stop  >>await  >>start  >>join  >>leave
  *
  * Options, to be defined the same way before every include:
  *
@@ -232,10 +233,12 @@
 #define TAKT__THREAD() ((uintptr_t)(void *)&errno)
 
 /* An option that changes the layout is in the names of the functions by which a file gets
- * at it: files that differ in it do not link, and the linker says why. */
+ * at it: files that differ in it do not link, and the linker says why. So it does where the
+ * implementation was forgotten. */
 #define TAKT__PASTE_(a, b) a##b
 #define TAKT__PASTE(a, b) TAKT__PASTE_(a, b)
-#define TAKT__NAMED(name) TAKT__PASTE(name##_TAKT_POOLS_MAX_, TAKT_POOLS_MAX)
+#define TAKT__NAMED(name)                                                                    \
+    TAKT__PASTE(name##_of_a_TAKT_IMPLEMENTATION_with_TAKT_POOLS_MAX_, TAKT_POOLS_MAX)
 
 TAKT__EXTERN_C_BEGIN
 
@@ -418,6 +421,7 @@ const char *takt_strerror(int error);
     X(READ, "read", READER)          \
     X(WRITE, "write", WRITER)        \
     X(SIGNAL, "signal", READER)      \
+    X(SPLICE, "splice", THROUGH)     \
     X(SHUTDOWN, "shutdown", NEITHER) \
     X(SOCKET, "socket", CALL)        \
     X(BIND, "bind", CALL)            \
@@ -426,7 +430,8 @@ const char *takt_strerror(int error);
     X(GETOPT, "getsockopt", CALL)    \
     X(SOCKNAME, "getsockname", CALL) \
     X(PEERNAME, "getpeername", CALL) \
-    X(SIGNALS, "signalfd", CALL)
+    X(SIGNALS, "signalfd", CALL)     \
+    X(PIPE, "pipe", CALL)
 
 /* What an op asks for. */
 typedef enum takt_op_kind {
@@ -463,7 +468,7 @@ typedef struct takt_op {
         uint64_t done;   /* send, recv_all: bytes done so far */
     } arg;
     uint32_t bits;  /* message flags, poll events, option name */
-    uint32_t extra; /* address length, option level, winner */
+    uint32_t extra; /* address length, option level, winner, splice: where to */
     takt_ns when;   /* its limit: a duration, or a deadline; 0 = none */
     int64_t result; /* >= 0, or an error */
     struct takt_op *next; /* the backend's, while in flight */
@@ -759,6 +764,32 @@ TAKT__MUST_USE static inline takt_op takt_signal(int fd)
     return takt__op(TAKT_OP_SIGNAL, fd, NULL, 0);
 }
 
+struct takt_pipe;
+
+/* Moves what arrives on the stream socket `from` on to the stream socket `to`, through a
+ * pipe of the backend's and without copying it: splice(2), for bulk. Suspends until some
+ * bytes have been handed to `to`, at most what one pipe holds. Result: how many; 0 at the
+ * end of the stream, when all that came before has been handed on. takt_relay, which
+ * chooses between this and a buffer, is what most want.
+ *
+ * `pipe`: NULL at first, then yours to hand on from op to op. While bytes have left `from`
+ * and `to` has no room for them, it is the pipe that holds them: also when the op was
+ * cancelled, ran out of time or failed. The next takt_splice() goes on with these, so that
+ * nothing is lost or doubled; else takt_pipe_drop() it. It is NULL whenever nothing is in
+ * it: whoever waits in silence holds no pipe.
+ *
+ * Occupies reading of `from` and writing of `to`, which may be the same; if either is closed:
+ * TAKT_ECLOSED. Fails as recv and send do; with -ENOBUFS if there is no pipe, as where the
+ * backend has none, all are in use, or descriptors have run out: nothing was taken then, and
+ * the bytes can be received. */
+TAKT__MUST_USE static inline takt_op takt_splice(int from, int to,
+                                                 struct takt_pipe **pipe TAKT__KEPT)
+{
+    takt_op op = takt__op(TAKT_OP_SPLICE, from, pipe, 0);
+    op.extra = (uint32_t)to;
+    return op;
+}
+
 /* The same op, but it fails with -ETIMEDOUT after `ns` nanoseconds, at least 1; exact as
  * takt_sleep(). What was done by then is done: see takt_done(). A result that arrives
  * together with the limit is delivered. Around another limit, the outer one counts. */
@@ -931,6 +962,14 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  *   int  B_fd(B *)                becomes readable when poll has work, or -1
  *   int64_t B_call(B *, takt_op *) what does not wait: socket, bind, options ...
  *
+ * And if it has `#define TAKT_EACH_B , TAKT__BY_EACH`, for what most completions are:
+ *   bool B_each(B *, int max, takt_ns *wait, size_t stride, bool (*succeed)(void *loop,
+ *               takt_slot *, int64_t value), void *loop, uint64_t *count)
+ *            asks and waits as poll does, and calls `succeed` with the slot of each op that
+ *            has completed with a value and nothing else, in their order, until it returns
+ *            false, at most `max` times; adds to `count`. `stride`: from one slot to the
+ *            next. True: that was all. False: poll is to see to the rest.
+ *
  * An op with TAKT_OP_MULTI (accept, recv_multishot, recvmsg_multishot, readiness) completes
  * many times: with TAKT_MORE while the request lives, then once without. The kernel ends
  * such requests at its whim; the backend starts them anew by itself: when a buffer comes
@@ -989,6 +1028,22 @@ static inline takt_token takt_token_of(const takt_op *op)
 {
     const takt_slot *slot = (const takt_slot *)(const void *)op;
     return takt_token_make(slot->generation, slot->index);
+}
+
+/* The next generation of `slot`, which begins: its token. */
+static inline takt_token takt__slot_begin(takt_slot *slot)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    unsigned char *const at = (unsigned char *)slot + offsetof(takt_slot, index);
+    takt_token token;
+    memcpy(&token, at, sizeof token); /* both halves at once */
+    token += (takt_token)1 << 32;
+    memcpy(at, &token, sizeof token);
+    return token;
+#else
+    slot->generation++;
+    return takt_token_make(slot->generation, slot->index);
+#endif
 }
 
 /* The slot at `index`, which must be in range. */
@@ -1052,7 +1107,8 @@ int takt_fds_init(takt_fds *fds, int count, const takt_slots *slots);
 void takt_fds_free(takt_fds *fds);
 /* Puts `op` in its place. 0, -EBADF, -EMFILE (beyond the table), or -EBUSY. */
 int takt_fds_enter(takt_fds *fds, takt_op *op);
-/* Takes `op` out. If a close waited for that: the close op, now free to act. */
+/* Takes `op` out. If a close waited for that: the close op, now free to act. A splice may
+ * free two: the second is told when the first has left, by asking once more. */
 takt_op *takt_fds_leave(takt_fds *fds, takt_op *op);
 /* The op in a place of the table, or NULL. */
 static inline takt_op *takt_fds_op(const takt_fds *fds, uint32_t place)
@@ -1198,6 +1254,16 @@ typedef struct takt_posix_config {
     bool poll_instead; /* poll(2) even where there is epoll */
 } takt_posix_config;
 
+/* Pipes for takt_splice(): made when they are needed, two descriptors each, and kept. At
+ * most 256, and one for every 16 descriptors of the table. */
+typedef struct takt_pipes {
+    struct takt_pipe *at;
+    struct takt_pipe *free; /* the newest first */
+    uint32_t count, fresh;  /* those from `fresh` on were never used */
+    uint32_t in_use;
+    uint8_t guard; /* against SIGPIPE, until the end of this poll */
+} takt_pipes;
+
 /* The backend; it allocates in init, and must not move from there on. */
 typedef struct takt_posix {
     takt_fds fds;
@@ -1213,6 +1279,7 @@ typedef struct takt_posix {
     int fd_limit;                     /* descriptors at and above it were never used */
     int epoll;                        /* -1: poll(2) */
     int skipped;                      /* polls in a row that did not ask the system */
+    takt_pipes pipes;
 } takt_posix;
 
 /* The backend functions, as >>backend describes them. */
@@ -1324,8 +1391,10 @@ void takt_cancel(takt_frame *frame);
  * `struct echo`; the function behind it is named echo_coro. */
 #define TAKT_CORO(coro) takt_status coro##_coro(takt_frame *takt_self)
 
-/* Opens the body of `coro`, and stands first in it. `my`, a name of your choice, becomes a
- * `struct coro *`. A local that is to be used behind an await is an error or a warning. */
+/* Opens the body of `coro`, and stands first in it: what stands before it runs anew at every
+ * resumption. `my`, a name of your choice, becomes a `struct coro *`. A local that is to be
+ * used behind an await is an error or a warning; of arrays only gcc warns, and only under
+ * -O2 -Wall. */
 #define TAKT_BEGIN(coro, my) TAKT__BEGIN(coro, my)
 
 /* Closes the body, and stands last in it. Reaching it is TAKT_RETURN. */
@@ -1338,8 +1407,7 @@ void takt_cancel(takt_frame *frame);
     do {                                                                                     \
         if (TAKT__LIKELY(takt__ends(takt_self)))                                             \
             return takt__leave(TAKT__FINISH);                                                \
-        takt__return(takt_self);                                                             \
-        goto takt__unwind;                                                                   \
+        return takt__returned(takt_self);                                                    \
     } while (0)
 
 /* TAKT_AWAIT(op) or TAKT_AWAIT(result, op): suspends until `op` completes. A failure
@@ -1408,7 +1476,8 @@ void takt_cancel(takt_frame *frame);
 /* Suspends until all the named children have finished; without arguments, all children
  * of this frame. At most eight. One that has finished, or was never started, counts as
  * finished. If a child fails, named or not, the named ones are cancelled, and when they
- * have ended its error is thrown. Results and takt_error() stay in their structs. */
+ * have ended its error is thrown; one that was cancelled has not failed. Results and
+ * takt_error() stay in their structs. */
 #define TAKT_JOIN(...) TAKT__JOIN(__LINE__, __VA_ARGS__)
 
 /* Suspends until one of the named children has succeeded, cancels the others and waits
@@ -1471,6 +1540,10 @@ void takt_cancel(takt_frame *frame);
  * after the items that came before. takt_stream_take() does not suspend. */
 #define TAKT_NEXT(item, stream) TAKT__NEXT(item, stream, __LINE__)
 
+/* Like TAKT_NEXT(item, stream), but what it failed with is handed to you: `err` is 0 or an
+ * error, an int or wider, signed. An order to stop is thrown all the same. */
+#define TAKT_TRY_NEXT(err, item, stream) TAKT__TRY_NEXT(err, item, stream, __LINE__)
+
 /* Fails with `error`, which must be negative, else with TAKT_ERANGE. On to TAKT_CATCH, or
  * out: children are cancelled and awaited first. In a TAKT_DEFER block it ends the block.
  * The first error stands. */
@@ -1504,17 +1577,18 @@ void takt_cancel(takt_frame *frame);
     } while (0)
 
 /* TAKT_CATCH { ... }, once, last thing before TAKT_END: runs after a throw, when the
- * children have ended and before the defers, with the error in my->frame.error. It may
+ * children have ended and before the defers, with the error in my->frame.error. What stands
+ * behind it is never run: what is to run either way belongs in a TAKT_DEFER. It may
  * await. Its end is a TAKT_RETURN: the error is dealt with; a TAKT_THROW in it goes to the
  * caller. It does not run for TAKT_ECANCELED that was meant for this coroutine. */
 #define TAKT_CATCH TAKT__CATCH_HERE
 
 /* TAKT_DEFER { ... }: the block runs when the coroutine ends, however it ends, last
- * registered first. It may await, also in a coroutine that was cancelled, and is not
- * interrupted; an error inside ends only the block. When the loop is drained, every await
+ * registered first. It may await and call, also in a coroutine that was cancelled, and is
+ * not interrupted; an error inside ends only the block. When the loop is drained, every await
  * in it but takt_close() fails at once. At most TAKT_DEFERS_MAX at a time, else
  * TAKT_EDEFERS is thrown. Not in a loop: each round would register it anew. It must stand
- * within 65535 lines of TAKT_BEGIN. */
+ * within 32766 lines of TAKT_BEGIN. */
 #define TAKT_DEFER TAKT__DEFER_HERE(__LINE__)
 
 /* ==========================================================================
@@ -1666,6 +1740,9 @@ typedef struct takt_config {
                            * TAKT_DEFAULT_COMPLETIONS */
     uint32_t items;       /* of all streams, not yet taken; beyond, they are dropped; 1024 */
     const takt_memory *memory; /* where completions are put; NULL: the heap. See >>memory */
+    takt_ns slice;        /* ns that a turn goes on with what is ready before it asks for the
+                           * time, the timers and the backend again; looked at after every
+                           * 16th coroutine, and after 64 completions. 0: not measured */
     takt_ns reap_limit;   /* how long drain waits for the kernel; default 1 s */
     /* Told of every task that ends with an error nobody caught, members of groups apart, if
      * set; else a line goes to TAKT_LOG. `name`, `file`: constant text. It runs inside a
@@ -2151,7 +2228,8 @@ void takt_channel_close(takt_channel *channel);
  *   int  net_submit(net *, takt_frame *, takt_body *)   starts a frame of yours and runs
  *        it to its first await: 1 if it has finished, 0 if it is pending, or an error: the
  *        loop's (TAKT_ERUNNING, TAKT_ESTOPPING, TAKT_ESTRANDS, what ended it), then it did
- *        not run; or its own. From a coroutine: it is queued, 0
+ *        not run; or its own. From a coroutine: it is queued, 0; refused (TAKT_ESTRANDS)
+ *        also while as many results of this turn stand as there are strands
  *   int  net_poll(net *, takt_frame **results, int max)   one round that does not wait.
  *        How many submitted frames have ended, in order, yours again; 0: some went on,
  *        none ended; TAKT_EWOULDBLOCK: nothing happened; or what ended the loop. Results
@@ -2169,6 +2247,11 @@ void takt_channel_close(takt_channel *channel);
  *        if the kernel still holds some of it: then it is kept, on purpose. Takes up to
  *        config.loop.reap_limit. Frames in your own memory must still be there
  *
+ * A turn takes at most config.loop.completions, then fires the timers that are due, then
+ * resumes at most 1024 that are ready (yielded, spawned, woken): nobody waits longer than
+ * that for the kernel to be asked again, and config.loop.slice bounds it in time. Of one
+ * connection's stream at most `limit` items come before its taker has taken some.
+ *
  * `net_run`, `net_turn`, `net_drain` and `net_free` wait: they are the ones that do.
  * From inside a coroutine only net_stop, net_pending and net_failed may be called.
  * ======================================================================== */
@@ -2184,6 +2267,139 @@ void takt_channel_close(takt_channel *channel);
 #define TAKT_LOOP_OF(name, backend_, coro)                                                   \
     TAKT__LOOP(name, backend_)                                                               \
     TAKT__LOOP_TYPED(name, coro)
+
+/* ==========================================================================
+ * >>relay - from one socket to another, until the end
+ *
+ * A coroutine for TAKT_CALL and TAKT_START; the other direction is another one. What comes
+ * in small pieces goes through a buffer of a pool, which costs least then; what comes in
+ * bulk through takt_splice(), without being copied. It sees for itself which it is, in turn,
+ * and needs no pipes where there are none. While nothing comes it holds neither.
+ *
+ *     takt_idle_start(&my->frame, &my->idle, 60 * TAKT_SEC);
+ *     TAKT_START(my->down, takt_relay, .from = my->server, .to = my->client,
+ *                .bufs = &my->app->bufs, .idle = &my->idle);
+ *     TAKT_CALL(my->up, takt_relay, .from = my->client, .to = my->server,
+ *               .bufs = &my->app->bufs, .idle = &my->idle);
+ *     TAKT_JOIN(my->down);
+ * ======================================================================== */
+
+/* Passes on all that arrives on the stream socket `from`, then its end: it shuts `to` down
+ * for writing. That is its only good end. It fails as recv and send do, with what failed;
+ * then, and when it is cancelled, `to` has got a part, from the beginning and without a gap,
+ * and is not shut down: takt_reset_on_close() tells its peer that this was not all. What
+ * was read and not yet sent is lost with it. A deadline is TAKT_CALL_WITHIN's. */
+typedef struct takt_relay {
+    takt_frame frame;
+    int from, to;    /* in: sockets, non-blocking, borrowed; they may be the same */
+    takt_bufs *bufs; /* in: for small pieces; 16 KiB a buffer is a good size */
+    takt_idle *idle; /* in: touched whenever something moves, or NULL; of a parent's */
+    uint64_t bytes;  /* handed to `to`; while a buffer is being sent, maybe more */
+    /* The relay's: */
+    union {
+        unsigned char *data;    /* unless */
+        struct takt_pipe *pipe; /* it splices */
+    } held;
+    int32_t n;
+    uint8_t full;     /* buffers that came full, in a row; at most 255 */
+    uint8_t trickles; /* small pieces in a row, while it splices */
+    bool splices, refused;
+} takt_relay;
+
+/* Its body: what TAKT_CORO() declares. */
+takt_status takt_relay_coro(takt_frame *takt_self);
+
+/* Ends with what takt_splice() has left in `*pipe`, unless that is NULL: these bytes are
+ * lost, and the pipe, in which nobody else may find them, is closed. Sets it to NULL. `frame`
+ * is alive, and of the loop whose pipe it is. For those who call takt_splice() themselves. */
+void takt_pipe_drop(takt_frame *frame, struct takt_pipe **pipe);
+
+/* ==========================================================================
+ * >>post - from other threads
+ *
+ * A loop has one owner thread. The others hand it messages, through an inbox: whoever runs
+ * takt_delivery on that loop runs them there. takt_offload is the way back and forth: a call
+ * that blocks, on a thread of yours, awaited as any other.
+ *
+ *     takt_inbox_init(&app->inbox);                                  before the threads
+ *     TAKT_SPAWN_ON(&loop, takt_delivery, .inbox = &app->inbox);     in the loop's own
+ *     takt_post(&app->inbox, &mine->message);                        in any
+ *
+ * takt starts no thread. The memory of a message is its sender's: that is the bound of an
+ * inbox. What is posted is never lost, and nobody waits for it.
+ * ======================================================================== */
+
+/* What is posted. Yours again when `run` is called, which may free it. */
+typedef struct takt_message {
+    struct takt_message *next;                 /* the inbox's, once it is posted */
+    void (*run)(struct takt_message *message); /* in: on the loop's thread, in a turn of it: it
+                                                * may do what a coroutine may, but suspend */
+} takt_message;
+
+/* Where they stand, newest first. It must not move. */
+typedef struct takt_inbox {
+    takt_message *first; /* of all threads' */
+    int in, out;         /* of a pipe, which holds a byte while there is something */
+} takt_inbox;
+
+/* Opens it; it needs no contents before. In any thread, before others know it. 0, or -EMFILE,
+ * -ENFILE, -ENOMEM. Again after its takt_delivery has ended: posts are taken again. */
+int takt_inbox_init(takt_inbox *inbox);
+/* Gives what is left of it back: when its takt_delivery has ended, or never ran, and nobody
+ * posts any more. */
+void takt_inbox_free(takt_inbox *inbox);
+/* Hands `message` over, from any thread, or from a signal handler. It does not wait, and the
+ * loop is woken once for many. Messages of one thread run in their order. 0; or TAKT_ECLOSED
+ * if the takt_delivery has ended: the message is still yours. Before that runs, messages
+ * wait. */
+int takt_post(takt_inbox *inbox, takt_message *message);
+
+/* Runs what is posted, at most 64 before others have their turn, until it is cancelled or its
+ * loop ends: then it runs what has been posted so far, and from there on posts are refused. */
+typedef struct takt_delivery {
+    takt_frame frame;
+    takt_inbox *inbox; /* in: outlives it */
+    takt_message *left; /* oldest first */
+    int fd;
+} takt_delivery;
+
+TAKT_CORO(takt_delivery);
+
+/* A call that blocks. First in a struct of yours that holds what it needs and yields. */
+typedef struct takt_job {
+    takt_message message;
+    void (*work)(struct takt_job *job); /* in: on another thread */
+    void (*drop)(struct takt_job *job); /* in: see takt_offload; or NULL */
+    /* The job's: */
+    takt_inbox *inbox;
+    takt_event done;
+    uint32_t state;
+    bool over;
+} takt_job;
+
+/* Does the work of `job`: what an executor does on a thread of its own, once. */
+void takt_job_run(takt_job *job);
+
+/* Hands `job` to an executor and suspends until its work is done. `execute` is called in the
+ * loop's thread: it sees to it that some thread calls takt_job_run(), without waiting for
+ * that, and returns 0; or an error, which is thrown: then the job never was its.
+ *
+ * When it is cancelled: a job with `drop` is left to itself, and dropped in the loop's thread
+ * once the work is done, or, if the inbox is closed by then, in the other; one without is
+ * waited for, as the thread works in its memory, which must stay until then. So is it by
+ * takt_drain, which has nothing better to do. */
+typedef struct takt_offload {
+    takt_frame frame;
+    takt_job *job;     /* in */
+    takt_inbox *inbox; /* in: of this loop; its takt_delivery runs */
+    int (*execute)(void *executor, takt_job *job); /* in */
+    void *executor;    /* in */
+    /* The offload's: */
+    int n;
+    bool begun;
+} takt_offload;
+
+TAKT_CORO(takt_offload);
 
 /* ==========================================================================
  * >>dump - where everything stands, and what it costs
@@ -2316,29 +2532,29 @@ static inline takt_op *takt__op_of(takt_frame *f)
     return &f->strand->slot.op;
 }
 
-int takt__await_told(takt_frame *f);
-int takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line);
-int takt__yield(takt_frame *f, uint32_t line);
+takt_status takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line);
+takt_status takt__yield(takt_frame *f, uint32_t line);
 bool takt__may_begin(takt_frame *f, takt_frame *child, size_t size, uint32_t line);
 bool takt__start(takt_frame *f, takt_frame *child, uint32_t line);
 bool takt__start_within(takt_frame *f, takt_frame *child, takt_ns ns, uint32_t line);
 void takt__join_begin(takt_frame *f);
 void takt__join_add(takt_frame *f, takt_frame *child, int index);
 void takt__join_all(takt_frame *f);
-int takt__join(takt_frame *f, bool race, uint32_t line);
-int takt__join_group(takt_frame *f, takt_group *group, uint32_t line);
-int takt__failing(takt_frame *f);
+takt_status takt__join(takt_frame *f, bool race, uint32_t line);
+takt_status takt__join_group(takt_frame *f, takt_group *group, uint32_t line);
+takt_status takt__failing(takt_frame *f);
 bool takt__open(takt_frame *f, takt_stream *stream, takt_op op, uint32_t line);
-int takt__next(takt_frame *f, takt_stream *stream, uint32_t line);
+takt_status takt__next(takt_frame *f, takt_stream *stream, uint32_t line);
 void takt__next_take(takt_frame *f, takt_stream *stream, takt_item *item);
 bool takt__defer(takt_frame *f, uint32_t line);
-int takt__unwind_step(takt_frame *f);
-int takt__lost(takt_frame *f);
+takt_status takt__unwind_step(takt_frame *f);
+takt_status takt__lost(takt_frame *f);
 TAKT__WARN_IF_CALLED("a break leaves the coroutine's body; use TAKT_RETURN")
 void takt__fell_out(takt_frame *f, uint32_t line);
 TAKT__WARN_IF_CALLED("a thrown error must be negative: -EINVAL, not EINVAL")
 void takt__throw_positive(takt_frame *f, int error, uint32_t line);
 void takt__return(takt_frame *f);
+takt_status takt__returned(takt_frame *f);
 void takt__throw(takt_frame *f, int error, uint32_t line);
 int64_t takt__take_result(takt_frame *f);
 
@@ -2461,26 +2677,35 @@ static inline bool takt__within(const takt_frame *f, size_t size, const void *at
 /* The op has been put in place; how does it get to the backend? Asked in the body, where the
  * op is known when this is compiled: without a limit, and with memory of the struct's or
  * none, as most are, no question is left for the loop. */
-static inline int takt__await(takt_frame *f, size_t size, uint32_t line)
+static inline takt_status takt__await(takt_frame *f, size_t size, uint32_t line)
 {
     const takt_strand *const strand = f->strand;
     const takt_op *const op = &strand->slot.op;
     f->line = line;
-    if (TAKT__UNLIKELY(strand->flags & TAKT__STOP))
-        return takt__await_told(f);
-    return op->kind >= TAKT_OP_FIRST_AS_IT_IS && !op->when &&
-                   (!op->buf || takt__within(f, size, op->buf)) &&
-                   (!op->arg.ptr || takt__within(f, size, op->arg.ptr))
-               ? TAKT__AS_IT_IS
-               : TAKT__OP;
+    return takt__leave(TAKT__LIKELY(!(strand->flags & TAKT__STOP)) &&
+                               op->kind >= TAKT_OP_FIRST_AS_IT_IS && !op->when &&
+                               (!op->buf || takt__within(f, size, op->buf)) &&
+                               (!op->arg.ptr || takt__within(f, size, op->arg.ptr))
+                           ? TAKT__AS_IT_IS
+                           : TAKT__OP);
 }
 
 /* Leaves with an op; by value, so that a compiler can see what it points to. */
 static inline takt_status takt__leave_with(takt_frame *f, takt_op op TAKT__KEPT, size_t size,
                                            uint32_t line)
 {
-    *takt__op_of(f) = op;
-    return takt__leave(takt__await(f, size, line));
+    takt_op *const at = takt__op_of(f);
+    at->kind = op.kind; /* all but what is the backend's */
+    at->flags = op.flags;
+    at->state = 0;
+    at->fd = op.fd;
+    at->buf = op.buf;
+    at->len = op.len;
+    at->arg = op.arg;
+    at->bits = op.bits;
+    at->extra = op.extra;
+    at->when = op.when;
+    return takt__await(f, size, line);
 }
 
 static inline int64_t takt__result(takt_frame *f)
@@ -2488,10 +2713,10 @@ static inline int64_t takt__result(takt_frame *f)
     return takt__op_of(f)->result;
 }
 
-static inline int takt__call(takt_frame *f, uint32_t line)
+static inline takt_status takt__call(takt_frame *f, uint32_t line)
 {
     f->line = line;
-    return TAKT__CALLING;
+    return takt__leave(TAKT__CALLING);
 }
 
 /* The header of a frame that begins. */
@@ -2526,24 +2751,20 @@ static inline bool takt__ends(takt_frame *f)
     return true;
 }
 
-/* What a strand runs next after its leaf has left with `go`: a callee that begins, the
- * caller of one that has ended, the leaf again, or nothing. All else is for takt__step(). */
-static inline takt_body *takt__hop(takt_sched *s, takt_strand *strand, int go)
+/* The leaf of `strand` has ended: true if it was called, and its caller is the leaf now. */
+static inline bool takt__return_to_caller(takt_strand *strand)
 {
     takt_frame *const f = strand->who.leaf;
-    if (go == TAKT__CALLING)
-        return f->of.first;
-    if (go == TAKT__FINISH && !(f->bits & TAKT__ROOT) && strand->wait != TAKT__ON_OP) {
-        f->state = TAKT__FINISHED;
-        f->strand = NULL;
-        strand->who.leaf = f->parent;
-        strand->slot.op.result = f->error;
-        return f->parent->of.coro->body;
-    }
-    if (go == TAKT__AGAIN)
-        return f->of.coro->body;
-    return go == TAKT__SUSPEND && !TAKT__GUARDED ? NULL : takt__step(s, strand, go);
+    if (TAKT__GUARDED || f->bits & TAKT__ROOT || strand->wait == TAKT__ON_OP)
+        return false; /* takt__step() sees to that */
+    f->state = TAKT__FINISHED;
+    f->strand = NULL;
+    strand->who.leaf = f->parent;
+    strand->slot.op.result = f->error;
+    return true;
 }
+
+enum { TAKT__MOST_READY = 1024 }; /* resumed in one go: then the backend is asked again */
 
 enum { TAKT__BODY_STACK = 16384 }; /* how far below the turn a body's locals may lie */
 
@@ -2551,7 +2772,7 @@ enum { TAKT__BODY_STACK = 16384 }; /* how far below the turn a body's locals may
 static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
 {
     const takt_op *const op = &strand->slot.op;
-    return TAKT__UNLIKELY(op->kind < TAKT_OP_FIRST_AS_IT_IS ||
+    return TAKT__UNLIKELY(op->kind < TAKT_OP_FIRST_AS_IT_IS || strand->flags & TAKT__STOP ||
                           s->stack_base - (uintptr_t)op->buf < TAKT__BODY_STACK ||
                           s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK) &&
            takt__refuse(s, strand);
@@ -2583,11 +2804,12 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
  * what the frame stores.
  * ======================================================================== */
 
-#define TAKT__AT(line) ((uint64_t)0x7a6b000000000000 | (line))
+#define TAKT__AT(line) ((uint64_t)0x7a6b000000000000 ^ (line)) /* compilers see through it */
 
 
 /* clang-format off */
 #define TAKT__HEAD(head, ...) head
+#define TAKT__REST(head, ...) __VA_ARGS__
 #define TAKT__PICK3(a, b, c, name, ...) name
 #define TAKT__CAT_(a, b) a##b
 #define TAKT__CAT(a, b) TAKT__CAT_(a, b)
@@ -2709,7 +2931,7 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
     switch (TAKT__AT(takt_self->line)) {                                                     \
         TAKT__BODY_SCOPE                                                                     \
     default:                                                                                 \
-        return takt__leave(takt__lost(takt_self));                                           \
+        return takt__lost(takt_self);                                                        \
     case TAKT__AT(0):                                                                        \
         takt_self->of.coro = &takt__coro
 
@@ -2717,30 +2939,29 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
         TAKT__UNWATCH_BODY                                                                   \
         if (TAKT__LIKELY(takt__ends(takt_self)))                                             \
             return takt__leave(TAKT__FINISH);                                                \
-        takt__return(takt_self);                                                             \
-        goto takt__unwind;                                                                   \
+        return takt__returned(takt_self);                                                    \
     case TAKT__AT(TAKT__UNWIND):                                                             \
         goto takt__unwind;                                                                   \
     }                                                                                        \
     takt__fell_out(takt_self, __LINE__);                                                     \
 takt__unwind:                                                                                \
-    return takt__leave(takt__unwind_step(takt_self))
+    return takt__unwind_step(takt_self)
 
 /* Every await leaves and comes back by its label, even when it need not wait: so the
  * compiler can see that no local survives it. */
-#define TAKT__LEAVE_AND_RETURN_AT(line, go)                                                  \
-    return takt__leave(go);                                                                  \
+#define TAKT__LEAVE_AND_RETURN_AT(line, status)                                              \
+    return (status);                                                                         \
     case TAKT__AT(line):
 
 #define TAKT__THROW_IF_FAILED                                                                \
     if (TAKT__UNLIKELY(takt__op_of(takt_self)->result < 0))                                  \
-        return takt__leave(takt__failing(takt_self))
+        return takt__failing(takt_self)
 
 #define TAKT__AWAIT1(op) TAKT__AWAIT_(op, (void)0, __LINE__)
 #define TAKT__AWAIT2(result, op)                                                             \
     TAKT__AWAIT_(op, (result) = (__typeof__(result))takt__result(takt_self), __LINE__)
 #define TAKT__AWAIT_(op, store, line)                                                        \
-    do {                                                                                     \
+    do { /* a statement, no value: the result goes into its first argument, if it has two */ \
         return takt__leave_with(takt_self, (op), takt__coro.size, line);                     \
     case TAKT__AT(line):                                                                     \
         store;                                                                               \
@@ -2748,7 +2969,7 @@ takt__unwind:                                                                   
     } while (0)
 
 #define TAKT__TRY_AWAIT(result, op, line)                                                    \
-    do {                                                                                     \
+    do { /* a statement, no value: the result goes into its first argument */                \
         TAKT__STATIC_ASSERT((__typeof__(result))-1 < 0 && sizeof(result) >= sizeof(int),     \
             "the result of TAKT_TRY_AWAIT must be signed and at least an int");              \
         return takt__leave_with(takt_self, (op), takt__coro.size, line);                     \
@@ -2780,24 +3001,36 @@ takt__unwind:                                                                   
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
-/* All but the header, which takt__frame_begin() sets. */
-#define TAKT__CLEAR(x)                                                                       \
-    memset((char *)(void *)&(x) + sizeof(takt_frame), 0, sizeof(x) - sizeof(takt_frame))
-#define TAKT__COPY(to, from)                                                                 \
-    memcpy((char *)(void *)&(to) + sizeof(takt_frame),                                       \
-           (const char *)(const void *)&(from) + sizeof(takt_frame),                         \
-           sizeof(from) - sizeof(takt_frame))
+/* The child, cleared, with its arguments, which may speak of what it was: so they are
+ * gathered in a copy, or, where that would cost more, in an initializer. C++ has none with
+ * names. Its header is takt__frame_begin()'s. */
+#define TAKT__FILL_BY_COPY(child, fn, ...)                                                   \
+    struct fn takt__in;                                                                      \
+    (void)sizeof((child) = takt__in); /* the same type, or it does not compile */            \
+    memset((char *)(void *)&takt__in + sizeof(takt_frame), 0,                                \
+           sizeof takt__in - sizeof(takt_frame));                                            \
+    TAKT__SET(takt__in, __VA_ARGS__)(void) 0;                                                \
+    memcpy((char *)(void *)&(child) + sizeof(takt_frame),                                    \
+           (const char *)(const void *)&takt__in + sizeof(takt_frame),                       \
+           sizeof takt__in - sizeof(takt_frame));
+#ifndef __cplusplus
+#define TAKT__FILL(child, fn, ...)                                                           \
+    if (sizeof(struct fn) > 256) {                                                           \
+        (child) = (struct fn){TAKT__REST(__VA_ARGS__, .frame.parent = NULL)};                \
+    } else {                                                                                 \
+        TAKT__FILL_BY_COPY(child, fn, __VA_ARGS__)                                           \
+    }
+#else
+#define TAKT__FILL(child, fn, ...) TAKT__FILL_BY_COPY(child, fn, __VA_ARGS__)
+#endif
 
-/* Gathers the arguments in a copy, so that they may speak of what the child was. */
 #define TAKT__PREPARE(child, line, act, fn, ...)                                             \
     {                                                                                        \
-        struct fn takt__in;                                                                  \
-        (void)sizeof((child) = takt__in); /* the same type, or it does not compile */        \
-        TAKT__CLEAR(takt__in);                                                               \
-        TAKT__SET(takt__in, __VA_ARGS__)(void) 0;                                            \
-        if (!takt__prepare(takt_self, takt__coro.size, &(child).frame, sizeof takt__in, line)) \
+        TAKT__STATIC_ASSERT(sizeof(child) == sizeof(struct fn),                              \
+            "the child is a struct " #fn " of yours, by its name: no pointer, no &");        \
+        if (!takt__prepare(takt_self, takt__coro.size, &(child).frame, sizeof(struct fn), line))\
             goto takt__unwind;                                                               \
-        TAKT__COPY(child, takt__in);                                                         \
+        TAKT__FILL(child, fn, __VA_ARGS__)                                                   \
         takt__frame_begin(&(child).frame, takt_self, takt_self->strand, fn##_coro, 0);       \
         if (!(act))                                                                          \
             goto takt__unwind;                                                               \
@@ -2806,14 +3039,14 @@ takt__unwind:                                                                   
 #define TAKT__ENTER(child) (takt_self->strand->who.leaf = &(child).frame, true)
 
 #define TAKT__CALL(child, line, fn, ...)                                                     \
-    do {                                                                                     \
+    do { /* a statement, no value: results stand in the child */                             \
         TAKT__PREPARE(child, line, TAKT__ENTER(child), fn, __VA_ARGS__)                      \
         TAKT__LEAVE_AND_RETURN_AT(line, takt__call(takt_self, line))                         \
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
 #define TAKT__TRY_CALL(err, child, line, fn, ...)                                            \
-    do {                                                                                     \
+    do { /* a statement, no value: the error goes into its first argument */                 \
         TAKT__STATIC_ASSERT((__typeof__(err))-1 < 0 && sizeof(err) >= sizeof(int),           \
             "the result of TAKT_TRY_CALL must be signed and at least an int");               \
         TAKT__PREPARE(child, line, TAKT__ENTER(child), fn, __VA_ARGS__)                      \
@@ -2826,7 +3059,7 @@ takt__unwind:                                                                   
     do {                                                                                     \
         TAKT__PREPARE(child, line, takt__start_within(takt_self, &(child).frame, (ns), line), \
                       fn, __VA_ARGS__)                                                       \
-        TAKT__LEAVE_AND_RETURN_AT(line, TAKT__SUSPEND)                                       \
+        TAKT__LEAVE_AND_RETURN_AT(line, takt__leave(TAKT__SUSPEND))                          \
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
@@ -2866,6 +3099,16 @@ takt__unwind:                                                                   
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
+#define TAKT__TRY_NEXT(err, item, stream, line)                                              \
+    do {                                                                                     \
+        TAKT__STATIC_ASSERT((__typeof__(err))-1 < 0 && sizeof(err) >= sizeof(int),           \
+            "the result of TAKT_TRY_NEXT must be signed and at least an int");               \
+        TAKT__LEAVE_AND_RETURN_AT(line, takt__next(takt_self, &(stream), line))              \
+        takt__next_take(takt_self, &(stream), &(item));                                      \
+        (err) = (int)takt__take_result(takt_self);                                           \
+        TAKT__THROW_IF_FAILED;                                                               \
+    } while (0)
+
 #define TAKT__SPAWN(...) TAKT__SPAWN_(__VA_ARGS__)
 #define TAKT__SPAWN_(s, group, owner, fn, ...)                                               \
     takt__spawned(TAKT__NAMED(takt__spawn_begin)((s), (group), (owner), fn##_coro,           \
@@ -2900,8 +3143,7 @@ takt__unwind:                                                                   
 #define TAKT__CATCH_HERE                                                                     \
         if (TAKT__LIKELY(takt__ends(takt_self)))                                             \
             return takt__leave(TAKT__FINISH);                                                \
-        takt__return(takt_self);                                                             \
-        goto takt__unwind;                                                                   \
+        return takt__returned(takt_self);                                                    \
         TAKT__WATCH_CATCH                                                                    \
         TAKT__BODY_SCOPE                                                                     \
     case TAKT__AT(TAKT__CATCH):                                                              \
@@ -2909,8 +3151,7 @@ takt__unwind:                                                                   
             if (true)
 #else
 #define TAKT__CATCH_HERE                                                                     \
-        takt__return(takt_self);                                                             \
-        goto takt__unwind;                                                                   \
+        return takt__returned(takt_self);                                                    \
     case TAKT__AT(TAKT__CATCH):
 #endif
 
@@ -3102,6 +3343,15 @@ takt__unwind:                                                                   
     }                                                                                        \
     struct name
 
+/* Whether a backend has B_each, see >>backend: its TAKT_EACH_B makes two arguments of one. */
+#define TAKT__SECOND(first, second, ...) second
+#define TAKT__SECOND_OF(...) TAKT__SECOND(__VA_ARGS__)
+#define TAKT__EACH_OF(backend_) TAKT__SECOND_OF(TAKT_EACH_##backend_, TAKT__BY_POLL, )
+#define TAKT__BY_POLL(backend_, name, loop, most, wait) ((void)(wait), false)
+#define TAKT__BY_EACH(backend_, name, loop, most, wait)                                      \
+    backend_##_each(&(loop)->backend, (most), (wait), sizeof(takt_strand), name##__succeed,  \
+                    (loop), &(loop)->sched.stats.completions)
+
 #define TAKT__LOOP(name, backend_)                                                           \
     typedef struct name##_config {                                                           \
         takt_config loop;                                                                    \
@@ -3150,6 +3400,8 @@ takt__unwind:                                                                   
                                                &takt_l->backend, &takt_l->completions);      \
         if (rc < 0)                                                                          \
             return rc;                                                                       \
+        if (!TAKT__GUARDED) /* though the implementation might, elsewhere */                 \
+            takt_l->sched.watches = NULL;                                                    \
         rc = backend_##_init(&takt_l->backend, &config->backend, &takt_l->sched.slots);      \
         if (rc < 0) {                                                                        \
             takt__sched_free(&takt_l->sched, &takt_l->completions);                          \
@@ -3163,16 +3415,15 @@ takt__unwind:                                                                   
     TAKT__HOT bool name##__begin(name *takt_l, takt_strand *strand)                          \
     {                                                                                        \
         takt_op *const op = &strand->slot.op;                                                \
-        takt_token token;                                                                    \
+        takt_token offered, token;                                                           \
         int rc;                                                                              \
-        strand->slot.generation++;                                                           \
         strand->wait = TAKT__ON_OP;                                                          \
         TAKT__BEGINS(&takt_l->sched, strand);                                                \
-        token = takt_token_of(op);                                                           \
+        token = offered = takt__slot_begin(&strand->slot);                                   \
         rc = backend_##_submit(&takt_l->backend, op, &token);                                \
         if (TAKT__LIKELY(rc >= 0)) {                                                         \
             TAKT__LEND(&takt_l->sched, strand);                                              \
-            if (TAKT__UNLIKELY(token != takt_token_of(op)))                                  \
+            if (TAKT__UNLIKELY(token != offered))                                            \
                 takt__foreign_add(&takt_l->sched, strand, token);                            \
             return true;                                                                     \
         }                                                                                    \
@@ -3187,6 +3438,18 @@ takt__unwind:                                                                   
         takt_sched *const sched = &takt_l->sched;                                            \
         for (;;) {                                                                           \
             takt_body *body;                                                                 \
+            if (go == TAKT__CALLING) { /* nothing is nearer to a plain call and its return */\
+                sched->stats.resumed++;                                                      \
+                go = strand->who.leaf->of.first(strand->who.leaf).go;                        \
+            } else if (go == TAKT__AGAIN) {                                                  \
+                sched->stats.resumed++;                                                      \
+                go = strand->who.leaf->of.coro->body(strand->who.leaf).go;                   \
+            }                                                                                \
+            if (go == TAKT__FINISH && takt__return_to_caller(strand)) {                      \
+                sched->stats.resumed++;                                                      \
+                go = strand->who.leaf->of.coro->body(strand->who.leaf).go;                   \
+                continue;                                                                    \
+            }                                                                                \
             if (go == TAKT__OP && !takt__refuse_inline(sched, strand)) {                     \
                 if (strand->slot.op.when)                                                    \
                     takt__arm_limit(sched, strand);                                          \
@@ -3196,8 +3459,13 @@ takt__unwind:                                                                   
                 if (name##__begin(takt_l, strand))                                           \
                     return;                                                                  \
                 go = TAKT__AGAIN;                                                            \
+                continue;                                                                    \
             }                                                                                \
-            body = takt__hop(sched, strand, go);                                             \
+            if (go == TAKT__SUSPEND && !TAKT__GUARDED)                                       \
+                return;                                                                      \
+            if (go == TAKT__CALLING || go == TAKT__AGAIN)                                    \
+                continue;                                                                    \
+            body = takt__step(sched, strand, go);                                            \
             if (!body)                                                                       \
                 return;                                                                      \
             sched->stats.resumed++;                                                          \
@@ -3205,64 +3473,62 @@ takt__unwind:                                                                   
         }                                                                                    \
     }                                                                                        \
                                                                                              \
-    static inline void name##__complete(name *takt_l, const takt_completion *done)           \
+    /* What `strand` awaited is over. From one op straight to the next: what goes on         \
+     * otherwise goes on out of line. */                                                     \
+    TAKT__HOT void name##__resume(name *takt_l, takt_strand *strand)                         \
     {                                                                                        \
-        takt_sched *const sched = &takt_l->sched;                                            \
-        takt_strand *strand = takt__strand_of_token(sched, done->token);                     \
         int go;                                                                              \
-        if (TAKT__LIKELY(strand && strand->wait == TAKT__ON_OP &&                            \
-                         !(strand->flags | done->flags | (uint32_t)done->error))) {          \
-            strand->slot.op.result = done->value;                                            \
-            if (!TAKT__REGAIN(sched, strand))                                                \
-                return;                                                                      \
-        } else if ((strand = takt__claim(sched, strand, done)) == NULL) {                    \
-            return;                                                                          \
-        }                                                                                    \
         strand->wait = TAKT__READY;                                                          \
-        /* From one op straight to the next: what goes on otherwise goes on out of line. */  \
-        sched->stats.resumed++;                                                              \
+        takt_l->sched.stats.resumed++;                                                       \
         go = strand->who.leaf->of.coro->body(strand->who.leaf).go;                           \
-        if (go != TAKT__AS_IT_IS)                                                            \
+        if (TAKT__UNLIKELY(go != TAKT__AS_IT_IS))                                            \
             name##__go_on(takt_l, strand, go);                                               \
         else if (TAKT__UNLIKELY(!name##__begin(takt_l, strand)))                             \
             name##__go_on(takt_l, strand, TAKT__AGAIN);                                      \
     }                                                                                        \
                                                                                              \
-    static inline void name##__run_ready(name *takt_l)                                       \
+    TAKT__NOINLINE static void name##__complete(name *takt_l, const takt_completion *done)   \
     {                                                                                        \
-        enum { MOST = 1024 }; /* in one go: then the backend is polled */                    \
-        takt_strand *strand;                                                                 \
-        int count = 0;                                                                       \
-        while (count++ < MOST && (strand = takt__next_ready(&takt_l->sched)) != NULL) {      \
-            const int go = strand->flags & TAKT__NEW ? TAKT__CALLING : TAKT__AGAIN;          \
-            strand->flags &= (uint16_t)~TAKT__NEW;                                           \
-            name##__go_on(takt_l, strand, go);                                               \
+        takt_sched *const sched = &takt_l->sched;                                            \
+        takt_strand *strand = takt__strand_of_token(sched, done->token);                     \
+        if (TAKT__UNLIKELY(sched->fatal && !sched->discarding)) {                            \
+            takt__orphan(sched, done);                                                       \
+            return;                                                                          \
+        }                                                                                    \
+        if (TAKT__LIKELY(strand && strand->wait == TAKT__ON_OP &&                            \
+                         !(strand->flags | done->flags | (uint32_t)done->error))) {          \
+            strand->slot.op.result = done->value;                                            \
+            if (TAKT__REGAIN(sched, strand))                                                 \
+                name##__resume(takt_l, strand);                                              \
+        } else if ((strand = takt__claim(sched, strand, done)) != NULL) {                    \
+            name##__resume(takt_l, strand);                                                  \
         }                                                                                    \
     }                                                                                        \
                                                                                              \
-    static inline void name##__round(name *takt_l, takt_ns wait, int max)                    \
+    /* The op in `slot` has succeeded with `value`; see B_each in >>backend. */           \
+    TAKT__UNUSED TAKT__HOT bool name##__succeed(void *loop, takt_slot *slot, int64_t value)  \
+    {                                                                                        \
+        name *const takt_l = (name *)loop;                                                   \
+        takt_sched *const sched = &takt_l->sched;                                            \
+        takt_strand *const strand = (takt_strand *)(void *)slot;                             \
+        if (TAKT__UNLIKELY(strand->wait != TAKT__ON_OP || strand->flags)) {                  \
+            const takt_completion done = {takt_token_of(&slot->op), value, 0, 0, NULL};      \
+            name##__complete(takt_l, &done);                                                 \
+            return !sched->fatal || sched->discarding;                                       \
+        }                                                                                    \
+        strand->slot.op.result = value;                                                      \
+        if (TAKT__REGAIN(sched, strand))                                                     \
+            name##__resume(takt_l, strand);                                                  \
+        return true;                                                                         \
+    }                                                                                        \
+                                                                                             \
+    /* Asks the backend what has completed, and resumes whom that concerns. */               \
+    TAKT__HOT void name##__ask(name *takt_l, takt_ns wait, int most)                         \
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
-        const int config_max = (int)sched->config.completions;                               \
-        const int most = max > 0 && max < config_max ? max : config_max;                     \
-        const takt_completion *done;                                                         \
         int count;                                                                           \
-        sched->in_turn = true;                                                               \
-        sched->now_known = false;                                                            \
-        sched->stats.turns++;                                                                \
-        /* With nothing but ops in flight, there is nothing to do before they are asked for. */\
-        if (TAKT_DEBUG || sched->ready_first | sched->later_first | sched->wheel.count |     \
-                              !sched->strands_used) {                                        \
-            takt__turn_begins(sched);                                                        \
-            if (sched->ready_first) {                                                        \
-                name##__run_ready(takt_l);                                                   \
-                if (TAKT__UNLIKELY(sched->fatal && !sched->discarding)) {                    \
-                    sched->in_turn = false;                                                  \
-                    return;                                                                  \
-                }                                                                            \
-            }                                                                                \
-            wait = takt__wait(sched, wait);                                                  \
-        }                                                                                    \
+        if (TAKT__EACH_OF(backend_)(backend_, name, takt_l, most, &wait))                    \
+            return;                                                                          \
         TAKT__LENT_OPEN(sched, true);                                                        \
         count = backend_##_poll(&takt_l->backend, takt_l->completions, most, wait);          \
         TAKT__LENT_OPEN(sched, false);                                                       \
@@ -3275,23 +3541,60 @@ takt__unwind:                                                                   
             count = 0;                                                                       \
         }                                                                                    \
         sched->stats.completions += (uint64_t)count;                                         \
-        done = takt_l->completions;                                                          \
-        for (const takt_completion *const end = done + count; done != end; done++)           \
-            if (TAKT__LIKELY(!sched->fatal || sched->discarding))                            \
-                name##__complete(takt_l, done);                                              \
-            else                                                                             \
-                takt__orphan(sched, done);                                                   \
+        for (int i = 0; i < count; i++)                                                      \
+            name##__complete(takt_l, &takt_l->completions[i]);                               \
+    }                                                                                        \
+                                                                                             \
+    static inline void name##__run_ready(name *takt_l)                                       \
+    {                                                                                        \
+        takt_sched *const sched = &takt_l->sched;                                            \
+        takt_ns until = TAKT_FOREVER;                                                        \
+        takt_strand *strand;                                                                 \
+        int count = 0;                                                                       \
+        if (TAKT__UNLIKELY(sched->config.slice > 0))                                         \
+            until = takt_after(backend_##_now(&takt_l->backend), sched->config.slice);       \
+        while (count++ < TAKT__MOST_READY && (strand = takt__next_ready(sched)) != NULL) {\
+            const int go = strand->flags & TAKT__NEW ? TAKT__CALLING : TAKT__AGAIN;          \
+            strand->flags &= (uint16_t)~TAKT__NEW;                                           \
+            name##__go_on(takt_l, strand, go);                                               \
+            if (TAKT__UNLIKELY(until != TAKT_FOREVER) && count % 16 == 0 &&                  \
+                backend_##_now(&takt_l->backend) >= until)                                   \
+                return;                                                                      \
+        }                                                                                    \
+    }                                                                                        \
+                                                                                             \
+    /* One turn, of `most` completions; there may be nothing to wait for, unless it `waits`. */\
+    TAKT__HOT void name##__round(name *takt_l, takt_ns wait, int most, bool waits)           \
+    {                                                                                        \
+        takt_sched *const sched = &takt_l->sched;                                            \
+        sched->now_known = false;                                                            \
+        sched->stats.turns++;                                                                \
+        /* With nothing but ops in flight, there is nothing to do before they are asked for. */\
+        if (TAKT_DEBUG || sched->ready_first | sched->later_first | sched->wheel.count ||    \
+            (!waits && !sched->strands_used)) {                                              \
+            takt__turn_begins(sched);                                                        \
+            if (sched->ready_first) {                                                        \
+                name##__run_ready(takt_l);                                                   \
+                if (TAKT__UNLIKELY(sched->fatal && !sched->discarding))                      \
+                    return;                                                                  \
+            }                                                                                \
+            wait = takt__wait(sched, wait);                                                  \
+        }                                                                                    \
+        name##__ask(takt_l, wait, most);                                                     \
         if (sched->wheel.count)                                                              \
             takt__expire(sched);                                                             \
         if (sched->ready_first)                                                              \
             name##__run_ready(takt_l);                                                       \
-        sched->in_turn = false;                                                              \
     }                                                                                        \
                                                                                              \
-    static inline void name##__turn(name *takt_l, takt_ns wait, int max)                     \
+    TAKT__UNUSED static inline void name##__turn(name *takt_l, takt_ns wait, int max)        \
     {                                                                                        \
-        takt_l->sched.stack_base = TAKT__STACK_POINTER();                                    \
-        name##__round(takt_l, wait, max);                                                    \
+        takt_sched *const sched = &takt_l->sched;                                            \
+        const int most = (int)sched->config.completions;                                     \
+        sched->stack_base = TAKT__STACK_POINTER();                                           \
+        sched->in_turn = true;                                                               \
+        name##__round(takt_l, wait, max > 0 && max < most ? max : most, false);              \
+        sched->in_turn = false;                                                              \
     }                                                                                        \
                                                                                              \
     TAKT__UNUSED static inline int name##_turn(name *takt_l, takt_ns wait, int max)          \
@@ -3314,10 +3617,12 @@ takt__unwind:                                                                   
         if (sched->in_turn)                                                                  \
             return TAKT_EREENTER;                                                            \
         sched->stack_base = TAKT__STACK_POINTER(); /* the same in every turn from here */    \
+        sched->in_turn = true;                                                               \
         while (sched->pending && !sched->fatal) {                                            \
             sched->result_count = 0;                                                         \
-            name##__round(takt_l, TAKT_FOREVER, 0);                                          \
+            name##__round(takt_l, TAKT_FOREVER, (int)sched->config.completions, true);       \
         }                                                                                    \
+        sched->in_turn = false;                                                              \
         return sched->fatal ? sched->fatal : sched->first_error;                             \
     }                                                                                        \
                                                                                              \
@@ -3633,7 +3938,15 @@ static void takt__put_number(takt__text *text, int64_t number)
  * >>op-impl
  * ======================================================================== */
 
-enum { TAKT__NEITHER, TAKT__READER, TAKT__WRITER, TAKT__EITHER, TAKT__BOTH, TAKT__CALL };
+enum {
+    TAKT__NEITHER,
+    TAKT__READER,
+    TAKT__WRITER,
+    TAKT__EITHER,
+    TAKT__BOTH,
+    TAKT__THROUGH, /* reader of op->fd, writer of op->extra */
+    TAKT__CALL
+};
 
 const char *takt_op_name(int kind)
 {
@@ -3672,7 +3985,8 @@ static inline int takt__direction(const takt_op *op)
 int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size)
 {
     memset(bufs, 0, sizeof *bufs);
-    if (count == 0 || size == 0 || count >= TAKT__WITH_BACKEND || size > SIZE_MAX / count)
+    if (count == 0 || size == 0 || count >= TAKT__WITH_BACKEND ||
+        (sizeof(size_t) < 8 && size > SIZE_MAX / count))
         return -EINVAL;
     bufs->memory = (unsigned char *)TAKT_CALLOC(count, size);
     bufs->next = (uint32_t *)TAKT_CALLOC(count, sizeof *bufs->next);
@@ -3778,21 +4092,19 @@ static takt_op *takt__bufs_next_waiter(takt_bufs *bufs)
     return op;
 }
 
+/* Takes `op`, which stands there, out of the line. */
 TAKT__UNUSED static void takt__bufs_leave(takt_bufs *bufs, takt_op *op)
 {
     takt_op *before = NULL;
-    for (takt_op *it = bufs->waiting; it; before = it, it = it->next) {
-        if (it != op)
-            continue;
-        if (before)
-            before->next = op->next;
-        else
-            bufs->waiting = op->next;
-        if (bufs->waiting_last == op)
-            bufs->waiting_last = before;
-        op->next = NULL;
-        return;
-    }
+    for (takt_op *it = bufs->waiting; it != op; it = it->next)
+        before = it;
+    if (before)
+        before->next = op->next;
+    else
+        bufs->waiting = op->next;
+    if (bufs->waiting_last == op)
+        bufs->waiting_last = before;
+    op->next = NULL;
 }
 
 /* The next op that can have a buffer now, or NULL. Pools without waiters leave the
@@ -3814,13 +4126,12 @@ TAKT__UNUSED static takt_op *takt__bufs_serve(takt_bufs **starved)
     return NULL;
 }
 
-/* True if takt__bufs_serve() would find something. */
+/* True if takt__bufs_serve() would find something, or a line that has become empty. */
 TAKT__UNUSED static bool takt__bufs_can_serve(const takt_bufs *starved)
 {
-    for (; starved; starved = starved->next_starved)
-        if (starved->waiting && takt__bufs_any(starved))
-            return true;
-    return false;
+    while (starved && !takt__bufs_any(starved))
+        starved = starved->next_starved;
+    return starved != NULL;
 }
 
 /* -- completion memory: the heap -------------------------------------------- */
@@ -4103,6 +4414,23 @@ static int takt__enter_writer(takt_fds *fds, takt_fd *fd, takt_op *op)
     return 0;
 }
 
+/* Takes both places of an op from descriptor to descriptor. */
+static int takt__enter_through(takt_fds *fds, takt_op *op)
+{
+    const int to = (int)op->extra;
+    takt_fd *const from = &fds->at[op->fd];
+    if (to < 0)
+        return -EBADF;
+    if (to >= fds->count)
+        return -EMFILE;
+    if (fds->at[to].closer)
+        return TAKT_ECLOSED;
+    if (from->reader || fds->at[to].writer)
+        return -EBUSY;
+    from->reader = takt__place_of(op);
+    return takt__enter_writer(fds, &fds->at[to], op);
+}
+
 int takt_fds_enter(takt_fds *fds, takt_op *op)
 {
     const int direction = takt__direction(op);
@@ -4118,6 +4446,8 @@ int takt_fds_enter(takt_fds *fds, takt_op *op)
         return TAKT_ECLOSED;
     if (direction == TAKT__WRITER)
         return takt__enter_writer(fds, fd, op);
+    if (direction == TAKT__THROUGH)
+        return takt__enter_through(fds, op);
     if (direction == TAKT__BOTH) {
         fd->closer = takt__place_of(op);
         return 0;
@@ -4160,6 +4490,12 @@ takt_op *takt_fds_leave(takt_fds *fds, takt_op *op)
         takt__leave_writer(fds, fd, op);
     else if (fd->reader == takt__place_of(op))
         fd->reader = 0;
+    if (direction == TAKT__THROUGH && op->extra < (uint32_t)fds->count) {
+        takt_fd *const to = &fds->at[op->extra];
+        takt__leave_writer(fds, to, op);
+        if (!fd->closer || fd->reader || fd->writer)
+            fd = to;
+    }
     return fd->closer && !fd->reader && !fd->writer ? takt_fds_op(fds, fd->closer) : NULL;
 }
 
@@ -4229,11 +4565,10 @@ void takt_bufs_trim(takt_bufs *bufs)
 int takt_fds_init(takt_fds *fds, int count, const takt_slots *slots)
 {
     enum { MOST = 1 << 20, FEWEST = 64 };
-    struct rlimit limit;
+    struct rlimit limit = {MOST, MOST};
     if (count <= 0) {
-        count = MOST;
-        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < (rlim_t)MOST)
-            count = (int)limit.rlim_cur;
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+        count = limit.rlim_cur < (rlim_t)MOST ? (int)limit.rlim_cur : (int)MOST;
     }
     if (count < FEWEST)
         count = FEWEST; /* ulimit -n may be raised again */
@@ -4648,7 +4983,7 @@ int takt_tcp_options(takt_frame *frame, int fd, const takt_tcp *options)
         return rc;
     rc = takt__option(frame, rc, fd, IPPROTO_TCP, TCP_NODELAY, options->nodelay);
     if (options->keepalive > 0) {
-        const takt_ns seconds = (options->keepalive + TAKT_SEC - 1) / TAKT_SEC;
+        const takt_ns seconds = 1 + (options->keepalive - 1) / TAKT_SEC;
         rc = takt__option(frame, rc, fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 #if defined(TCP_KEEPIDLE)
         rc = takt__option(frame, rc, fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
@@ -4659,7 +4994,7 @@ int takt_tcp_options(takt_frame *frame, int fd, const takt_tcp *options)
     }
 #if defined(TCP_USER_TIMEOUT)
     rc = takt__option(frame, rc, fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
-                      (options->user_timeout + TAKT_MS - 1) / TAKT_MS);
+                      options->user_timeout / TAKT_MS + (options->user_timeout % TAKT_MS > 0));
 #endif
     return rc;
 }
@@ -4707,6 +5042,215 @@ int takt_signals(takt_frame *frame, uint64_t mask)
     takt_op op = takt__op(TAKT_OP_SIGNALS, -1, NULL, 0);
     op.arg.done = mask;
     return (int)takt__ask(frame, &op);
+}
+
+/* ==========================================================================
+ * >>pipes-impl
+ *
+ * splice(2) from socket to socket goes through a pipe. One is taken when there may be
+ * something to move, and given back at once when it is empty again, so that a few serve all;
+ * one that is not empty is closed, never given back: nobody may find another's bytes in it.
+ * ======================================================================== */
+
+enum {
+    TAKT__PIPES_MOST = 256,
+    TAKT__PIPE_BYTES = 256 * 1024,  /* asked for: the best of 64 KiB to 1 MiB, measured; */
+    TAKT__PIPE_FEWEST = 64 * 1024   /* granted at least: below, to copy is as fast */
+};
+
+struct takt_pipe {
+    int in, out;
+    uint32_t size; /* bytes; 0: it is not there */
+    uint32_t held; /* of them in use */
+    struct takt_pipe *next;
+};
+
+/* What there is no memory for is done without. */
+static void takt__pipes_init(takt_pipes *pipes, int descriptors)
+{
+    const uint32_t count = (uint32_t)descriptors / 16;
+    memset(pipes, 0, sizeof *pipes);
+    pipes->count = count < TAKT__PIPES_MOST ? count : (uint32_t)TAKT__PIPES_MOST;
+    pipes->at = (struct takt_pipe *)TAKT_CALLOC(pipes->count ? pipes->count : 1,
+                                                sizeof *pipes->at);
+    if (!pipes->at)
+        pipes->count = 0;
+}
+
+static void takt__pipe_close(struct takt_pipe *pipe)
+{
+    if (pipe->size) {
+        close(pipe->in);
+        close(pipe->out);
+    }
+    pipe->size = pipe->held = 0;
+}
+
+static void takt__pipes_free(takt_pipes *pipes)
+{
+    for (uint32_t i = 0; i < pipes->fresh; i++)
+        takt__pipe_close(&pipes->at[i]);
+    TAKT_FREE(pipes->at);
+    memset(pipes, 0, sizeof *pipes);
+}
+
+/* Makes a pipe, of the size that is good or that this user may have. */
+static bool takt__pipe_open(struct takt_pipe *pipe)
+{
+#if defined(__linux__)
+    int ends[2], size;
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return false;
+    pipe->out = ends[0];
+    pipe->in = ends[1];
+    size = fcntl(ends[1], F_SETPIPE_SZ, (int)TAKT__PIPE_BYTES);
+    if (size < 0)
+        size = fcntl(ends[1], F_GETPIPE_SZ);
+    pipe->size = size > 0 ? (uint32_t)size : 1;
+    if (size >= TAKT__PIPE_FEWEST)
+        return true;
+    takt__pipe_close(pipe);
+#else
+    (void)pipe;
+#endif
+    return false;
+}
+
+/* An empty pipe, or NULL. */
+static struct takt_pipe *takt__pipe_take(takt_pipes *pipes)
+{
+    struct takt_pipe *pipe = pipes->free;
+    if (pipe)
+        pipes->free = pipe->next;
+    else if (pipes->fresh < pipes->count)
+        pipe = &pipes->at[pipes->fresh++];
+    else
+        return NULL;
+    pipes->in_use++;
+    if (pipe->size || takt__pipe_open(pipe))
+        return pipe;
+    pipes->in_use--;
+    pipe->next = pipes->free;
+    pipes->free = pipe;
+    return NULL;
+}
+
+/* Back, or closed if it is not empty. */
+static void takt__pipe_put(takt_pipes *pipes, struct takt_pipe *pipe)
+{
+    if (pipe->held)
+        takt__pipe_close(pipe);
+    pipe->next = pipes->free;
+    pipes->free = pipe;
+    pipes->in_use--;
+}
+
+/* splice(2); it does not wait. Bytes, or an error. */
+static int64_t takt__splice_call(int from, int to, uint32_t len)
+{
+#if defined(__linux__)
+    const unsigned flags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;
+    int64_t n;
+    do
+        n = takt__answer(splice(from, NULL, to, NULL, len, flags));
+    while (n == -EINTR);
+    return n == -EWOULDBLOCK ? -EAGAIN : n;
+#else
+    (void)from;
+    (void)to;
+    (void)len;
+    return -ENOSYS;
+#endif
+}
+
+enum { /* takt_pipes.guard */
+    TAKT__UNGUARDED,
+    TAKT__GUARD_NOT_NEEDED, /* somebody ignores or blocks it */
+    TAKT__GUARDED_BY_US
+};
+
+/* splice(2) cannot be told not to raise SIGPIPE: it is blocked, where it would be more than
+ * noise, from the first splice of a poll to the end of that. */
+static void takt__pipes_guard(takt_pipes *pipes)
+{
+    struct sigaction action;
+    sigset_t raised, before;
+    if (pipes->guard != TAKT__UNGUARDED)
+        return;
+    pipes->guard = TAKT__GUARD_NOT_NEEDED;
+    if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+        return;
+    sigemptyset(&raised);
+    sigaddset(&raised, SIGPIPE);
+    if (sigprocmask(SIG_BLOCK, &raised, &before) == 0 && !sigismember(&before, SIGPIPE))
+        pipes->guard = TAKT__GUARDED_BY_US;
+}
+
+static void takt__pipes_unguard(takt_pipes *pipes)
+{
+    sigset_t raised;
+    if (pipes->guard == TAKT__GUARDED_BY_US) {
+        sigemptyset(&raised);
+        sigaddset(&raised, SIGPIPE);
+        sigprocmask(SIG_UNBLOCK, &raised, NULL);
+    }
+    pipes->guard = TAKT__UNGUARDED;
+}
+
+/* splice(2) into a socket. Where that has failed, maybe after some bytes, the signal that it
+ * may have raised is taken away. */
+static int64_t takt__splice_out(takt_pipes *pipes, int from, int to, uint32_t len)
+{
+    int64_t n;
+    takt__pipes_guard(pipes);
+    n = takt__splice_call(from, to, len);
+#if defined(__linux__)
+    if (n != (int64_t)len && n != -EAGAIN && pipes->guard == TAKT__GUARDED_BY_US) {
+        const struct timespec at_once = {0, 0};
+        sigset_t raised;
+        sigemptyset(&raised);
+        sigaddset(&raised, SIGPIPE);
+        sigtimedwait(&raised, NULL, &at_once);
+    }
+#endif
+    return n;
+}
+
+/* True if `op` has something to hand on, and so waits for that; else it waits for more. */
+static bool takt__splice_holds(const takt_op *op)
+{
+    return *(struct takt_pipe *const *)op->buf != NULL;
+}
+
+/* One move of a splice. Bytes handed on, 0 at the end, -EAGAIN: it has to wait; or an error.
+ * What the system is told to write is never above what the pipe holds: older ones would take
+ * that for the promise of more to come, and wait for it. */
+static int64_t takt__splice_move(takt_pipes *pipes, const takt_op *op)
+{
+    struct takt_pipe **const at = (struct takt_pipe **)op->buf;
+    struct takt_pipe *pipe = *at;
+    int64_t n;
+    if (!pipe) {
+        pipe = takt__pipe_take(pipes);
+        if (!pipe)
+            return -ENOBUFS;
+        n = takt__splice_call(op->fd, pipe->in, pipe->size);
+        if (n <= 0) {
+            takt__pipe_put(pipes, pipe);
+            return n;
+        }
+        pipe->held = (uint32_t)n;
+        *at = pipe;
+    }
+    n = takt__splice_out(pipes, pipe->out, (int)op->extra, pipe->held);
+    if (n <= 0)
+        return n ? n : -EPIPE;
+    pipe->held -= (uint32_t)n;
+    if (!pipe->held) {
+        takt__pipe_put(pipes, pipe);
+        *at = NULL;
+    }
+    return n;
 }
 
 /* ==========================================================================
@@ -4772,7 +5316,9 @@ int takt_posix_init(takt_posix *posix, const takt_posix_config *config, const ta
             (struct pollfd *)TAKT_CALLOC((size_t)posix->fds.count, sizeof(struct pollfd));
         rc = posix->polls ? 0 : -ENOMEM;
     }
-    if (rc < 0)
+    if (rc == 0)
+        takt__pipes_init(&posix->pipes, posix->fds.count);
+    else
         takt_posix_free(posix);
     return rc;
 }
@@ -4800,6 +5346,7 @@ void takt_posix_free(takt_posix *posix)
             close(posix->timer);
     }
     posix->epoll = -1;
+    takt__pipes_free(&posix->pipes);
     TAKT_FREE(posix->polls);
     TAKT_FREE(posix->run_next);
     takt_fds_free(&posix->fds);
@@ -5134,7 +5681,7 @@ static int64_t takt__try_stream(takt_fd *entry, takt_op *op, bool sending)
         const int64_t n = takt__try_bytes(op, sending);
         if (n < 0)
             return n;
-        if (n == 0 && !sending)
+        if (n == 0)
             return op->flags & TAKT_OP_ALL ? TAKT_ETRUNCATED : 0;
         if (!(op->flags & TAKT_OP_ALL)) {
             if ((uint64_t)n < bytes)
@@ -5266,7 +5813,6 @@ static int64_t takt__try_connected(takt_op *op)
 
 static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
 {
-    int64_t result;
     switch (op->kind) {
     case TAKT_OP_ACCEPT:
         return takt__try_accept(posix, op);
@@ -5290,11 +5836,8 @@ static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
         return takt__try_file(op);
     case TAKT_OP_READY:
         return takt__try_ready(op);
-    case TAKT_OP_SIGNAL:
-        result = takt__read_signal(op->fd);
-        return result;
-    default:
-        return -ENOTSUP;
+    default: /* TAKT_OP_SIGNAL */
+        return takt__read_signal(op->fd);
     }
 }
 
@@ -5391,10 +5934,9 @@ static void takt__posix_run_later(takt_posix *posix)
 static void takt__posix_leave_later(takt_posix *posix, takt_op *op)
 {
     takt_op **link = &posix->later;
-    while (*link && *link != op)
+    while (*link != op)
         link = &(*link)->next;
-    if (*link)
-        *link = op->next;
+    *link = op->next;
     op->next = NULL;
 }
 
@@ -5423,22 +5965,31 @@ static void takt__posix_go_on(takt_posix *posix, takt_op *op)
         takt__posix_queue(posix, op->fd);
 }
 
+/* Makes the timer that wakes whoever sleeps on the backend's descriptor. */
+static void takt__posix_timer(takt_posix *posix)
+{
+#if defined(TAKT__EPOLL)
+    struct epoll_event event;
+    if (posix->epoll < 0 || posix->timer >= 0)
+        return;
+    memset(&event, 0, sizeof event);
+    event.events = EPOLLIN | EPOLLET;
+    event.data.fd = TAKT__TIMER;
+    posix->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (posix->timer >= 0)
+        epoll_ctl(posix->epoll, EPOLL_CTL_ADD, posix->timer, &event);
+#else
+    (void)posix;
+#endif
+}
+
 /* Prepares for an op that completes many times. 0 or an error. */
 static int takt__posix_begin(takt_posix *posix, takt_op *op)
 {
     takt_fd *const entry = &posix->fds.at[op->fd];
     op->buf = NULL;
-#if defined(TAKT__EPOLL)
-    if (op->kind == TAKT_OP_ACCEPT && posix->epoll >= 0 && posix->timer < 0) {
-        struct epoll_event event;
-        memset(&event, 0, sizeof event);
-        event.events = EPOLLIN | EPOLLET;
-        event.data.fd = TAKT__TIMER;
-        posix->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-        if (posix->timer >= 0)
-            epoll_ctl(posix->epoll, EPOLL_CTL_ADD, posix->timer, &event);
-    }
-#endif
+    if (op->kind == TAKT_OP_ACCEPT)
+        takt__posix_timer(posix);
     if (op->kind == TAKT_OP_READY && !(entry->bits & TAKT__KNOWN)) {
         const int rc = takt__posix_watch(posix, op->fd, entry); /* reports what holds already */
         if (rc < 0 || posix->epoll < 0 || entry->bits & TAKT__ALWAYS)
@@ -5448,12 +5999,11 @@ static int takt__posix_begin(takt_posix *posix, takt_op *op)
     return 0;
 }
 
-/* The hints under which it makes sense to try `op`. */
+/* The hints under which it makes sense to try `op`, which is a reader. */
 static uint32_t takt__posix_hints(const takt_op *op)
 {
-    if (op->kind == TAKT_OP_READY && op->bits & TAKT_READABLE && op->bits & TAKT_WRITABLE)
-        return TAKT__MAY_READ | TAKT__MAY_WRITE;
-    return takt__direction(op) == TAKT__READER ? TAKT__MAY_READ : TAKT__MAY_WRITE;
+    return op->kind == TAKT_OP_READY && op->bits & TAKT_WRITABLE ? TAKT__MAY_READ | TAKT__MAY_WRITE
+                                                                 : TAKT__MAY_READ;
 }
 
 /* -- trying ----------------------------------------------------------------- */
@@ -5469,7 +6019,8 @@ static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
         result = takt__try(posix, entry, op);
     while (result == -EINTR || (many && result < 0 && --tries > 0 &&
                                 takt__many_verdict(op, result) == TAKT__NOW));
-    if ((result == -EAGAIN || result == -EWOULDBLOCK) && !(entry->bits & TAKT__ALWAYS)) {
+    if ((result == -EAGAIN || (EAGAIN != EWOULDBLOCK && result == -EWOULDBLOCK)) &&
+        !(entry->bits & TAKT__ALWAYS)) {
         int rc;
         if (op->state == TAKT__NO_BUFFERS)
             return false;
@@ -5489,18 +6040,78 @@ static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
     return true;
 }
 
+/* The descriptor that a splice waits for now, and the hint that it may succeed. */
+static int takt__posix_side(const takt_op *op, uint32_t *hint)
+{
+    const bool out = takt__splice_holds(op);
+    *hint = out ? TAKT__MAY_WRITE : TAKT__MAY_READ;
+    return out ? (int)op->extra : op->fd;
+}
+
+static bool takt__has_room(int fd)
+{
+    struct pollfd now;
+    now.fd = fd;
+    now.events = POLLOUT;
+    now.revents = 0;
+    return poll(&now, 1, 0) == 1 && now.revents == POLLOUT;
+}
+
+/* Tries a splice, where it may succeed. True if it is over. */
+static bool takt__posix_splice(takt_posix *posix, takt_op *op)
+{
+    uint32_t hint;
+    takt_fd *entry = &posix->fds.at[takt__posix_side(op, &hint)];
+    int64_t result;
+    if (entry->bits & TAKT__KNOWN && !(entry->bits & (hint | TAKT__ALWAYS)))
+        return false;
+    result = takt__splice_move(&posix->pipes, op);
+    if (result == -EAGAIN) {
+        const int fd = takt__posix_side(op, &hint); /* maybe the other one by now */
+        int rc = 0;
+        if (hint == TAKT__MAY_WRITE && takt__has_room(fd)) { /* but TCP is short of memory */
+            takt__posix_timer(posix);
+            takt__posix_later(posix, op);
+            return false;
+        }
+        entry = &posix->fds.at[fd];
+        entry->bits &= ~hint;
+        if (fd >= posix->fd_limit)
+            posix->fd_limit = fd + 1;
+        if (!(entry->bits & TAKT__KNOWN))
+            rc = takt__posix_watch(posix, fd, entry);
+        if (rc == 0 && !(entry->bits & TAKT__ALWAYS))
+            return false;
+        result = rc < 0 ? rc : -EINVAL; /* no socket */
+    }
+    takt__posix_done(posix, op, result);
+    return true;
+}
+
+/* Tries those who wait to write, in order. */
+static void takt__posix_run_writers(takt_posix *posix, int fd)
+{
+    const takt_fd *const entry = &posix->fds.at[fd];
+    takt_op *op;
+    while ((op = takt_fds_op(&posix->fds, entry->writer)) != NULL && op->state == TAKT__WAITING &&
+           (!(entry->bits & TAKT__KNOWN) || entry->bits & (TAKT__MAY_WRITE | TAKT__ALWAYS)))
+        if (!(op->kind == TAKT_OP_SPLICE ? takt__posix_splice(posix, op)
+                                         : takt__posix_try(posix, op, TAKT__MAY_WRITE)))
+            break;
+}
+
 /* Tries what waits on `fd`, where it may succeed. */
 static void takt__posix_run(takt_posix *posix, int fd)
 {
-    takt_fd *const entry = &posix->fds.at[fd];
-    takt_op *op = takt_fds_op(&posix->fds, entry->reader);
-    if (op && op->state == TAKT__WAITING &&
-        (!(entry->bits & TAKT__KNOWN) || entry->bits & (takt__posix_hints(op) | TAKT__ALWAYS)))
+    const takt_fd *const entry = &posix->fds.at[fd];
+    takt_op *const op = takt_fds_op(&posix->fds, entry->reader);
+    if (op && op->kind == TAKT_OP_SPLICE && op->state == TAKT__WAITING)
+        takt__posix_splice(posix, op);
+    else if (op && op->state == TAKT__WAITING &&
+             (!(entry->bits & TAKT__KNOWN) ||
+              entry->bits & (takt__posix_hints(op) | TAKT__ALWAYS)))
         takt__posix_try(posix, op, takt__posix_hints(op));
-    while ((op = takt_fds_op(&posix->fds, entry->writer)) != NULL && op->state == TAKT__WAITING &&
-           (!(entry->bits & TAKT__KNOWN) || entry->bits & (TAKT__MAY_WRITE | TAKT__ALWAYS)))
-        if (!takt__posix_try(posix, op, TAKT__MAY_WRITE))
-            break;
+    takt__posix_run_writers(posix, fd);
 }
 
 /* An edge, for an op that waits for each: one that is not yet handed out takes it in. */
@@ -5596,6 +6207,8 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
         takt__posix_done(posix, op, 0);
         return 0;
     case TAKT_OP_SHUTDOWN:
+        if (op->fd >= 0 && op->fd < posix->fds.count)
+            takt__posix_run_writers(posix, op->fd); /* what was sent before goes first */
         takt__posix_done(posix, op, takt__do_shutdown(op));
         return 0;
     case TAKT_OP_CONNECT:
@@ -5719,6 +6332,12 @@ told:
 }
 #endif
 
+/* True for a splice that waits for its other descriptor. */
+static bool takt__posix_other_side(const takt_op *op, bool writes)
+{
+    return op->kind == TAKT_OP_SPLICE && takt__splice_holds(op) != writes;
+}
+
 static int takt__posix_poll(takt_posix *posix, takt_ns wait)
 {
     nfds_t count = 0;
@@ -5728,9 +6347,9 @@ static int takt__posix_poll(takt_posix *posix, takt_ns wait)
         const takt_op *const reader = takt_fds_op(&posix->fds, entry->reader);
         const takt_op *const writer = takt_fds_op(&posix->fds, entry->writer);
         short events = 0;
-        if (reader && reader->state == TAKT__WAITING)
+        if (reader && reader->state == TAKT__WAITING && !takt__posix_other_side(reader, false))
             events = reader->kind == TAKT_OP_READY ? (short)reader->bits : POLLIN;
-        if (writer && writer->state == TAKT__WAITING)
+        if (writer && writer->state == TAKT__WAITING && !takt__posix_other_side(writer, true))
             events |= writer->kind == TAKT_OP_READY ? (short)writer->bits : POLLOUT;
         if (!events)
             continue;
@@ -5800,10 +6419,17 @@ int takt_posix_poll(takt_posix *posix, takt_completion *done, int max, takt_ns w
         wait = left < wait ? (left > 0 ? left : 0) : wait;
     }
     if (!posix->done_first || ++posix->skipped > SKIPS) {
-        const int rc = takt__posix_ask(posix, posix->done_first ? 0 : wait);
+        int rc;
+        if (posix->pipes.guard && wait > 0 && !posix->done_first)
+            takt__pipes_unguard(&posix->pipes); /* not while it sleeps */
+        rc = takt__posix_ask(posix, posix->done_first ? 0 : wait);
+        if (posix->pipes.guard)
+            takt__pipes_unguard(&posix->pipes);
         if (rc < 0)
             return rc;
         posix->skipped = 0;
+    } else if (posix->pipes.guard) {
+        takt__pipes_unguard(&posix->pipes);
     }
     while (posix->done_first && count < max)
         takt__posix_hand(posix, &done[count++]);
@@ -5813,6 +6439,8 @@ int takt_posix_poll(takt_posix *posix, takt_completion *done, int max, takt_ns w
 void takt_posix_flush(takt_posix *posix)
 {
     takt__posix_run_queued(posix);
+    if (posix->pipes.guard)
+        takt__pipes_unguard(&posix->pipes);
 }
 
 bool takt_posix_busy(takt_posix *posix)
@@ -5828,7 +6456,12 @@ int takt_posix_fd(takt_posix *posix)
 
 int64_t takt_posix_call(takt_posix *posix, takt_op *op)
 {
-    const int64_t result = takt__net_call(op);
+    int64_t result;
+    if (op->kind == TAKT_OP_PIPE) {
+        takt__pipe_put(&posix->pipes, (struct takt_pipe *)op->buf);
+        return 0;
+    }
+    result = takt__net_call(op);
     if (op->kind == TAKT_OP_SOCKET || op->kind == TAKT_OP_SIGNALS)
         return takt__posix_opened(posix, result);
     if (op->kind == TAKT_OP_CLOSE) {
@@ -5884,7 +6517,7 @@ TAKT__UNUSED static void takt__lent_pieces(const takt_op *op, uint64_t most, tak
         return;
     }
 #ifndef TAKT_NO_POSIX
-    for (size_t i = 0; i < op->len && most; i++) {
+    for (size_t i = 0; i < op->len; i++) {
         const struct iovec *const iov = &((const struct iovec *)op->buf)[i];
         const size_t len = iov->iov_len < most ? iov->iov_len : (size_t)most;
         what(user, iov->iov_base, len);
@@ -6052,6 +6685,18 @@ static inline int takt__lowest_bit(uint64_t bits)
 #endif
 }
 
+static inline int takt__highest_bit(uint64_t bits)
+{
+#if defined(__GNUC__)
+    return 63 - __builtin_clzll(bits);
+#else
+    int index = 0;
+    while (bits >>= 1)
+        index++;
+    return index;
+#endif
+}
+
 static void takt__list_init(takt_timer *list)
 {
     list->next = list->prev = list;
@@ -6086,15 +6731,13 @@ void takt_wheel_init(takt_wheel *wheel, takt_ns now)
 static void takt__wheel_place(takt_wheel *wheel, takt_timer *timer)
 {
     const uint64_t tick = takt__tick_of(timer->when);
-    const uint64_t differs = tick ^ wheel->tick;
-    int level = 0;
-    int slot;
+    const uint64_t differs = tick ^ wheel->tick; /* 48 bits */
+    int level, slot;
     if (tick <= wheel->tick) {
         takt__list_add(&wheel->due, timer);
         return;
     }
-    while (level < TAKT__LEVELS - 1 && differs >> (6 * (level + 1)))
-        level++;
+    level = takt__highest_bit(differs) / 6;
     slot = (int)(tick >> (6 * level) & (TAKT__SLOTS - 1));
     takt__list_add(&wheel->at[level][slot], timer);
     wheel->used[level] |= (uint64_t)1 << slot;
@@ -6102,14 +6745,13 @@ static void takt__wheel_place(takt_wheel *wheel, takt_timer *timer)
 
 void takt_timer_disarm(takt_wheel *wheel, takt_timer *timer)
 {
-    takt_timer *const first = &wheel->at[0][0];
     takt_timer *const list = timer->next;
     if (!list)
         return;
     timer->prev->next = timer->next;
     timer->next->prev = timer->prev;
-    if (list == timer->prev && list >= first && list < first + TAKT__LEVELS * TAKT__SLOTS) {
-        const ptrdiff_t index = list - first; /* the slot is empty now */
+    if (list == timer->prev && list != &wheel->due) {
+        const ptrdiff_t index = list - &wheel->at[0][0]; /* the slot is empty now */
         wheel->used[index / TAKT__SLOTS] &= ~((uint64_t)1 << (index % TAKT__SLOTS));
     }
     timer->next = timer->prev = NULL;
@@ -6124,18 +6766,18 @@ void takt_timer_arm(takt_wheel *wheel, takt_timer *timer, takt_ns when)
     takt__wheel_place(wheel, timer);
 }
 
-/* The tick of the next used slot; false if there is none. */
+/* The tick of the next used slot, while none is due; false if there is none. */
 static bool takt__wheel_next(const takt_wheel *wheel, uint64_t *tick, int *level, int *slot)
 {
-    for (*level = 0; *level < TAKT__LEVELS; ++*level) {
-        const int shift = 6 * *level;
-        if (!wheel->used[*level])
-            continue;
-        *slot = takt__lowest_bit(wheel->used[*level]);
-        *tick = (wheel->tick >> (shift + 6) << (shift + 6)) | (uint64_t)*slot << shift;
-        return true;
-    }
-    return false;
+    int shift;
+    if (wheel->count == 0)
+        return false;
+    for (*level = 0; !wheel->used[*level];)
+        ++*level;
+    shift = 6 * *level;
+    *slot = takt__lowest_bit(wheel->used[*level]);
+    *tick = (wheel->tick >> (shift + 6) << (shift + 6)) | (uint64_t)*slot << shift;
+    return true;
 }
 
 takt_timer *takt_wheel_expire(takt_wheel *wheel, takt_ns now)
@@ -6146,7 +6788,7 @@ takt_timer *takt_wheel_expire(takt_wheel *wheel, takt_ns now)
     while (wheel->due.next == &wheel->due) {
         takt_timer *list;
         takt_timer moving;
-        if (wheel->count == 0 || !takt__wheel_next(wheel, &tick, &level, &slot) || tick > until) {
+        if (!takt__wheel_next(wheel, &tick, &level, &slot) || tick > until) {
             if (wheel->tick < until)
                 wheel->tick = until;
             return NULL;
@@ -6175,7 +6817,7 @@ takt_ns takt_wheel_deadline(const takt_wheel *wheel)
     int level, slot;
     if (wheel->due.next != &wheel->due)
         return 0;
-    if (wheel->count == 0 || !takt__wheel_next(wheel, &tick, &level, &slot))
+    if (!takt__wheel_next(wheel, &tick, &level, &slot))
         return TAKT_FOREVER;
     return tick > (uint64_t)TAKT_FOREVER >> TAKT__TICK_SHIFT
                ? TAKT_FOREVER
@@ -6276,11 +6918,10 @@ static const char *takt__say(takt__text *text, const takt_coro *coro, uint32_t l
     return text->at;
 }
 
-/* What `f` runs, or NULL while it has not begun. */
+/* What `f`, which is alive, runs; NULL while it has not begun. */
 static const takt_coro *takt__coro_of(const takt_frame *f)
 {
-    return f->state != TAKT__NEVER && !(f->strand && f->strand->flags & TAKT__NEW) ? f->of.coro
-                                                                                   : NULL;
+    return f->strand->flags & TAKT__NEW ? NULL : f->of.coro;
 }
 
 /* Tells of something that has no better place to be told: name, file:line, words. */
@@ -6295,7 +6936,7 @@ static void takt__complain(const takt_frame *f, const char *words)
 
 /* What a suspended strand looked like: by this it is named when its frame is gone. */
 struct takt__watch {
-    const takt_coro *coro; /* NULL: not known */
+    const takt_coro *coro;
     uint32_t line;
     uint32_t sum; /* of what its op reads; 0: none */
     bool lent;    /* what its op writes is poisoned */
@@ -6311,7 +6952,7 @@ TAKT__COLD static void takt__misuse(const takt_coro *coro, uint32_t at, int erro
 
 static struct takt__watch *takt__watch_of(const takt_sched *s, const takt_strand *strand)
 {
-    return s->watches ? &s->watches[strand->slot.index] : NULL;
+    return &s->watches[strand->slot.index];
 }
 
 /* The frame that waits for what `strand` does. */
@@ -6332,10 +6973,7 @@ static bool takt__on_stack(const takt_sched *s, const void *at)
 static void takt__note(const takt_sched *s, const takt_strand *strand)
 {
     struct takt__watch *const watch = takt__watch_of(s, strand);
-    const takt_frame *f;
-    if (!watch)
-        return;
-    f = takt__waiting_frame(strand);
+    const takt_frame *const f = takt__waiting_frame(strand);
     watch->coro = takt__coro_of(f);
     watch->line = f->line;
 }
@@ -6346,11 +6984,9 @@ static bool takt__sound(takt_sched *s, const takt_strand *strand)
     const struct takt__watch *const watch = takt__watch_of(s, strand);
     const takt_strand *const runs = strand->flags & TAKT__REQUEST ? strand->who.owner : strand;
     const takt_frame *const f = runs->who.leaf;
-    if (!watch)
-        return true;
     if (!takt__on_stack(s, f) && f->strand == runs && takt__in_place(f) &&
         f->state != TAKT__NEVER && f->state < TAKT__FINISHED &&
-        (runs->flags & TAKT__NEW || !watch->coro || f->of.coro == watch->coro))
+        (runs->flags & TAKT__NEW || f->of.coro == watch->coro))
         return true;
     takt__misuse(watch->coro, watch->line, TAKT_EFRAME);
     return false;
@@ -6412,12 +7048,13 @@ TAKT__COLD void takt__stray(takt_frame *f, const takt_coro *coro)
 
 void takt__lend(takt_sched *s, takt_strand *strand)
 {
-    struct takt__watch *const watch = takt__watch_of(s, strand);
     const takt_op *const op = &strand->slot.op;
+    struct takt__watch *watch;
     const volatile char *bad;
     bool lent;
-    if (!watch)
+    if (!s->watches)
         return;
+    watch = takt__watch_of(s, strand);
     takt__note(s, strand);
     bad = takt__op_bad(op, &lent);
     if (bad) {
@@ -6432,16 +7069,19 @@ void takt__lend(takt_sched *s, takt_strand *strand)
 
 bool takt__regain(takt_sched *s, takt_strand *strand)
 {
-    struct takt__watch *const watch = takt__watch_of(s, strand);
     const takt_op *const op = &strand->slot.op;
-    if (watch && watch->lent) {
+    struct takt__watch *watch;
+    takt__op_arrived(op);
+    if (!s->watches)
+        return true;
+    watch = takt__watch_of(s, strand);
+    if (watch->lent) {
         watch->lent = false;
         takt__op_close(op, false);
     }
-    takt__op_arrived(op);
     if (!takt__sound(s, strand))
         return false;
-    if (watch && watch->sum && watch->sum != takt__op_sum(op))
+    if (watch->sum && watch->sum != takt__op_sum(op))
         takt__misuse(watch->coro, watch->line, TAKT_ELENT);
     return true;
 }
@@ -6751,14 +7391,11 @@ void takt_cancel(takt_frame *frame)
  * One op of a strand, and batches of them.
  * ======================================================================== */
 
-/* Slow path of every await: the strand may have been told to stop. */
-TAKT__NOINLINE int takt__await_told(takt_frame *f)
+/* True if the op that `strand` is about to begin must not: it was told to stop. */
+static bool takt__stops(const takt_strand *strand)
 {
-    takt_op *const op = takt__op_of(f);
-    if (op->kind == TAKT_OP_CLOSE || takt__told(f) == TAKT__GO_ON)
-        return TAKT__OP;
-    op->result = TAKT_ECANCELED;
-    return TAKT__AGAIN;
+    return strand->flags & TAKT__STOP && strand->slot.op.kind != TAKT_OP_CLOSE &&
+           takt__told(strand->who.leaf) != TAKT__GO_ON;
 }
 
 static void takt__request_over(takt_sched *s, takt_strand *request);
@@ -6841,6 +7478,8 @@ TAKT__NOINLINE bool takt__refuse(takt_sched *s, takt_strand *strand)
     const uintptr_t arg = s->stack_base - (uintptr_t)op->arg.ptr;
     if (op->kind == TAKT_OP_SLEEP || op->kind == TAKT_OP_NONE)
         return true;
+    if (!(strand->flags & TAKT__REQUEST) && takt__stops(strand))
+        return true;
     if (buf < TAKT__BODY_STACK || arg < TAKT__BODY_STACK) {
         takt__complain(takt__leaf_of(strand), takt_strerror(TAKT_ESTACK));
         return true;
@@ -6867,20 +7506,21 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
             s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK)
             return TAKT_ESTACK;
         rc = takt__wait_in_line(strand);
-        if (rc == 0)
+        if (rc == 0) {
             TAKT__BEGINS(s, strand);
-        if (rc == 0 && op->when)
-            takt__arm_limit(s, strand);
+            if (op->when)
+                takt__arm_limit(s, strand);
+        }
         return rc;
     case TAKT_OP_NONE:
         return -EINVAL;
     case TAKT_OP_ACCEPT:
-        return s->stopping && !takt__broken(s) ? TAKT_ESTOPPING : TAKT_ESTACK;
+        return s->stopping ? TAKT_ESTOPPING : TAKT_ESTACK;
     case TAKT_OP_CLOSE: /* a broken loop still gives its descriptors back */
         rc = op->fd < 0 ? 0 : s->calls->call(s->backend, op);
         return rc < 0 ? rc : 1;
-    default:
-        return takt__broken(s) ? s->fatal : TAKT_ESTACK;
+    default: /* of a broken loop nothing else comes so far */
+        return TAKT_ESTACK;
     }
 }
 
@@ -6992,7 +7632,7 @@ int takt__foreign_add(takt_sched *s, takt_strand *strand, takt_token token)
 {
     const takt_strand *const own =
         (const takt_strand *)(const void *)takt_slot_find(&s->slots, token);
-    const bool live = own && own != strand && !(own->flags & TAKT__FOREIGN) &&
+    const bool live = own && !(own->flags & TAKT__FOREIGN) &&
                       (own->wait == TAKT__ON_OP || own->wait == TAKT__ON_STREAM);
     if (live || takt_tokens_find(&s->foreign, token)) {
         takt__fail_loop(s, TAKT_ELIVETOKEN);
@@ -7017,17 +7657,17 @@ static takt_strand *takt__foreign_find(takt_sched *s, takt_strand *strand,
     return known;
 }
 
-int takt__yield(takt_frame *f, uint32_t line)
+takt_status takt__yield(takt_frame *f, uint32_t line)
 {
     takt_sched *const s = takt__sched_of_strand(f->strand);
     f->line = line;
     takt__op_of(f)->result = 0;
     if (f->strand->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON) {
         takt__op_of(f)->result = TAKT_ECANCELED;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     takt__append(s, f->strand, &s->later_first, &s->later_last);
-    return TAKT__SUSPEND;
+    return takt__leave(TAKT__SUSPEND);
 }
 
 /* -- batches ----------------------------------------------------------------
@@ -7186,7 +7826,7 @@ static void takt__request_over(takt_sched *s, takt_strand *request)
 }
 
 /* Begins a batch. Where the body goes next. */
-int takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line)
+takt_status takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint32_t line)
 {
     takt_strand *const owner = f->strand;
     takt_sched *const s = takt__sched_of_strand(owner);
@@ -7197,7 +7837,7 @@ int takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint3
     if (count && s->stack_base - (uintptr_t)ops < TAKT__BODY_STACK) {
         takt__complain(f, takt_strerror(TAKT_ESTACK));
         account->result = TAKT_ESTACK;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     if (owner->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON) {
         account->result = TAKT_ECANCELED;
@@ -7206,11 +7846,11 @@ int takt__await_batch(takt_frame *f, takt_op *ops, size_t count, bool any, uint3
     if (s->alone && count) {
         takt__needs_loop(f, any ? "TAKT_AWAIT_ANY" : "TAKT_AWAIT_ALL");
         account->result = -ENOTSUP;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     owner->wait = TAKT__ON_BATCH;
     takt__pump(s, owner);
-    return TAKT__SUSPEND;
+    return takt__leave(TAKT__SUSPEND);
 }
 
 /* ==========================================================================
@@ -7326,7 +7966,7 @@ static takt_frame *takt__pool_take(takt_pool *pool)
 static takt_pool *takt__pool_it_is_from(takt_sched *s, const takt_frame *frame)
 {
     takt_pool *pool = s->config.pools;
-    while (pool->body != frame->of.coro->body && pool + 1 < s->config.pools + TAKT_POOLS_MAX)
+    while (pool->body != frame->of.coro->body)
         pool++;
     return pool;
 }
@@ -7404,7 +8044,8 @@ takt_frame *TAKT__NAMED(takt__spawn_begin)(takt_sched *s, takt_group *group,
     if (takt__foreign(s, NULL))
         return NULL;
     if (!pool || pool->size < size) {
-        TAKT_LOG("takt: a task was spawned that no TAKT_POOL() of the loop's config lists");
+        TAKT_LOG("takt: a task was spawned that no TAKT_POOL() of the loop's config lists; "
+                 "list it before the init");
         return takt__refuse_spawn(s);
     }
     if (s->stopping || s->fatal || pool->used == pool->count || takt__group_ends(group, owner) ||
@@ -7482,6 +8123,8 @@ int takt__submit(takt_sched *s, takt_frame *frame, takt_body *body)
         return TAKT_ERUNNING;
     if (takt__taken(s, frame))
         return TAKT_ESTACK;
+    if (s->in_turn && s->result_count + s->strands_used >= s->slots.count)
+        return TAKT_ESTRANDS; /* no room for its result: those of this turn stand there */
     strand = takt__strand_take(s, TAKT__FOR_A_FRAME);
     if (!strand)
         return TAKT_ESTRANDS;
@@ -7514,7 +8157,7 @@ void takt__join_begin(takt_frame *f)
 void takt__join_add(takt_frame *f, takt_frame *child, int index)
 {
     takt_op *const account = takt__op_of(f);
-    if (child->strand && child->parent == f && child->bits & TAKT__ROOT) {
+    if (child->strand && child->parent == f) {
         if (child->strand->flags & TAKT__AWAITED)
             return; /* it was named before */
         child->strand->flags |= TAKT__AWAITED;
@@ -7546,7 +8189,7 @@ static int64_t takt__race_result(const takt_op *account)
     return account->result < 0 ? account->result : (int64_t)account->arg.done;
 }
 
-int takt__join(takt_frame *f, bool race, uint32_t line)
+takt_status takt__join(takt_frame *f, bool race, uint32_t line)
 {
     takt_strand *const strand = f->strand;
     takt_sched *const s = takt__sched_of_strand(strand);
@@ -7558,16 +8201,16 @@ int takt__join(takt_frame *f, bool race, uint32_t line)
         for (takt_strand *it = takt__strand_at(s, f->children); it;
              it = takt__strand_at(s, it->sibling_next))
             it->flags &= (uint16_t)~TAKT__AWAITED;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     if (account->bits == 0) {
         account->result = race ? takt__race_result(account) : 0;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     strand->wait = race ? TAKT__ON_RACE : TAKT__ON_JOIN;
     if (race && account->len)
         takt__cancel_list(s, f->children, true);
-    return TAKT__SUSPEND;
+    return takt__leave(TAKT__SUSPEND);
 }
 
 /* The link of a group's joiners that leads to `strand`; to none: the last. */
@@ -7584,7 +8227,7 @@ static void takt__joiner_leave(takt_sched *s, takt_strand *joiner)
     *takt__joiner(s, (takt_group *)joiner->slot.op.buf, joiner) = joiner->next;
 }
 
-int takt__join_group(takt_frame *f, takt_group *group, uint32_t line)
+takt_status takt__join_group(takt_frame *f, takt_group *group, uint32_t line)
 {
     takt_strand *const strand = f->strand;
     takt_sched *const s = takt__sched_of_strand(strand);
@@ -7592,15 +8235,15 @@ int takt__join_group(takt_frame *f, takt_group *group, uint32_t line)
     takt__op_of(f)->result = 0;
     if (strand->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON) {
         takt__op_of(f)->result = TAKT_ECANCELED;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     if (group->count == 0)
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     *takt__op_of(f) = takt__op(TAKT_OP_NONE, -1, group, 0);
     *takt__joiner(s, group, NULL) = takt__place(strand);
     strand->next = 0;
     strand->wait = TAKT__ON_GROUP;
-    return TAKT__SUSPEND;
+    return takt__leave(TAKT__SUSPEND);
 }
 
 void takt_group_cancel(takt_group *group)
@@ -7628,7 +8271,7 @@ static void takt__fail(takt_frame *f, int error)
 
 /* An await has failed: how does the frame go on? What is done is done: an order to stop
  * waits for the next await, so that no result, and no descriptor in it, is ever lost. */
-TAKT__NOINLINE int takt__failing(takt_frame *f)
+TAKT__NOINLINE takt_status takt__failing(takt_frame *f)
 {
     if (f->state == TAKT__UNWINDING)
         return takt__unwind_step(f); /* ends the deferred block it happened in */
@@ -7665,7 +8308,7 @@ TAKT__NOINLINE void takt__throw(takt_frame *f, int error, uint32_t line)
     takt__fail(f, error < 0 ? error : TAKT_ERANGE);
 }
 
-void takt__throw_positive(takt_frame *f, int error, uint32_t line)
+TAKT__NOINLINE void takt__throw_positive(takt_frame *f, int error, uint32_t line)
 {
     takt__throw(f, error, line);
 }
@@ -7682,6 +8325,12 @@ TAKT__NOINLINE void takt__return(takt_frame *f)
     f->state = TAKT__UNWINDING;
 }
 
+TAKT__NOINLINE takt_status takt__returned(takt_frame *f)
+{
+    takt__return(f);
+    return takt__unwind_step(f);
+}
+
 TAKT__NOINLINE void takt__fell_out(takt_frame *f, uint32_t line)
 {
     takt__throw(f, TAKT_EBREAK, line);
@@ -7689,7 +8338,7 @@ TAKT__NOINLINE void takt__fell_out(takt_frame *f, uint32_t line)
 }
 
 /* The body has no label for where it is to go on. */
-TAKT__NOINLINE int takt__lost(takt_frame *f)
+TAKT__NOINLINE takt_status takt__lost(takt_frame *f)
 {
     if (f->line != TAKT__CATCH) { /* else there is no TAKT_CATCH here */
         takt__complain(f, takt_strerror(TAKT_ERESUME));
@@ -7793,7 +8442,7 @@ static bool takt__detach(takt_sched *s, takt_frame *f)
 
 /* The way out: children and what hangs on the frame, then the catch, then the defers.
  * `line` becomes the label where the body goes on. */
-TAKT__NOINLINE int takt__unwind_step(takt_frame *f)
+TAKT__NOINLINE takt_status takt__unwind_step(takt_frame *f)
 {
     takt_sched *const s = takt__sched_of_strand(f->strand);
     uint32_t line;
@@ -7802,17 +8451,17 @@ TAKT__NOINLINE int takt__unwind_step(takt_frame *f)
     if (!takt__detach(s, f) || f->children) {
         f->line = TAKT__UNWIND;
         f->strand->wait = TAKT__ON_CHILDREN;
-        return TAKT__SUSPEND;
+        return takt__leave(TAKT__SUSPEND);
     }
     if (f->state == TAKT__THROWN) {
         f->state = TAKT__CATCHING;
         f->line = TAKT__CATCH;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     f->state = TAKT__UNWINDING;
     line = takt__next_defer(f);
     f->line = line | TAKT__DEFERRED;
-    return line ? TAKT__AGAIN : TAKT__FINISH;
+    return takt__leave(line ? TAKT__AGAIN : TAKT__FINISH);
 }
 
 /* -- ends ------------------------------------------------------------------ */
@@ -7886,14 +8535,14 @@ static void takt__joined(takt_sched *s, takt_frame *parent, int error, uint8_t r
 static void takt__child_over(takt_sched *s, takt_frame *parent, takt_strand *strand, int error)
 {
     takt_strand *const waiting = parent->strand;
-    const bool leaf = waiting->who.leaf == parent && !(waiting->flags & TAKT__NEW);
-    const bool awaited = strand->flags & TAKT__AWAITED && leaf;
+    const bool leaf = waiting->who.leaf == parent;
+    const bool awaited = strand->flags & TAKT__AWAITED; /* by a leaf, then */
     const bool handed_over =
         awaited && (waiting->wait == TAKT__ON_RACE || waiting->wait == TAKT__ON_SCOPE);
     takt__unlink(s, &parent->children, strand);
     if (error < 0 && !handed_over && !(strand->flags & TAKT__CANCELLED))
         takt__interrupt_frame(parent, error);
-    if (awaited && (handed_over || waiting->wait == TAKT__ON_JOIN))
+    if (awaited)
         takt__joined(s, parent, error, strand->racer);
     else if (leaf && waiting->wait == TAKT__ON_CHILDREN && !parent->children)
         takt__ready(s, waiting);
@@ -7939,7 +8588,7 @@ static void takt__strand_over(takt_sched *s, takt_strand *strand, takt_frame *f)
         s->stats.cancelled += cancelled;
         if (error < 0 && !cancelled && !(bits & TAKT__GROUPED))
             takt__report(s, f);
-        if (bits & TAKT__SUBMITTED && s->result_count < s->slots.count && !s->discarding)
+        if (bits & TAKT__SUBMITTED && !s->discarding)
             s->results[s->result_count++] = f;
     }
     if (bits & TAKT__POOLED)
@@ -7960,7 +8609,7 @@ TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
 {
     takt_frame *const f = strand->who.leaf;
     int64_t rc;
-    if (s->watches && go != TAKT__CALLING)
+    if (s->watches)
         takt__note(s, strand);
     switch (go) {
     case TAKT__CALLING: /* the callee has been put in place */
@@ -7968,7 +8617,7 @@ TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
     case TAKT__AGAIN:
         return f->of.coro->body;
     case TAKT__OP:
-        rc = takt__begin_here(s, strand);
+        rc = takt__stops(strand) ? TAKT_ECANCELED : takt__begin_here(s, strand);
         if (rc == 0)
             return NULL;
         strand->slot.op.result = rc < 0 ? rc : rc - 1;
@@ -8040,7 +8689,7 @@ static void takt__system_sleep(takt_ns ns)
     struct timespec left;
     left.tv_sec = (time_t)(ns / TAKT_SEC);
     left.tv_nsec = (long)(ns % TAKT_SEC);
-    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+    while (nanosleep(&left, &left) < 0) /* for a signal */
         ;
 #else
     (void)ns;
@@ -8143,6 +8792,10 @@ static bool takt__drive_waits(takt_drive *drive)
     takt_sched *const s = &drive->sched;
     takt_strand *const strand = &drive->places[1].strand;
     takt_op *const op = &strand->slot.op;
+    if (takt__stops(strand)) {
+        op->result = TAKT_ECANCELED;
+        return false;
+    }
     if (s->stack_base - (uintptr_t)op->buf < TAKT__BODY_STACK ||
         s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK) {
         takt__complain(strand->who.leaf, takt_strerror(TAKT_ESTACK));
@@ -8329,7 +8982,7 @@ takt_status takt_yield(takt_frame *frame, takt_op op, uint32_t state)
 {
     TAKT_ASSERT(state > 0 && state <= TAKT__LINES && "takt_yield: no such state");
     *takt__op_of(frame) = op;
-    return takt__leave(takt__await(frame, 0, state));
+    return takt__await(frame, 0, state);
 }
 
 takt_status takt_call(takt_frame *frame, takt_frame *child, takt_body *body, uint32_t state)
@@ -8338,7 +8991,7 @@ takt_status takt_call(takt_frame *frame, takt_frame *child, takt_body *body, uin
     memset((void *)child, 0, sizeof *child);
     takt__frame_begin(child, frame, frame->strand, body, 0);
     frame->strand->who.leaf = child;
-    return takt__leave(takt__call(frame, state));
+    return takt__call(frame, state);
 }
 
 /* An order to stop is seen here: what failed with TAKT_ECANCELED was interrupted, perhaps,
@@ -8368,7 +9021,7 @@ void takt_unwind(takt_frame *frame, int error)
 takt_status takt_finish(takt_frame *frame, int error)
 {
     takt_unwind(frame, error); /* nothing, if it comes back from waiting for what it began */
-    return takt__leave(takt__unwind_step(frame));
+    return takt__unwind_step(frame);
 }
 
 /* ==========================================================================
@@ -8383,7 +9036,8 @@ enum { /* takt_stream.state */
     TAKT__STREAM_OPEN,    /* its request is in flight */
     TAKT__STREAM_PAUSING, /* and was asked to end, as too much stands in line */
     TAKT__STREAM_PAUSED,
-    TAKT__STREAM_CLOSING, /* and was asked to end for good */
+    TAKT__STREAM_ENDING,  /* and was asked to end for good; what has come is still taken */
+    TAKT__STREAM_CLOSING, /* and nobody takes any more */
     TAKT__STREAM_OVER
 };
 
@@ -8479,18 +9133,20 @@ static void takt__stream_wake(takt_sched *s, takt_stream *stream)
         takt__ready(s, waiting);
 }
 
-/* Asks the request to end. */
-static void takt__stream_ask(takt_sched *s, takt_stream *stream, uint8_t state)
+/* Asks the request to end, once. At rest it is over at once, with `result`. */
+static void takt__stream_ask(takt_sched *s, takt_stream *stream, uint8_t state, int result)
 {
-    takt_strand *const strand = takt__strand_at(s, stream->strand);
-    const bool asked = stream->state == TAKT__STREAM_PAUSING;
-    const bool at_rest = stream->state == TAKT__STREAM_PAUSED ||
-                         strand->slot.op.kind == TAKT_OP_SLEEP;
+    takt_op *const op = takt__stream_op(s, stream);
+    const bool asked = stream->state != TAKT__STREAM_OPEN;
+    if (stream->state == TAKT__STREAM_CLOSING)
+        return;
+    if (stream->state == TAKT__STREAM_PAUSED || op->kind == TAKT_OP_SLEEP) {
+        takt__stream_over(s, stream, result);
+        return;
+    }
     stream->state = state;
-    if (at_rest && state == TAKT__STREAM_CLOSING)
-        takt__stream_over(s, stream, TAKT_ECANCELED);
-    else if (!asked)
-        s->calls->cancel(s->backend, &strand->slot.op);
+    if (!asked)
+        s->calls->cancel(s->backend, op);
 }
 
 static uint32_t takt__stream_limit(const takt_stream *stream)
@@ -8537,7 +9193,7 @@ static void takt__stream_item(takt_sched *s, takt_strand *strand, const takt_com
         takt__item_drop(s, stream->pool, &lost);
     }
     if (more && stream->count >= takt__stream_limit(stream) && stream->state == TAKT__STREAM_OPEN)
-        takt__stream_ask(s, stream, TAKT__STREAM_PAUSING);
+        takt__stream_ask(s, stream, TAKT__STREAM_PAUSING, 0);
     else if (!more && stream->state == TAKT__STREAM_PAUSING && done->error == TAKT_ECANCELED)
         takt__stream_rest(s, stream);
     else if (!more)
@@ -8555,7 +9211,7 @@ static void takt__stream_tick(takt_sched *s, takt_strand *strand)
     takt_stream *const stream = strand->who.stream;
     const takt_ns period = strand->slot.op.arg.sleep;
     const takt_ns late = takt__now(s) - strand->timer.when;
-    const int64_t ticks = 1 + (late > 0 ? late / period : 0);
+    const int64_t ticks = 1 + late / period;
     if (stream->first)
         s->items[stream->first - 1].value += ticks;
     else if (!takt__item_add(s, stream, ticks, NULL, 0))
@@ -8575,6 +9231,8 @@ bool takt__open(takt_frame *f, takt_stream *stream, takt_op op, uint32_t line)
         rc = -ENOTSUP;
     } else if (stream->strand)
         rc = TAKT_ERUNNING;
+    else if (s->discarding)
+        rc = TAKT_ECANCELED;
     else if (!(op.flags & TAKT_OP_MULTI))
         rc = -EINVAL;
     else
@@ -8612,8 +9270,7 @@ bool takt_stream_take(takt_stream *stream, takt_item *item)
     takt_sched *s;
     takt__item next;
     memset(item, 0, sizeof *item);
-    item->end = stream->count == 0 && (stream->state == TAKT__STREAM_OVER ||
-                                       stream->state == TAKT__STREAM_NEVER);
+    item->end = takt_stream_ended(stream);
     if (stream->count == 0)
         return false;
     s = takt__stream_sched(stream);
@@ -8627,8 +9284,7 @@ bool takt_stream_take(takt_stream *stream, takt_item *item)
 
 bool takt_stream_ended(const takt_stream *stream)
 {
-    return stream->count == 0 && (stream->state == TAKT__STREAM_OVER ||
-                                  stream->state == TAKT__STREAM_NEVER);
+    return stream->count == 0 && stream->strand == 0;
 }
 
 void takt_stream_cancel(takt_stream *stream)
@@ -8637,29 +9293,22 @@ void takt_stream_cancel(takt_stream *stream)
     if (stream->strand == 0)
         return;
     s = takt__stream_sched(stream);
-    if (stream->state == TAKT__STREAM_PAUSED || takt__stream_op(s, stream)->kind == TAKT_OP_SLEEP)
-        takt__stream_over(s, stream, TAKT_ECANCELED);
-    else
-        s->calls->cancel(s->backend, takt__stream_op(s, stream));
+    takt__stream_ask(s, stream, TAKT__STREAM_ENDING, TAKT_ECANCELED);
     takt__stream_wake(s, stream);
 }
 
 /* The loop stops: no new connections. */
 static void takt__stream_stop(takt_sched *s, takt_stream *stream)
 {
-    if (stream->state == TAKT__STREAM_PAUSED) {
-        takt__stream_over(s, stream, TAKT_ESTOPPING);
-        takt__stream_wake(s, stream);
-    } else if (stream->state == TAKT__STREAM_OPEN) {
-        s->calls->cancel(s->backend, takt__stream_op(s, stream));
-    }
+    takt__stream_ask(s, stream, TAKT__STREAM_ENDING, TAKT_ESTOPPING);
+    takt__stream_wake(s, stream);
 }
 
 /* The frame leaves. True: the stream holds nothing any more. */
 static bool takt__stream_close(takt_sched *s, takt_stream *stream)
 {
-    if (stream->strand && stream->state != TAKT__STREAM_CLOSING)
-        takt__stream_ask(s, stream, TAKT__STREAM_CLOSING);
+    if (stream->strand)
+        takt__stream_ask(s, stream, TAKT__STREAM_CLOSING, TAKT_ECANCELED);
     if (stream->strand)
         return false;
     while (stream->first) { /* nobody will take them any more */
@@ -8669,19 +9318,19 @@ static bool takt__stream_close(takt_sched *s, takt_stream *stream)
     return true;
 }
 
-int takt__next(takt_frame *f, takt_stream *stream, uint32_t line)
+takt_status takt__next(takt_frame *f, takt_stream *stream, uint32_t line)
 {
     takt_strand *const strand = f->strand;
     f->line = line;
     *takt__op_of(f) = takt__op(TAKT_OP_NONE, -1, stream, 0);
     if (strand->flags & TAKT__STOP && takt__told(f) != TAKT__GO_ON) {
         takt__op_of(f)->result = TAKT_ECANCELED;
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     }
     if (stream->count || takt_stream_ended(stream))
-        return TAKT__AGAIN;
+        return takt__leave(TAKT__AGAIN);
     strand->wait = TAKT__ON_NEXT;
-    return TAKT__SUSPEND;
+    return takt__leave(TAKT__SUSPEND);
 }
 
 void takt__next_take(takt_frame *f, takt_stream *stream, takt_item *item)
@@ -8972,11 +9621,19 @@ static void takt__cell_fill(takt_channel *channel, const void *item)
     channel->count++;
 }
 
+/* Says that there was no takt_channel_init(). */
+TAKT__COLD static int takt__channel_is_unset(void)
+{
+    if (TAKT_DEBUG)
+        TAKT_LOG("takt: a channel is used that takt_channel_init() has not made");
+    return -EINVAL;
+}
+
 int takt_try_put(takt_channel *channel, const void *item)
 {
     takt_op *const getter = channel->getters.first;
     if (channel->size == 0)
-        return -EINVAL;
+        return takt__channel_is_unset();
     if (channel->closed)
         return TAKT_ECLOSED;
     if (getter) {
@@ -8994,7 +9651,7 @@ int takt_try_get(takt_channel *channel, void *item)
 {
     takt_op *const putter = channel->putters.first;
     if (channel->size == 0)
-        return -EINVAL;
+        return takt__channel_is_unset();
     if (channel->count) {
         memcpy(item, takt__cell(channel, 0), channel->size);
         channel->first = (channel->first + 1) % channel->capacity;
@@ -9050,10 +9707,8 @@ static void takt__strand_timer(takt_sched *s, takt_strand *strand)
         strand->flags |= TAKT__EXPIRED;
         takt__cancel_list(s, strand->who.leaf->children, true);
         break;
-    case TAKT__ON_STREAM:
+    default: /* TAKT__ON_STREAM */
         takt__stream_tick(s, strand);
-        break;
-    default:
         break;
     }
 }
@@ -9070,7 +9725,7 @@ int takt__expire(takt_sched *s)
 {
     takt_timer *timer;
     int count = 0;
-    if (s->wheel.count == 0 || (s->fatal && !s->discarding))
+    if (s->fatal && !s->discarding)
         return 0;
     while ((timer = takt_wheel_expire(&s->wheel, takt__now(s))) != NULL) {
         count++;
@@ -9180,8 +9835,6 @@ static void takt__unwatch(takt_sched *s, takt_strand *strand)
 int takt__discard_all(takt_sched *s)
 {
     const int count = s->fatal ? 0 : (int)s->pending;
-    if (s->in_turn ? takt__foreign(s, NULL) : false)
-        return 0;
     s->owner = TAKT__THREAD(); /* a loop may end elsewhere, once nobody runs it */
     if (!s->fatal)
         s->fatal = TAKT_EDISPOSED;
@@ -9268,7 +9921,8 @@ static int takt__tables_init(takt_sched *s)
 {
     const uint32_t count = s->slots.count;
     const uint32_t items = s->config.items;
-    s->results = (takt_frame **)TAKT_CALLOC(count, sizeof *s->results);
+    /* one more: a submit that finishes at once, while as many stand there as there can be */
+    s->results = (takt_frame **)TAKT_CALLOC((size_t)count + 1, sizeof *s->results);
     s->items = (takt__item *)TAKT_CALLOC(items ? items : 1, sizeof *s->items);
     if (!s->results || !s->items)
         return -ENOMEM;
@@ -9325,6 +9979,8 @@ int TAKT__NAMED(takt__sched_init)(takt_sched *s, const takt_config *config,
         return -E2BIG;
     if (config->completions == 0 || config->completions > 1u << 20)
         return -EINVAL;
+    if (config->slice > 0 && config->completions > 64)
+        s->config.completions = 64;
     for (uint32_t i = 0; i < config->pool_count; i++) {
         takt_pool *const pool = &s->config.pools[i];
         if (pool->strands == 0)
@@ -9355,7 +10011,7 @@ void takt__sched_begin(takt_sched *s)
 
 void takt__sched_free(takt_sched *s, takt_completion **completions)
 {
-    for (uint32_t i = 0; i < s->config.pool_count && i < TAKT_POOLS_MAX; i++) {
+    for (uint32_t i = 0; i < s->config.pool_count; i++) {
         TAKT_FREE(s->config.pools[i].memory);
         s->config.pools[i].memory = NULL;
     }
@@ -9371,6 +10027,300 @@ void takt__sched_free(takt_sched *s, takt_completion **completions)
     if (!s->fatal)
         s->fatal = TAKT_EDISPOSED;
 }
+
+/* ==========================================================================
+ * >>relay-impl
+ * ======================================================================== */
+
+enum {
+    TAKT__RELAY_BULK = 32 * 1024,        /* in full buffers, two at least: this is bulk; */
+    TAKT__RELAY_LATER = 4 * 1024 * 1024, /* after there was no pipe */
+    TAKT__RELAY_SMALL = 16 * 1024,       /* a piece below this is small, */
+    TAKT__RELAY_SMALLS = 4               /* and so many in a row are not bulk */
+};
+
+void takt_pipe_drop(takt_frame *frame, struct takt_pipe **pipe)
+{
+    takt_op op = takt__op(TAKT_OP_PIPE, -1, *pipe, 0);
+    if (*pipe)
+        takt__ask(frame, &op);
+    *pipe = NULL;
+}
+
+/* Something has moved. */
+static void takt__relay_touch(struct takt_relay *my)
+{
+    if (my->idle)
+        takt_idle_touch(my->idle);
+}
+
+/* my->n bytes have been handed on: which way the next ones go. What is held is NULL whenever
+ * that changes. */
+static void takt__relay_moved(struct takt_relay *my)
+{
+    const uint64_t bulk = my->refused ? TAKT__RELAY_LATER : TAKT__RELAY_BULK;
+    my->bytes += (uint32_t)my->n;
+    takt__relay_touch(my);
+    if (my->splices) { /* while `to` is full, parts say nothing of what comes */
+        my->trickles++;
+        if (my->held.pipe || my->n >= TAKT__RELAY_SMALL)
+            my->trickles = 0;
+        my->splices = my->trickles < TAKT__RELAY_SMALLS;
+        return;
+    }
+    if ((uint32_t)my->n < my->bufs->size) {
+        my->full = 0;
+        return;
+    }
+    my->full = (uint8_t)(my->full + (my->full < UINT8_MAX));
+    if (my->full < 2 || ((uint64_t)my->full * my->bufs->size < bulk && my->full < UINT8_MAX))
+        return;
+    my->splices = true;
+    my->full = my->trickles = 0;
+}
+
+/* True if there was no pipe, or there can be none: the same bytes can be received. */
+static bool takt__relay_refused(struct takt_relay *my)
+{
+    const bool refused = !my->held.pipe &&
+                         (my->n == -ENOBUFS || my->n == -ENOTSUP || my->n == -ENOSYS ||
+                          my->n == -EINVAL || my->n == -EPERM);
+    if (refused) {
+        my->refused = true;
+        my->splices = false;
+    }
+    return refused;
+}
+
+TAKT_CORO(takt_relay)
+{
+    TAKT_BEGIN(takt_relay, my);
+    TAKT_DEFER
+    {
+        if (my->splices)
+            takt_pipe_drop(&my->frame, &my->held.pipe);
+        else
+            takt_bufs_put(my->bufs, &my->held.data);
+    }
+    for (;;) {
+        if (my->splices) {
+            TAKT_TRY_AWAIT(my->n, takt_splice(my->from, my->to, &my->held.pipe));
+            if (my->n < 0 && takt__relay_refused(my))
+                continue;
+            TAKT_CHECK(my->n);
+        } else {
+            TAKT_AWAIT(my->n, takt_recv_lease(my->from, my->bufs, &my->held.data));
+            if (my->n > 0) {
+                takt__relay_touch(my);
+                TAKT_AWAIT(takt_send(my->to, my->held.data, (size_t)my->n));
+                takt_bufs_put(my->bufs, &my->held.data);
+            }
+        }
+        if (my->n == 0)
+            break;
+        takt__relay_moved(my);
+    }
+    TAKT_AWAIT(takt_shutdown(my->to, TAKT_SHUT_WRITE));
+    TAKT_END;
+}
+
+/* ==========================================================================
+ * >>post-impl
+ * ======================================================================== */
+
+#ifndef TAKT_NO_POSIX
+
+/* The loop is woken by a pipe, not by an eventfd(2): where a loop's own descriptor is one, as
+ * takt_uring_fd() is, Linux 6.18 tells of an eventfd that is ready inside it once, and never
+ * again. */
+
+enum { TAKT__POST_MOST = 64 }; /* messages at a time */
+
+int takt_inbox_init(takt_inbox *inbox)
+{
+    int ends[2];
+    if (pipe(ends) < 0)
+        return -errno;
+    for (int i = 0; i < 2; i++) {
+        fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+        fcntl(ends[i], F_SETFL, O_NONBLOCK);
+    }
+    inbox->first = NULL;
+    inbox->in = ends[1];
+    inbox->out = ends[0];
+    return 0;
+}
+
+void takt_inbox_free(takt_inbox *inbox)
+{
+    close(inbox->in);
+    if (inbox->out >= 0)
+        close(inbox->out);
+}
+
+/* Stands in the place of the newest message where none will follow. */
+static takt_message *takt__post_closed(takt_inbox *inbox)
+{
+    return (takt_message *)(void *)inbox;
+}
+
+int takt_post(takt_inbox *inbox, takt_message *message)
+{
+    const int error = errno;
+    takt_message *first = __atomic_load_n(&inbox->first, __ATOMIC_RELAXED);
+    do {
+        if (first == takt__post_closed(inbox))
+            return TAKT_ECLOSED;
+        message->next = first;
+    } while (!__atomic_compare_exchange_n(&inbox->first, &first, message, true, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
+    if (!first) /* else whoever put that there wakes the loop */
+        while (write(inbox->in, "", 1) < 0 && errno == EINTR)
+            ;
+    errno = error; /* a signal handler's caller wants it as it was */
+    return 0;
+}
+
+/* Takes all messages, and leaves `instead`. They are the oldest first. */
+static takt_message *takt__post_take(takt_inbox *inbox, takt_message *instead)
+{
+    takt_message *message = __atomic_exchange_n(&inbox->first, instead, __ATOMIC_ACQ_REL);
+    takt_message *oldest = NULL;
+    while (message) {
+        takt_message *const next = message->next;
+        message->next = oldest;
+        oldest = message;
+        message = next;
+    }
+    return oldest;
+}
+
+/* Runs at most `most` of *left. True if there are more. */
+static bool takt__post_run(takt_message **left, int most)
+{
+    while (*left && most-- > 0) {
+        takt_message *const message = *left;
+        *left = message->next;
+        message->run(message);
+    }
+    return *left != NULL;
+}
+
+/* A byte more than one is there only if a message came between two takes. */
+static void takt__post_clear(const takt_inbox *inbox)
+{
+    char bytes[64];
+    (void)!read(inbox->out, bytes, sizeof bytes);
+}
+
+TAKT_CORO(takt_delivery)
+{
+    TAKT_BEGIN(takt_delivery, my);
+    TAKT_DEFER
+    {
+        takt__post_run(&my->left, INT_MAX);
+        my->left = takt__post_take(my->inbox, takt__post_closed(my->inbox));
+        takt__post_run(&my->left, INT_MAX);
+        my->fd = my->inbox->out;
+        my->inbox->out = -1;
+        TAKT_AWAIT(takt_close(my->fd)); /* the backend knows it */
+    }
+    for (;;) {
+        TAKT_AWAIT(takt_ready(my->inbox->out, TAKT_READABLE));
+        takt__post_clear(my->inbox);
+        my->left = takt__post_take(my->inbox, NULL);
+        while (takt__post_run(&my->left, TAKT__POST_MOST))
+            TAKT_YIELD;
+    }
+    TAKT_END;
+}
+
+/* -- jobs ------------------------------------------------------------------- */
+
+enum { /* takt_job.state */
+    TAKT__JOB_AWAITED,
+    TAKT__JOB_LEFT, /* to itself */
+    TAKT__JOB_DONE  /* but the inbox was closed */
+};
+
+/* In the loop's thread again. */
+static void takt__job_over(takt_message *message)
+{
+    takt_job *const job = (takt_job *)(void *)message;
+    if (__atomic_load_n(&job->state, __ATOMIC_ACQUIRE) == TAKT__JOB_LEFT) {
+        job->drop(job);
+        return;
+    }
+    job->over = true;
+    takt_event_set(&job->done);
+}
+
+void takt_job_run(takt_job *job)
+{
+    takt_inbox *const inbox = job->inbox;
+    job->work(job);
+    if (takt_post(inbox, &job->message) == 0)
+        return; /* it is not ours any more */
+    if (__atomic_exchange_n(&job->state, TAKT__JOB_DONE, __ATOMIC_ACQ_REL) == TAKT__JOB_LEFT)
+        job->drop(job);
+}
+
+static void takt__job_begin(takt_job *job, takt_inbox *inbox)
+{
+    job->message.run = takt__job_over;
+    job->inbox = inbox;
+    memset((void *)&job->done, 0, sizeof job->done);
+    job->state = TAKT__JOB_AWAITED;
+    job->over = false;
+}
+
+/* True if the work is still being done, and has to be waited for. */
+static bool takt__job_busy(struct takt_offload *my)
+{
+    takt_job *const job = my->job;
+    if (!my->begun || job->over)
+        return false;
+    my->begun = job->drop == NULL;
+    if (job->drop &&
+        __atomic_exchange_n(&job->state, TAKT__JOB_LEFT, __ATOMIC_ACQ_REL) == TAKT__JOB_DONE)
+        job->drop(job);
+    return my->begun;
+}
+
+/* Whatever was posted is run here: nobody else may be there to do so. */
+static void takt__job_wait(struct takt_offload *my)
+{
+    takt_inbox *const inbox = my->inbox;
+    takt_job *const job = my->job;
+    while (!job->over && __atomic_load_n(&job->state, __ATOMIC_ACQUIRE) != TAKT__JOB_DONE) {
+        takt_message *left;
+        if (__atomic_load_n(&inbox->first, __ATOMIC_ACQUIRE) != takt__post_closed(inbox)) {
+            left = takt__post_take(inbox, NULL);
+            takt__post_run(&left, INT_MAX);
+        }
+        if (!job->over)
+            takt__system_sleep(TAKT_MS / 10);
+    }
+}
+
+TAKT_CORO(takt_offload)
+{
+    TAKT_BEGIN(takt_offload, my);
+    takt__job_begin(my->job, my->inbox);
+    TAKT_CHECK(my->execute(my->executor, my->job));
+    my->begun = true;
+    TAKT_DEFER
+    {
+        if (takt__job_busy(my)) {
+            TAKT_TRY_AWAIT(my->n, takt_event_wait(&my->job->done));
+            takt__job_wait(my); /* for nothing, but where no defer may await */
+        }
+    }
+    TAKT_AWAIT(takt_event_wait(&my->job->done));
+    TAKT_END;
+}
+
+#endif /* TAKT_NO_POSIX */
 
 /* ==========================================================================
  * >>dump-impl
@@ -9446,14 +10396,12 @@ static void takt__put_ms(takt__text *text, const char *before, takt_ns ns, const
 static takt_ns takt__waits_since(const takt_strand *strand)
 {
     const takt_op *const op = &strand->slot.op;
-    const bool armed = takt_timer_armed(&strand->timer) && strand->timer.when != TAKT_FOREVER;
-    if (strand->wait == TAKT__ON_SLEEP && armed && !(op->flags & TAKT_OP_DEADLINE))
-        return strand->timer.when - (strand->flags & TAKT__EXPIRED ? op->when : op->arg.sleep);
+    const bool known = takt_timer_armed(&strand->timer) &&
+                       strand->timer.when != TAKT_FOREVER && !(op->flags & TAKT_OP_DEADLINE);
+    const bool sleeps = strand->wait == TAKT__ON_SLEEP && !(strand->flags & TAKT__EXPIRED);
     if (TAKT__DUMP_AGES && strand->wait != TAKT__ON_SLEEP)
         return op->result;
-    if (strand->wait != TAKT__ON_SLEEP && armed && op->when && !(op->flags & TAKT_OP_DEADLINE))
-        return strand->timer.when - op->when;
-    return 0;
+    return known ? strand->timer.when - (sleeps ? op->arg.sleep : op->when) : 0;
 }
 
 static void takt__put_op(takt__text *text, const takt__printer *p, const takt_strand *strand)
@@ -9516,11 +10464,8 @@ static void takt__put_wait(takt__text *text, const takt__printer *p, const takt_
     case TAKT__ON_NEXT:
         takt__put(text, "awaits an item of a stream");
         break;
-    case TAKT__ON_CHILDREN:
+    default: /* TAKT__ON_CHILDREN */
         takt__put(text, "waits for its children to end");
-        break;
-    default:
-        takt__put(text, "waits");
         break;
     }
     takt__put_orders(text, p, strand);

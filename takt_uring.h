@@ -130,7 +130,6 @@ struct takt__bufring;
 typedef struct takt_uring {
     /* For you to read, from on_ring to overflow: loop.backend */
     bool on_ring;           /* false: the portable backend runs */
-    bool plain;             /* the ring runs, and nothing is in its way */
     int setup_error;        /* why the ring does not, or 0 */
     const char *setup_step; /* what failed with it */
     uint32_t rungs;         /* those in use; bits as in takt_uring_config.disable */
@@ -143,15 +142,17 @@ typedef struct takt_uring {
     takt_posix posix;
     /* The ring's: */
 #ifndef TAKT_NO_URING
-    const takt_slots *slots;
+    takt_slots slots;
     takt_fds fds;
     struct io_uring ring;
     unsigned enter_flags, wait_flags;
     int send_flags, recv_flags;            /* where all bytes are wanted */
     int fatal;                             /* the ring is broken */
+    unsigned plain_end;                    /* tail up to which what is plain may fill the queue */
+    uint8_t plain;                         /* whether all there is to do is to ask it */
+    bool asked;                            /* it was, a moment ago */
     unsigned dropped;                      /* completions that the kernel lost, at init */
     struct takt__uring_message *messages;  /* one for each entry of the submission queue */
-    uint32_t in_flight;                    /* requests in the kernel, cancels apart */
     uint32_t *parked;                      /* slots of ops that wait for an entry: a circle */
     uint32_t parked_first, parked_count, parked_max;
     uint32_t cancels_due;                  /* ops whose cancel waits for an entry */
@@ -203,7 +204,7 @@ static inline int takt_uring_init(takt_uring *uring, const takt_uring_config *co
  * one buffer, while nothing stands in line. takt__uring_submit() does all the rest.
  * ======================================================================== */
 
-int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token *token);
+int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token token);
 
 #ifndef TAKT_NO_URING
 
@@ -270,27 +271,30 @@ TAKT__HOT int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *toke
     enum { OPCODES = IORING_OP_RECV | IORING_OP_SEND << 8 };
     struct io_uring_sq *const sq = &uring->ring.sq;
     const unsigned tail = sq->sqe_tail;
-    uint64_t first = (uint64_t)IORING_OP_NOP | (uint64_t)UINT32_MAX << 32;
-    uint32_t bits = 0;
-    if (TAKT__UNLIKELY(!uring->plain || takt__ring_unsubmitted(uring) >= sq->ring_entries))
-        return takt__uring_submit(uring, op, token);
+    const bool sends = op->kind == TAKT_OP_SEND;
+    struct io_uring_sqe *const sqe = &sq->sqes[tail & sq->ring_mask];
+    if (TAKT__UNLIKELY(tail == uring->plain_end))
+        return takt__uring_submit(uring, op, *token);
     op->state = TAKT__RING_KERNEL;
-    if (op->kind != TAKT_OP_NOP) {
-        const bool sends = op->kind == TAKT_OP_SEND;
+    if (op->kind == TAKT_OP_NOP) {
+        memset(sqe, 0, sizeof *sqe);
+        sqe->opcode = IORING_OP_NOP;
+        sqe->fd = -1;
+        sqe->user_data = *token;
+    } else {
+        uint32_t bits = op->bits & ~(uint32_t)MSG_DONTWAIT;
         if ((op->kind != TAKT_OP_RECV && !sends) || op->flags & ~TAKT_OP_ALL || op->len == 0 ||
             op->len > (size_t)1 << 30 || !takt__ring_enter_plain(uring, op))
-            return takt__uring_submit(uring, op, token);
+            return takt__uring_submit(uring, op, *token);
         op->arg.done = 0;
         op->state = TAKT__RING_KERNEL | TAKT__RING_ENTERED;
-        first = ((unsigned)OPCODES >> (sends ? 8 : 0) & 255) | (uint64_t)(uint32_t)op->fd << 32;
-        bits = op->bits & ~(uint32_t)MSG_DONTWAIT;
         if (op->flags)
             bits |= (uint32_t)(sends ? uring->send_flags : uring->recv_flags);
+        takt__ring_write(sqe, ((unsigned)OPCODES >> (sends ? 8 : 0) & 255) |
+                                  (uint64_t)(uint32_t)op->fd << 32,
+                         0, (uintptr_t)op->buf, (uint32_t)op->len | (uint64_t)bits << 32, *token);
     }
-    takt__ring_write(&sq->sqes[tail & sq->ring_mask], first, 0, (uintptr_t)op->buf,
-                     (uint32_t)op->len | (uint64_t)bits << 32, *token);
     sq->sqe_tail = tail + 1;
-    uring->in_flight++;
     return 0;
 }
 
@@ -299,7 +303,7 @@ TAKT__HOT int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *toke
 /* The backend function; see >>backend. */
 TAKT__HOT int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
 {
-    return takt__uring_submit(uring, op, token);
+    return takt__uring_submit(uring, op, *token);
 }
 
 #endif
@@ -311,112 +315,112 @@ TAKT__HOT int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *toke
  * and its request has succeeded, in full where that was asked for.
  * ======================================================================== */
 
-int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait);
+/* The backend function; see >>backend. */
+int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait);
 
 #ifndef TAKT_NO_URING
 
-int takt__ring_enter_until(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags);
-int takt__ring_reap(takt_uring *uring, takt_completion *done, int count, int max);
+int takt__ring_enter_until(takt_uring *uring, unsigned submit, takt_ns wait);
+void takt__ring_fell_short(takt_uring *uring, int rc);
+int takt__ring_spin(takt_uring *uring, unsigned submit, takt_ns wait);
 
-/* The one system call. Submits `submit` requests; if `wait` is not 0, waits that long for
- * a completion. Returns requests submitted, or an error. */
-TAKT__HOT int takt__ring_enter_inline(takt_uring *uring, unsigned submit, takt_ns wait,
-                                      unsigned flags)
+enum { /* takt_uring.plain */
+    TAKT__RING_PLAIN = 1,
+    TAKT__RING_SPINS /* the same, but it spins */
+};
+
+/* The one system call. Submits `submit` requests; if `wait` is above 0, waits that long for
+ * a completion; if it is below, does not even look for one. Requests submitted, or an error. */
+TAKT__HOT int takt__ring_enter_inline(takt_uring *uring, unsigned submit, takt_ns wait)
 {
     int rc;
     __atomic_store_n(uring->ring.sq.ktail, uring->ring.sq.sqe_tail, __ATOMIC_RELEASE);
     uring->enters++;
-    flags |= uring->enter_flags;
-    if (wait > 0)
-        flags |= uring->wait_flags;
-    if (wait > 0 && wait != TAKT_FOREVER)
-        rc = takt__ring_enter_until(uring, submit, wait, flags);
+    if (wait == TAKT_FOREVER)
+        rc = io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, 1, uring->wait_flags,
+                             NULL, 0);
     else
-        rc = io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, wait > 0, flags, NULL, 0);
-    if (TAKT__LIKELY(rc >= 0))
-        uring->submitted += (unsigned)rc;
-    else if (rc != -EINTR && rc != -ETIME && rc != -EAGAIN && rc != -EBUSY)
-        uring->fatal = rc;
+        rc = takt__ring_enter_until(uring, submit, wait);
+    if (TAKT__LIKELY(rc == (int)submit))
+        uring->submitted += submit;
+    else
+        takt__ring_fell_short(uring, rc);
     return rc;
 }
 
-/* True if the completion `cqe` is a plain one; then it is in `done`, and one less is in
- * flight. */
-TAKT__HOT bool takt__ring_take(takt_uring *uring, const struct io_uring_cqe *cqe,
-                                   takt_completion *done)
+/* The slot of the op whose completion `cqe` is, if it is a plain one; else NULL. */
+TAKT__HOT takt_slot *takt__ring_take(takt_uring *uring, const struct io_uring_cqe *cqe,
+                                     size_t stride)
 {
     const uint64_t key = cqe->user_data;
-    takt_op *const op = &takt_slot_at(uring->slots, (uint32_t)key)->op;
-    if (TAKT__UNLIKELY((uint32_t)key >= uring->slots->count || takt_token_of(op) != key ||
+    takt_slot *const slot =
+        (takt_slot *)(void *)(uring->slots.base + (size_t)(uint32_t)key * stride);
+    takt_op *const op = &slot->op;
+    if (TAKT__UNLIKELY((uint32_t)key >= uring->slots.count || takt_token_of(op) != key ||
                        cqe->flags & ~(uint32_t)IORING_CQE_F_SOCK_NONEMPTY || cqe->res < 0))
-        return false;
+        return NULL;
     if (op->state != TAKT__RING_KERNEL) {
         takt_fd *const fd = &uring->fds.at[op->fd];
         if (op->state != (TAKT__RING_KERNEL | TAKT__RING_ENTERED) || fd->closer)
-            return false;
+            return NULL;
         if (op->flags == TAKT_OP_ALL && (size_t)cqe->res != op->len)
-            return false;
+            return NULL;
         if (op->kind == TAKT_OP_RECV)
             fd->reader = 0;
         else if (op->kind == TAKT_OP_SEND && op->flags == TAKT_OP_ALL && !op->arg.done)
             fd->writer = fd->writer_last = 0;
         else
-            return false;
+            return NULL;
         op->arg.done = (uint32_t)cqe->res;
     }
     op->state = 0;
-    done->token = key;
-    done->value = cqe->res;
-    done->error = 0;
-    done->flags = 0;
-    done->payload = NULL;
-    return true;
+    return slot;
 }
 
+/* It has the function below. */
+#define TAKT_EACH_takt_uring , TAKT__BY_EACH
+
 /* The backend function; see >>backend. */
-TAKT__HOT int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
-                                  takt_ns wait)
+TAKT__HOT bool takt_uring_each(takt_uring *uring, int max, takt_ns *wait, size_t stride,
+                               bool (*succeed)(void *loop, takt_slot *slot, int64_t value),
+                               void *loop, uint64_t *count)
 {
     struct io_uring_cq *const cq = &uring->ring.cq;
-    unsigned head, first, last, submit;
+    const unsigned tail = uring->ring.sq.sqe_tail;
+    const unsigned submit = tail + uring->ring.sq.ring_entries - uring->plain_end;
+    unsigned head, first, end;
     int rc;
-    if (TAKT__UNLIKELY(!uring->plain || uring->done_first || uring->starved ||
-                       uring->bufrings || uring->spin))
-        return takt__uring_poll(uring, done, max, wait);
-    head = *cq->khead;
-    if (head != __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE))
-        wait = 0;
-    submit = takt__ring_unsubmitted(uring);
-    if (!submit && wait <= 0)
-        return takt__uring_poll(uring, done, max, 0);
-    rc = takt__ring_enter_inline(uring, submit, wait, IORING_ENTER_GETEVENTS);
-    if (TAKT__UNLIKELY(rc < 0 || *cq->koverflow != uring->dropped))
-        return takt__uring_poll(uring, done, max, rc == -EAGAIN || rc == -EBUSY ? wait : 0);
-    last = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
-    if (TAKT__UNLIKELY(last - head > (unsigned)max))
-        last = head + (unsigned)max;
-    first = head;
-    while (head != last) {
+    if (*wait <= 0 && !submit)
+        return false;
+    if (TAKT__LIKELY(uring->plain == TAKT__RING_PLAIN))
+        rc = takt__ring_enter_inline(uring, submit, *wait);
+    else if (uring->plain)
+        rc = takt__ring_spin(uring, submit, *wait);
+    else
+        return false;
+    if (TAKT__UNLIKELY(rc != (int)submit || *cq->koverflow != uring->dropped)) {
+        uring->asked = rc != -EAGAIN && rc != -EBUSY;
+        return false;
+    }
+    uring->plain_end = tail + uring->ring.sq.ring_entries;
+    first = head = *cq->khead;
+    end = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
+    if (TAKT__UNLIKELY(end - head > (unsigned)max))
+        end = head + (unsigned)max;
+    while (head != end) {
         const struct io_uring_cqe *const cqe = &cq->cqes[head & cq->ring_mask];
-        if (TAKT__UNLIKELY(!takt__ring_take(uring, cqe, done)))
+        takt_slot *const slot = takt__ring_take(uring, cqe, stride);
+        if (TAKT__UNLIKELY(!slot)) {
+            uring->asked = true; /* the rest is not for here */
             break;
-        done++;
+        }
         head++;
+        if (TAKT__UNLIKELY(!succeed(loop, slot, cqe->res)))
+            end = head;
     }
     __atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
-    uring->in_flight -= head - first;
-    if (TAKT__UNLIKELY(head != last))
-        return takt__ring_reap(uring, done - (head - first), (int)(head - first), max);
-    return (int)(head - first);
-}
-
-#else
-
-/* The backend function; see >>backend. */
-TAKT__HOT int takt_uring_poll(takt_uring *uring, takt_completion *done, int max,
-                                  takt_ns wait)
-{
-    return takt__uring_poll(uring, done, max, wait);
+    *count += head - first;
+    return head == end;
 }
 
 #endif
@@ -449,6 +453,8 @@ TAKT__EXTERN_C_END
 #ifdef TAKT_IMPLEMENTATION
 #ifndef TAKT_URING_IMPLEMENTED
 #define TAKT_URING_IMPLEMENTED
+
+#include "takt.h" /* its implementation, if it was included without */
 
 #include <poll.h>
 #include <stdio.h>
@@ -523,13 +529,13 @@ static unsigned takt__ring_hidden(const takt_uring *uring)
 
 /* A ring that cannot be told how long to wait is asked, and then waited for as any descriptor:
  * what comes meanwhile is in its queue when that call returns. */
-static int takt__ring_enter_and_poll(takt_uring *uring, unsigned submit, takt_ns wait,
-                                     unsigned flags)
+static int takt__ring_enter_and_poll(takt_uring *uring, unsigned submit, takt_ns wait)
 {
     const takt_ns most = 1000000 * TAKT_SEC; /* that many seconds fit into any time_t */
     struct pollfd ring;
     struct timespec ts;
-    const int rc = io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, 0, flags, NULL, 0);
+    const int rc = io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, 0,
+                                   uring->enter_flags | IORING_ENTER_GETEVENTS, NULL, 0);
     if (rc < 0 || takt__ring_unread(uring))
         return rc;
     ring.fd = uring->ring.ring_fd;
@@ -542,25 +548,38 @@ static int takt__ring_enter_and_poll(takt_uring *uring, unsigned submit, takt_ns
     return ppoll(&ring, 1, &ts, NULL) < 0 && rc == 0 ? -EINTR : rc;
 }
 
-/* The same, for a wait that has an end. */
-int takt__ring_enter_until(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags)
+/* The same, but without the counters, and for a wait that has an end. */
+int takt__ring_enter_until(takt_uring *uring, unsigned submit, takt_ns wait)
 {
     struct io_uring_getevents_arg arg;
     struct __kernel_timespec ts;
+    if (wait <= 0)
+        return io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, 0,
+                               uring->enter_flags | (wait ? 0 : IORING_ENTER_GETEVENTS), NULL, 0);
     if (TAKT__UNLIKELY(!(uring->rungs & TAKT__RUNG_EXT_ARG)))
-        return takt__ring_enter_and_poll(uring, submit, wait, flags);
+        return takt__ring_enter_and_poll(uring, submit, wait);
     ts.tv_sec = wait / TAKT_SEC;
     ts.tv_nsec = wait % TAKT_SEC;
     memset(&arg, 0, sizeof arg);
     arg.ts = (uint64_t)(uintptr_t)&ts;
     return io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, 1,
-                           flags | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&arg, sizeof arg);
+                           uring->wait_flags | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&arg,
+                           sizeof arg);
+}
+
+/* The kernel took fewer requests than it was given, or none: it returned `rc`. */
+void takt__ring_fell_short(takt_uring *uring, int rc)
+{
+    if (rc >= 0)
+        uring->submitted += (unsigned)rc;
+    else if (rc != -EINTR && rc != -ETIME && rc != -EAGAIN && rc != -EBUSY)
+        uring->fatal = rc;
 }
 
 /* The same, anywhere but in a turn. */
-static int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait, unsigned flags)
+static int takt__ring_enter(takt_uring *uring, unsigned submit, takt_ns wait)
 {
-    return takt__ring_enter_inline(uring, submit, wait, flags);
+    return takt__ring_enter_inline(uring, submit, wait);
 }
 
 /* Makes the kernel take what was submitted, unless it refuses. */
@@ -568,7 +587,7 @@ static void takt__ring_push(takt_uring *uring)
 {
     unsigned count;
     while ((count = takt__ring_unsubmitted(uring)) > 0 && !uring->fatal) {
-        const int rc = takt__ring_enter(uring, count, 0, 0);
+        const int rc = takt__ring_enter(uring, count, -1);
         if (rc <= 0 && rc != -EINTR)
             return;
     }
@@ -753,12 +772,27 @@ static void takt__bufring_grow(struct takt__bufring *ring)
         ring->goal = 2 * ring->goal < ring->most ? 2 * ring->goal : ring->most;
 }
 
+/* The buffers of `bufs` that the kernel may have. */
+static uint32_t takt__bufring_share(const struct takt__bufring *ring)
+{
+    const uint32_t half = (ring->bufs->count - ring->bufs->in_use) / 2;
+    return half < ring->goal ? half : ring->goal;
+}
+
+/* True if a ring has less than its share. */
+static bool takt__bufring_low(const takt_uring *uring)
+{
+    const struct takt__bufring *ring = uring->bufrings;
+    while (ring && ring->bufs->kept >= takt__bufring_share(ring))
+        ring = ring->next;
+    return ring != NULL;
+}
+
 /* Gives the kernel buffers, as many as it may have. */
 static void takt__bufring_fill(struct takt__bufring *ring)
 {
     takt_bufs *const bufs = ring->bufs;
-    const uint32_t half = (bufs->count - bufs->in_use) / 2;
-    const uint32_t most = half < ring->goal ? half : ring->goal;
+    const uint32_t most = takt__bufring_share(ring);
     if (bufs->kept >= most || bufs->waiting)
         return;
     while (bufs->kept < most && ring->number_count && takt__bufs_any(bufs)) {
@@ -898,7 +932,7 @@ static int takt__trial_wait(takt_uring *uring, takt__seen *results, unsigned wan
         int rc;
         if (left <= 0)
             return -ETIME;
-        rc = takt__ring_enter(uring, takt__ring_unsubmitted(uring), left, IORING_ENTER_GETEVENTS);
+        rc = takt__ring_enter(uring, takt__ring_unsubmitted(uring), left);
         if (rc < 0 && rc != -EINTR && rc != -ETIME)
             return rc;
         while (takt__ring_unread(uring)) {
@@ -1097,10 +1131,8 @@ static void takt__probe_grant(takt_uring *uring, uint32_t disable)
         uring->rungs |= TAKT__RUNG_COOP_TASKRUN;
     if (flags & IORING_SETUP_SUBMIT_ALL)
         uring->rungs |= TAKT__RUNG_SUBMIT_ALL;
-    if (uring->ring.features & TAKT__RING_FEAT_NO_IOWAIT && !(disable & TAKT_URING_NO_IOWAIT)) {
+    if (uring->ring.features & TAKT__RING_FEAT_NO_IOWAIT && !(disable & TAKT_URING_NO_IOWAIT))
         uring->rungs |= TAKT__RUNG_IOWAIT;
-        uring->wait_flags = TAKT__RING_ENTER_NO_IOWAIT;
-    }
     uring->rungs &= ~(disable & TAKT_URING_NO_WAITALL);
     uring->recv_flags = uring->rungs & TAKT__RUNG_WAITALL ? MSG_WAITALL : 0;
     uring->send_flags = uring->recv_flags | MSG_NOSIGNAL;
@@ -1109,13 +1141,17 @@ static void takt__probe_grant(takt_uring *uring, uint32_t disable)
         uring->rungs |= TAKT__RUNG_REGISTERED_RING;
         uring->enter_flags = IORING_ENTER_REGISTERED_RING;
     }
+    uring->wait_flags = uring->enter_flags | IORING_ENTER_GETEVENTS;
+    if (uring->rungs & TAKT__RUNG_IOWAIT)
+        uring->wait_flags |= TAKT__RING_ENTER_NO_IOWAIT;
 }
 
 static int takt__probe_memory(takt_uring *uring, const takt_uring_config *config,
                               const takt_slots *slots)
 {
     const unsigned entries = uring->ring.sq.ring_entries;
-    uring->slots = slots;
+    uring->slots = *slots;
+    uring->wait_flags = IORING_ENTER_GETEVENTS; /* until it is known what else there is */
     uring->parked_max = slots->count ? slots->count : 1;
     uring->messages = (struct takt__uring_message *)TAKT_CALLOC(entries, sizeof *uring->messages);
     uring->parked = (uint32_t *)TAKT_CALLOC(uring->parked_max, sizeof *uring->parked);
@@ -1136,6 +1172,7 @@ static void takt__ring_release(takt_uring *uring)
     TAKT_FREE(uring->messages);
     TAKT_FREE(uring->parked);
     takt_fds_free(&uring->fds);
+    takt__pipes_free(&uring->posix.pipes);
     uring->messages = NULL;
     uring->parked = NULL;
     uring->on_ring = false;
@@ -1165,6 +1202,7 @@ static int takt__probe_start(takt_uring *uring, const takt_uring_config *config,
         return rc;
     }
     takt__probe_grant(uring, config->disable);
+    takt__pipes_init(&uring->posix.pipes, uring->fds.count);
     uring->on_ring = true;
     uring->spin = config->spin < 0 ? 0 : config->spin > TAKT_MS ? TAKT_MS : config->spin;
     uring->spin_now = uring->spin;
@@ -1202,12 +1240,17 @@ static void takt__encode_readiness(const takt_uring *uring, const takt_op *op,
     const bool many = op->kind == TAKT_OP_READY && op->flags & TAKT_OP_MULTI &&
                       uring->rungs & TAKT__RUNG_MULTISHOT;
     uint32_t events = takt__ring_reads(op) ? POLLIN : POLLOUT;
+    int fd = op->fd;
     if (op->kind == TAKT_OP_READY)
         events = op->bits;
+    if (op->kind == TAKT_OP_SPLICE && takt__splice_holds(op)) {
+        events = POLLOUT;
+        fd = (int)op->extra;
+    }
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     events = events << 16 | events >> 16;
 #endif
-    takt__ring_fill(sqe, IORING_OP_POLL_ADD, op->fd, 0, NULL, many ? IORING_POLL_ADD_MULTI : 0,
+    takt__ring_fill(sqe, IORING_OP_POLL_ADD, fd, 0, NULL, many ? IORING_POLL_ADD_MULTI : 0,
                     events, key);
 }
 
@@ -1331,7 +1374,6 @@ static void takt__ring_encode(takt_uring *uring, takt_op *op, struct io_uring_sq
 {
     const uint64_t key = takt__ring_key(op);
     takt__ring_set(op, TAKT__RING_KERNEL);
-    uring->in_flight++;
     if (op->state & TAKT__RING_READINESS) {
         takt__encode_readiness(uring, op, sqe, key);
         return;
@@ -1483,9 +1525,10 @@ static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result)
             uring->done_first = op;
         uring->done_last = op;
     }
-    if (TAKT__UNLIKELY(closer != NULL)) {
+    while (TAKT__UNLIKELY(closer != NULL)) {
         const int rc = close(closer->fd);
         takt__ring_finish(uring, closer, rc < 0 && errno != EINTR ? -errno : 0);
+        closer = op->kind == TAKT_OP_SPLICE ? takt_fds_leave(&uring->fds, op) : NULL;
     }
 }
 
@@ -1581,6 +1624,7 @@ static int64_t takt__ring_end(const takt_uring *uring, const takt_op *op)
 
 static void takt__many_item(takt_uring *uring, takt_op *op, int64_t value, void *data);
 static void takt__many_arm(takt_uring *uring, takt_op *op);
+static void takt__many_later(takt_uring *uring, takt_op *op);
 static void takt__many_failed(takt_uring *uring, takt_op *op, int error);
 
 /* There is data for a buffer: now, and only now, one is taken. */
@@ -1624,6 +1668,19 @@ static void takt__ring_lease_in_turn(takt_uring *uring, takt_op *op)
         takt__ring_lease(uring, op);
 }
 
+/* One of the two sides of a splice is ready, the one that it waited for. */
+static void takt__ring_splice(takt_uring *uring, takt_op *op)
+{
+    const bool held = takt__splice_holds(op);
+    const int64_t result = takt__splice_move(&uring->posix.pipes, op);
+    if (result == -EAGAIN && held)
+        takt__many_later(uring, op); /* `to` has room, but TCP is short of memory */
+    else if (result == -EAGAIN)
+        takt__ring_wait_ready(uring, op);
+    else
+        takt__ring_finish(uring, op, result ? result : takt__ring_end(uring, op));
+}
+
 /* The descriptor of `op` is ready: what can be done at once, is. */
 static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
 {
@@ -1647,6 +1704,9 @@ static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
     case TAKT_OP_SIGNAL:
         result = takt__read_signal(op->fd);
         break;
+    case TAKT_OP_SPLICE:
+        takt__ring_splice(uring, op);
+        return;
     case TAKT_OP_CONNECT:
     case TAKT_OP_DIAL:
         result = takt__try_connected(op);
@@ -1694,7 +1754,7 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
         takt__ring_cancel_ended(uring, key, res);
         return;
     }
-    slot = takt_slot_find(uring->slots, key & ~TAKT__RING_KEY_BITS);
+    slot = takt_slot_find(&uring->slots, key & ~TAKT__RING_KEY_BITS);
     op = slot ? &slot->op : NULL;
     if (TAKT__UNLIKELY(!op || !(op->state & TAKT__RING_KERNEL) || key != takt__ring_key(op) ||
                        (flags & IORING_CQE_F_MORE && !(op->flags & TAKT_OP_MULTI)))) {
@@ -1705,7 +1765,6 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
         takt__many_complete(uring, op, res, flags);
         return;
     }
-    uring->in_flight--;
     takt__ring_clear(op, TAKT__RING_KERNEL);
     if (TAKT__UNLIKELY(op->state & TAKT__RING_CANCEL_DUE)) {
         takt__ring_clear(op, TAKT__RING_CANCEL_DUE);
@@ -1730,11 +1789,18 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
     }
 }
 
-/* Whether what is plain may go the short way. */
+/* What may go the short way: requests, and asking for completions. */
 static void takt__ring_judge(takt_uring *uring)
 {
-    uring->plain = uring->on_ring && !uring->fatal && !uring->parked_count &&
-                   !uring->cancels_due && !uring->later && uring->event_fd < 0;
+    const bool fair = uring->on_ring && !uring->fatal && !uring->parked_count &&
+                      !uring->cancels_due && !uring->later;
+    uring->plain_end = uring->ring.sq.sqe_tail;
+    if (fair)
+        uring->plain_end += uring->ring.sq.ring_entries - takt__ring_unsubmitted(uring);
+    uring->plain = 0;
+    if (fair && !uring->done_first && !uring->starved && uring->event_fd < 0 &&
+        !takt__bufring_low(uring))
+        uring->plain = uring->spin ? TAKT__RING_SPINS : TAKT__RING_PLAIN;
 }
 
 /* Reads completions while there is room for what they finish. */
@@ -1748,19 +1814,6 @@ static void takt__ring_reap_all(takt_uring *uring)
         takt__ring_complete(uring, cqe->user_data, cqe->res, cqe->flags);
     }
     __atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
-}
-
-/* The rest, where one that is not plain has come: `count` stand in `done` already. */
-int takt__ring_reap(takt_uring *uring, takt_completion *done, int count, int max)
-{
-    uring->out = done;
-    uring->out_count = count;
-    uring->out_max = max;
-    takt__ring_reap_all(uring);
-    count = uring->out_count;
-    uring->out_count = uring->out_max = 0;
-    takt__ring_judge(uring);
-    return count;
 }
 
 /* ==========================================================================
@@ -2067,7 +2120,7 @@ static void takt__ring_ask_cancel(takt_uring *uring, takt_op *op)
 
 static void takt__ring_cancel_ended(takt_uring *uring, uint64_t key, int res)
 {
-    takt_slot *const slot = takt_slot_find(uring->slots, key & ~TAKT__RING_KEY_BITS);
+    takt_slot *const slot = takt_slot_find(&uring->slots, key & ~TAKT__RING_KEY_BITS);
     takt_op *const op = slot ? &slot->op : NULL;
     if (key == TAKT__RING_KEY_TIMER) {
         uring->later_timer = false;
@@ -2115,8 +2168,8 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op)
 /* The cancels that found the queue full. That is rare enough to look at every slot. */
 static void takt__ring_cancels_due(takt_uring *uring)
 {
-    for (uint32_t i = 0; i < uring->slots->count && uring->cancels_due; i++) {
-        takt_op *const op = &takt_slot_at(uring->slots, i)->op;
+    for (uint32_t i = 0; i < uring->slots.count && uring->cancels_due; i++) {
+        takt_op *const op = &takt_slot_at(&uring->slots, i)->op;
         if (!(op->state & TAKT__RING_CANCEL_DUE))
             continue;
         takt__ring_clear(op, TAKT__RING_CANCEL_DUE);
@@ -2152,7 +2205,7 @@ static int takt__ring_close(takt_uring *uring, takt_op *op)
     if (reader)
         takt__ring_stop(uring, reader, TAKT__RING_CLOSED);
     while (writer) {
-        takt_op *const next = writer->next;
+        takt_op *const next = writer->kind == TAKT_OP_SENDTO ? writer->next : NULL;
         takt__ring_stop(uring, writer, TAKT__RING_CLOSED);
         writer = next;
     }
@@ -2218,6 +2271,7 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
     case TAKT_OP_RECVFROM:
     case TAKT_OP_READY:
     case TAKT_OP_SIGNAL:
+    case TAKT_OP_SPLICE:
         state |= TAKT__RING_READINESS;
         break;
     case TAKT_OP_ACCEPT:
@@ -2239,11 +2293,11 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
     return 0;
 }
 
-int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token token)
 {
     int rc;
     if (!uring->on_ring)
-        return takt_posix_submit(&uring->posix, op, token);
+        return takt_posix_submit(&uring->posix, op, &token);
     rc = takt__ring_submit(uring, op);
     takt__ring_judge(uring);
     return rc;
@@ -2264,7 +2318,7 @@ static void takt__ring_catch_up(takt_uring *uring)
     if (uring->starved || uring->later || uring->bufrings)
         takt__many_catch_up(uring);
     while (uring->parked_count && (sqe = takt__ring_sqe(uring)) != NULL) {
-        op = &takt_slot_at(uring->slots, *takt__parked_at(uring, 0))->op;
+        op = &takt_slot_at(&uring->slots, *takt__parked_at(uring, 0))->op;
         uring->parked_first = (uring->parked_first + 1) % uring->parked_max;
         uring->parked_count--;
         takt__ring_clear(op, TAKT__RING_PARKED);
@@ -2275,12 +2329,11 @@ static void takt__ring_catch_up(takt_uring *uring)
 }
 
 /* Asks for a while before it sleeps. Whether something has come. */
-static bool takt__ring_spin(takt_uring *uring, takt_ns begin)
+static bool takt__ring_spin_until(takt_uring *uring, takt_ns until)
 {
-    const takt_ns until = begin + uring->spin_now;
     do {
         uring->spins++;
-        if (takt__ring_enter(uring, takt__ring_unsubmitted(uring), 0, IORING_ENTER_GETEVENTS) < 0)
+        if (takt__ring_enter(uring, takt__ring_unsubmitted(uring), 0) < 0)
             return true; /* whatever that is: sleeping is not the answer */
         if (takt__ring_unread(uring))
             return true;
@@ -2288,35 +2341,42 @@ static bool takt__ring_spin(takt_uring *uring, takt_ns begin)
     return false;
 }
 
-/* Spins, then sleeps for what is left of `wait`. */
-static void takt__ring_spin_and_wait(takt_uring *uring, takt_ns wait)
+/* Submits, spins, then sleeps for what is left of `wait`. Requests submitted, or an error. */
+int takt__ring_spin(takt_uring *uring, unsigned submit, takt_ns wait)
 {
-    const takt_ns begin = takt_uring_now(uring);
-    takt_ns left;
-    if (takt__ring_spin(uring, begin)) {
+    takt_ns begin, left;
+    if (wait <= uring->spin_now)
+        return takt__ring_enter(uring, submit, wait);
+    begin = takt_uring_now(uring);
+    if (takt__ring_spin_until(uring, begin + uring->spin_now)) {
         uring->spin_now = uring->spin;
-        return;
+    } else {
+        if (uring->spin_now > TAKT_US)
+            uring->spin_now /= 2;
+        left = wait == TAKT_FOREVER ? wait : begin + wait - takt_uring_now(uring);
+        if (left > 0)
+            takt__ring_enter(uring, 0, left);
+        if (takt_uring_now(uring) - begin < uring->spin)
+            uring->spin_now = uring->spin;
     }
-    if (uring->spin_now > TAKT_US)
-        uring->spin_now /= 2;
-    left = wait == TAKT_FOREVER ? wait : begin + wait - takt_uring_now(uring);
-    if (left > 0)
-        takt__ring_enter(uring, 0, left, IORING_ENTER_GETEVENTS);
-    if (takt_uring_now(uring) - begin < uring->spin)
-        uring->spin_now = uring->spin;
+    return uring->fatal ? uring->fatal : (int)(submit - takt__ring_unsubmitted(uring));
 }
 
 /* Enters the kernel if that can bring anything. */
 static void takt__ring_turn(takt_uring *uring, takt_ns wait)
 {
     const unsigned submit = takt__ring_unsubmitted(uring);
+    const bool asked = uring->asked;
     unsigned hidden;
     uint64_t signals;
     int rc;
+    uring->asked = false;
+    if (asked || uring->fatal)
+        return;
     if (TAKT__UNLIKELY(uring->event_fd >= 0)) /* what comes from here on is announced anew */
         (void)!read(uring->event_fd, &signals, sizeof signals);
     hidden = takt__ring_hidden(uring);
-    if (uring->out_count || takt__ring_unread(uring) || uring->fatal)
+    if (uring->out_count || takt__ring_unread(uring))
         wait = 0;
     if (TAKT__UNLIKELY((uring->parked_count || uring->cancels_due) && wait > TAKT_MS))
         wait = TAKT_MS; /* the kernel is short of memory; it is asked again soon */
@@ -2324,18 +2384,18 @@ static void takt__ring_turn(takt_uring *uring, takt_ns wait)
         wait = TAKT__LATER_MS * TAKT_MS; /* should there have been no entry for the timer */
     if (hidden & IORING_SQ_CQ_OVERFLOW)
         uring->overflow++;
-    if ((!submit && !hidden && wait <= 0) || uring->fatal)
+    if (!submit && !hidden && wait <= 0)
         return;
     if (uring->spin && wait > uring->spin_now) {
-        takt__ring_spin_and_wait(uring, wait);
+        takt__ring_spin(uring, submit, wait);
         return;
     }
-    rc = takt__ring_enter(uring, submit, wait, IORING_ENTER_GETEVENTS);
+    rc = takt__ring_enter(uring, submit, wait);
     if (TAKT__UNLIKELY((rc == -EAGAIN || rc == -EBUSY) && wait > 0 && !takt__ring_unread(uring)))
-        takt__ring_enter(uring, 0, wait < TAKT_MS ? wait : TAKT_MS, IORING_ENTER_GETEVENTS);
+        takt__ring_enter(uring, 0, wait < TAKT_MS ? wait : TAKT_MS);
 }
 
-int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
+int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
 {
     int count;
     if (!uring->on_ring)
@@ -2347,7 +2407,12 @@ int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns 
     takt__ring_turn(uring, wait);
     if (TAKT__UNLIKELY(*uring->ring.cq.koverflow != uring->dropped))
         uring->fatal = -EBADR; /* completions are lost: nobody can tell whose */
-    count = takt__ring_reap(uring, done, uring->out_count, max);
+    takt__ring_reap_all(uring);
+    if (uring->posix.pipes.guard)
+        takt__pipes_unguard(&uring->posix.pipes);
+    count = uring->out_count;
+    uring->out_count = uring->out_max = 0;
+    takt__ring_judge(uring);
     return TAKT__LIKELY(count > 0 || !uring->fatal) ? count : uring->fatal;
 }
 
@@ -2377,6 +2442,8 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
 {
     int64_t result;
     if (!uring->on_ring)
+        return takt_posix_call(&uring->posix, op);
+    if (op->kind == TAKT_OP_PIPE)
         return takt_posix_call(&uring->posix, op);
     result = takt__net_call(op);
     if (op->kind == TAKT_OP_CLOSE)
@@ -2431,6 +2498,15 @@ int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const t
     return takt_posix_init(&uring->posix, &config->posix, slots);
 }
 
+/* True if the kernel has a request. It may write into memory of the op's. */
+static bool takt__ring_in_flight(const takt_uring *uring)
+{
+    for (uint32_t i = 0; i < uring->slots.count; i++)
+        if (takt_slot_at(&uring->slots, i)->op.state & TAKT__RING_KERNEL)
+            return true;
+    return false;
+}
+
 /* Nothing should be in flight any more. If something is, the kernel still writes into
  * memory that is about to go, also after the ring is gone: so it is ended and waited for. */
 static void takt__ring_drain(takt_uring *uring)
@@ -2438,9 +2514,9 @@ static void takt__ring_drain(takt_uring *uring)
     enum { BATCH = 32 };
     takt_completion done[BATCH];
     const takt_ns limit = takt_uring_now(uring) + TAKT_SEC;
-    for (uint32_t i = 0; i < uring->slots->count; i++)
-        takt_uring_cancel(uring, &takt_slot_at(uring->slots, i)->op);
-    while ((uring->in_flight || uring->done_first) && takt_uring_now(uring) < limit) {
+    for (uint32_t i = 0; i < uring->slots.count; i++)
+        takt_uring_cancel(uring, &takt_slot_at(&uring->slots, i)->op);
+    while ((takt__ring_in_flight(uring) || uring->done_first) && takt_uring_now(uring) < limit) {
         const int count = takt_uring_poll(uring, done, BATCH, 50 * TAKT_MS);
         if (count < 0)
             break;
@@ -2449,11 +2525,11 @@ static void takt__ring_drain(takt_uring *uring)
             if (done[i].flags & TAKT_FD)
                 close((int)done[i].value);
             if (data)
-                takt_bufs_put((takt_bufs *)takt_slot_at(uring->slots, (uint32_t)done[i].token)
+                takt_bufs_put((takt_bufs *)takt_slot_at(&uring->slots, (uint32_t)done[i].token)
                                   ->op.arg.ptr, &data);
         }
     }
-    if (uring->in_flight)
+    if (takt__ring_in_flight(uring))
         TAKT_LOG("takt_uring_free: operations are still in flight");
 }
 
@@ -2463,7 +2539,7 @@ void takt_uring_free(takt_uring *uring)
         takt_posix_free(&uring->posix);
         return;
     }
-    if (uring->in_flight || uring->done_first || uring->parked_count || uring->starved)
+    if (takt__ring_in_flight(uring) || uring->done_first || uring->parked_count || uring->starved)
         takt__ring_drain(uring);
     takt__ring_release(uring);
 }
@@ -2490,9 +2566,9 @@ void takt_uring_free(takt_uring *uring)
     takt_posix_free(&uring->posix);
 }
 
-int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token *token)
+int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token token)
 {
-    return takt_posix_submit(&uring->posix, op, token);
+    return takt_posix_submit(&uring->posix, op, &token);
 }
 
 void takt_uring_cancel(takt_uring *uring, takt_op *op)
@@ -2500,7 +2576,7 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op)
     takt_posix_cancel(&uring->posix, op);
 }
 
-int takt__uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
+int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns wait)
 {
     return takt_posix_poll(&uring->posix, done, max, wait);
 }

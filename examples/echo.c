@@ -67,7 +67,9 @@ struct server {
     const takt_addr *addr; /* in */
     takt_bufs *bufs;       /* in */
     int listener;
-    int fd;
+    int err;
+    takt_stream guests; /* one request accepts them all */
+    takt_item guest;
     takt_group connections;
     struct ctrl_c ctrl_c;
 };
@@ -88,16 +90,17 @@ static TAKT_CORO(server)
     TAKT_START(my->ctrl_c, ctrl_c);
     say_ready(my);
 
+    TAKT_OPEN(my->guests, takt_accept_multishot(my->listener));
     for (;;) {
-        TAKT_TRY_AWAIT(my->fd, takt_accept(my->listener, NULL));
-        if (my->fd == TAKT_ESTOPPING)
+        TAKT_TRY_NEXT(my->err, my->guest, my->guests);
+        if (my->err < 0)
             break;
-        if (my->fd < 0)
-            TAKT_AWAIT(takt_sleep(10 * TAKT_MS)); /* no descriptors: let some close */
-        else if (!TAKT_GO(my->connections, echo, .fd = my->fd, .bufs = my->bufs))
-            TAKT_AWAIT(takt_close(my->fd)); /* full: turn the guest away */
+        if (!TAKT_GO(my->connections, echo, .fd = (int)my->guest.value, .bufs = my->bufs))
+            TAKT_AWAIT(takt_close((int)my->guest.value)); /* full: turn the guest away */
     }
     TAKT_JOIN_GROUP(my->connections);
+    if (my->err != TAKT_ESTOPPING)
+        TAKT_THROW(my->err);
     TAKT_END;
 }
 
@@ -142,8 +145,8 @@ int main(int argc, char **argv)
                         "[--spin MICROSECONDS]\n", argv[0]);
         return 2;
     }
-    TAKT_POOL(config, echo, 10000);
-    TAKT_POOL(config, server, 1, .strands = 2);
+    TAKT_POOL(config, echo, 130000);
+    TAKT_POOL(config, server, 1, .strands = 3);
     if (takt_raise_fd_limit() < 0 || takt_bufs_init(&bufs, 256, 16384) < 0 ||
         net_init(&loop, &config) < 0 ||
         !TAKT_SPAWN_ON(&loop, server, .addr = &addr, .bufs = &bufs))

@@ -8,8 +8,10 @@
  * of one is passed on, the other may still be talking. What does not end well is reset on
  * both sides, so that nobody takes a part for the whole.
  *
- * Memory of a connection: 600 bytes, and while it has something to pass on, one buffer of
- * 16 KiB a direction. A reader that stalls stops its writer.
+ * What comes in bulk goes from socket to socket by splice(2), the rest through buffers.
+ *
+ * Memory of a connection: 630 bytes, and while it has something to pass on, one buffer of
+ * 16 KiB or one pipe a direction. A reader that stalls stops its writer.
  */
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
@@ -32,18 +34,6 @@ struct app {
     char backend[256];
 };
 
-/* -- pump: copies one direction until its end, then passes the end on ------- */
-
-struct proxy;
-
-struct pump {
-    takt_frame frame;
-    int from, to;       /* in: sockets, borrowed */
-    struct proxy *pair; /* in: whose direction it is */
-    unsigned char *data;
-    int n;
-};
-
 /* -- proxy: one connection --------------------------------------------------- */
 
 struct proxy {
@@ -54,26 +44,8 @@ struct proxy {
     uint32_t number; /* in: for the log */
     bool clean;      /* both directions came to their end */
     takt_idle idle;
-    struct pump up, down;
+    takt_relay up, down;
 };
-
-static TAKT_CORO(pump)
-{
-    TAKT_BEGIN(pump, my);
-    TAKT_DEFER { takt_bufs_put(&my->pair->app->bufs, &my->data); }
-    for (;;) {
-        TAKT_AWAIT(my->n, takt_recv_lease(my->from, &my->pair->app->bufs, &my->data));
-        if (my->n == 0)
-            break;
-        takt_idle_touch(&my->pair->idle);
-        TAKT_AWAIT(takt_send(my->to, my->data, (size_t)my->n));
-        takt_bufs_put(&my->pair->app->bufs, &my->data);
-        takt_idle_touch(&my->pair->idle);
-        my->pair->app->bytes += (uint64_t)my->n;
-    }
-    TAKT_AWAIT(takt_shutdown(my->to, TAKT_SHUT_WRITE));
-    TAKT_END;
-}
 
 static void say_failed(struct proxy *my)
 {
@@ -93,6 +65,7 @@ static TAKT_CORO(proxy)
     TAKT_BEGIN(proxy, my);
     TAKT_DEFER
     {
+        my->app->bytes += my->up.bytes + my->down.bytes;
         if (!my->clean)
             takt_reset_on_close(&my->frame, my->client);
         TAKT_AWAIT(takt_close(my->client));
@@ -110,8 +83,10 @@ static TAKT_CORO(proxy)
     takt_tcp_options(&my->frame, my->server, &no_delay);
 
     takt_idle_start(&my->frame, &my->idle, my->app->idle_limit);
-    TAKT_START(my->down, pump, .from = my->server, .to = my->client, .pair = my);
-    TAKT_CALL(my->up, pump, .from = my->client, .to = my->server, .pair = my);
+    TAKT_START(my->down, takt_relay, .from = my->server, .to = my->client,
+               .bufs = &my->app->bufs, .idle = &my->idle);
+    TAKT_CALL(my->up, takt_relay, .from = my->client, .to = my->server,
+              .bufs = &my->app->bufs, .idle = &my->idle);
     TAKT_JOIN(my->down);
     my->clean = true;
 

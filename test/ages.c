@@ -67,6 +67,17 @@ static TAKT_CORO(batch)
     TAKT_END;
 }
 
+struct sleeping {
+    takt_frame frame;
+};
+
+static TAKT_CORO(sleeping)
+{
+    TAKT_BEGIN(sleeping, my);
+    TAKT_AWAIT(takt_sleep(600 * TAKT_SEC));
+    TAKT_END;
+}
+
 static void pass(int ms)
 {
     const takt_ns until = net_now(&loop) + ms * TAKT_MS;
@@ -80,21 +91,25 @@ static void every_op_has_an_age(void)
 {
     static struct reading reading;
     static struct batch batch;
+    static struct sleeping sleeping;
     const net_config config = net_defaults();
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
     EXPECT_EQ(net_init(&loop, &config), 0);
     EXPECT(TAKT_START_ON(&loop, reading, reading, .fd = pair[0]));
     EXPECT(TAKT_START_ON(&loop, batch, batch));
+    EXPECT(TAKT_START_ON(&loop, sleeping, sleeping));
     EXPECT(net_turn(&loop, 0, 0) >= 0); /* they wait from here on */
     pass(30);
     EXPECT(age("awaits recv") >= 29 && age("awaits recv") < 5000);
     EXPECT(age("] event") >= 29 && age("] recv") >= 29);
+    EXPECT(age("awaits sleep") >= 29 && age("awaits sleep") < 5000);
     EXPECT_EQ(write(pair[1], "x", 1), 1);
     EXPECT(net_turn(&loop, TAKT_SEC, 0) > 0);
     pass(1);
     EXPECT(age("awaits event") <= age("] recv") - 25); /* its age begins anew with each op */
     EXPECT_EQ(write(pair[0], "x", 1), 1);
     takt_event_set(&event);
+    takt_cancel(&sleeping.frame);
     EXPECT_EQ(net_run(&loop), 0);
     EXPECT_EQ(net_free(&loop), 0);
     close(pair[0]);

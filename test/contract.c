@@ -753,7 +753,7 @@ static void a_signal_is_awaited(void)
 
 /* -- leases ---------------------------------------------------------------- */
 
-static takt_bufs pool;
+static takt_bufs pool, other_pool;
 
 struct lessee {
     takt_frame frame;
@@ -925,7 +925,7 @@ static void leased_buffers_come_back_exactly_once(void)
 
 /* -- one reader, one writer; close ends them ------------------------------- */
 
-enum { RECV, RECVFROM, LEASE, READY, READ, SEND, ACCEPT, BLOCKED_KINDS };
+enum { RECV, RECVFROM, LEASE, READY, READ, SEND, ACCEPT, BLOCKED_KINDS, LEASE_OTHER };
 
 struct blocked {
     takt_frame frame;
@@ -945,6 +945,8 @@ static TAKT_CORO(blocked)
         TAKT_TRY_AWAIT(my->n, takt_recvfrom(my->fd, &my->c, 1, NULL));
     else if (my->kind == LEASE)
         TAKT_TRY_AWAIT(my->n, takt_recv_lease(my->fd, &pool, &my->data));
+    else if (my->kind == LEASE_OTHER)
+        TAKT_TRY_AWAIT(my->n, takt_recv_lease(my->fd, &other_pool, &my->data));
     else if (my->kind == READY)
         TAKT_TRY_AWAIT(my->n, takt_ready(my->fd, POLLIN));
     else if (my->kind == READ)
@@ -1702,6 +1704,40 @@ static void a_foreign_loop_that_sleeps_on_the_descriptor_misses_nothing(void)
     finish();
 }
 
+/* No descriptor tells of it: the deadline does. */
+static void a_buffer_that_comes_back_from_outside_is_work(void)
+{
+    static struct blocked waiting[2];
+    takt_bufs *const pools[2] = {&pool, &other_pool};
+    unsigned char *mine[2];
+    int pair[2][2];
+    setup();
+    for (int i = 0; i < 2; i++) {
+        EXPECT_EQ(takt_bufs_init(pools[i], 1, 8), 0);
+        mine[i] = takt_bufs_take(pools[i]);
+        pair_of(SOCK_STREAM, pair[i]);
+        EXPECT_EQ(write(pair[i][1], "x", 1), 1);
+        EXPECT(TAKT_START_ON(&loop, waiting[i], blocked, .fd = pair[i][0],
+                             .kind = i ? LEASE_OTHER : LEASE));
+    }
+    for (int i = 0; i < 100 && pool.waits + other_pool.waits < 2; i++)
+        EXPECT(net_turn(&loop, TAKT_MS, 0) >= 0);
+    EXPECT_EQ(pool.waits + other_pool.waits, 2);
+    for (int i = 0; i < 2; i++) {
+        EXPECT_EQ(net_deadline(&loop), TAKT_FOREVER);
+        EXPECT_EQ(takt_bufs_put(pools[i], &mine[i]), 0);
+        EXPECT_EQ(net_deadline(&loop), 0);
+        drive(&waiting[i].frame);
+        EXPECT_EQ(waiting[i].n, 1);
+        EXPECT_EQ(takt_bufs_put(pools[i], &waiting[i].data), 0);
+        close(pair[i][0]);
+        close(pair[i][1]);
+    }
+    finish();
+    takt_bufs_free(&pool);
+    takt_bufs_free(&other_pool);
+}
+
 /* The same with all of them inside: every wake-up is one of the loop's own. */
 static void a_foreign_loop_carries_a_conversation(void)
 {
@@ -2287,6 +2323,7 @@ int main(int argc, char **argv)
         TEST(a_million_nops_stay_on_the_same_stack),
         TEST(an_accept_without_a_descriptor_fails_and_works_again),
         TEST(a_foreign_loop_that_sleeps_on_the_descriptor_misses_nothing),
+        TEST(a_buffer_that_comes_back_from_outside_is_work),
         TEST(a_foreign_loop_carries_a_conversation),
         TEST(a_loop_that_stops_takes_no_new_work_and_ends),
         TEST(a_drain_ends_everything_and_runs_every_defer),

@@ -1269,13 +1269,17 @@ static void a_stop_while_a_spawn_is_pending_takes_it_along(void)
 
 struct careless {
     takt_frame frame;
+    bool calls;
     int err;
 };
 
 static TAKT_CORO(careless)
 {
     TAKT_BEGIN(careless, my);
-    {
+    if (my->calls) {
+        struct defers callee;
+        TAKT_CALL(callee, defers);
+    } else {
         takt_op ops[2];
         ops[0] = takt_accept(1, NULL);
         ops[1] = takt_accept(1, NULL);
@@ -1289,15 +1293,17 @@ static TAKT_CORO(careless)
 static void a_batch_on_the_stack_is_refused(void)
 {
     static struct careless one;
-    setup(3);
-    EXPECT(TAKT_START_ON(&loop, one, careless));
-    turn();
-    EXPECT_EQ(kernel->submits, 0);
-    EXPECT_EQ(net_run(&loop), 0);
-    EXPECT_EQ(one.err, TAKT_ESTACK);
-    EXPECT(strstr(logged, "careless") && strstr(logged, "C stack"));
-    EXPECT_TRACE("");
-    finish();
+    for (int calls = 0; calls < 2; calls++) {
+        setup(3);
+        EXPECT(TAKT_START_ON(&loop, one, careless, .calls = calls == 1));
+        turn();
+        EXPECT_EQ(kernel->submits, 0);
+        EXPECT_EQ(net_run(&loop), 0);
+        EXPECT_EQ(one.err, TAKT_ESTACK);
+        EXPECT(strstr(logged, "careless") && strstr(logged, "C stack"));
+        EXPECT_TRACE("");
+        finish();
+    }
 }
 
 /* -- where it failed --------------------------------------------------------------------- */
@@ -1960,10 +1966,42 @@ static void a_child_touches_the_limit_of_a_parent_that_leaves(void)
 
 /* -- the list --------------------------------------------------------------------- */
 
+/* -- a body that is too long ------------------------------------------------------------------ */
+
+struct lengthy {
+    takt_frame frame;
+    int err;
+};
+
+/* Compilers may be told that lines are others: the last ones of this file are. */
+static TAKT_CORO(lengthy)
+{
+    TAKT_BEGIN(lengthy, my);
+    TAKT_DEFER { note("1"); }
+    note("b");
+#line 40000
+    TAKT_DEFER { note("never"); }
+    note("never");
+    TAKT_CATCH { my->err = my->frame.error; }
+    TAKT_END;
+}
+
+static void a_defer_too_far_below_is_refused(void)
+{
+    static struct lengthy one;
+    setup(1);
+    EXPECT(TAKT_START_ON(&loop, one, lengthy));
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_EQ(one.err, TAKT_EDEFERS);
+    EXPECT_TRACE("b1");
+    finish();
+}
+
 int main(int argc, char **argv)
 {
     static const test tests[] = {
         TEST(as_many_defers_as_there_is_room_for),
+        TEST(a_defer_too_far_below_is_refused),
         TEST(however_a_defer_is_left_the_next_one_runs),
         TEST(a_refused_op_is_thrown_into_that_coroutine_only),
         TEST(a_frame_may_stand_on_the_stack_of_who_runs_the_loop),

@@ -1,8 +1,8 @@
 #!/bin/sh
-# deps.sh [ports|bench|kernels] - installs the Debian packages that the build and the default
-# suite need (and with `ports`, those of test/ports.sh, with `bench` those of takt's peers, with
-# `kernels` those of test/kernels.sh), if any is missing: as root, with a sudo that asks
-# nothing, or where CI=true. Else it says what to type, and fails.
+# deps.sh [ports|bench|kernels|coverage] - installs the Debian packages that the build and the
+# default suite need (and with `ports`, those of test/ports.sh, with `bench` those of takt's
+# peers, with `kernels` those of test/kernels.sh, with `coverage` gcovr), if any is missing: as
+# root, with a sudo that asks nothing, or where CI=true. Else it says what to type, and fails.
 set -u
 missing=
 need() { # PROGRAM-OR-HEADER PACKAGE
@@ -48,6 +48,9 @@ if [ "${1:-}" = bench ]; then
     need /usr/include/uv.h libuv1-dev
     need /usr/include/ev.h libev-dev
     need /usr/include/event2/event.h libevent-dev
+fi
+if [ "${1:-}" = coverage ]; then
+    need gcovr gcovr
 fi
 [ -z "$missing" ] && exit 0
 

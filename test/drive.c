@@ -14,6 +14,11 @@ static void remember(const char *text);
 
 #include "test.h"
 
+#ifndef TAKT_NO_POSIX
+#include <signal.h>
+#include <sys/time.h>
+#endif
+
 static char logged[512]; /* the last line */
 
 static void remember(const char *text)
@@ -181,6 +186,34 @@ static void a_backoff_is_told_its_base_and_its_most(void)
     takt_backoff_reset(&b);
     EXPECT_EQ(takt_backoff_duration(&b), 2 * TAKT_MS);
 }
+
+#ifndef TAKT_NO_POSIX
+static void on_alarm(int number)
+{
+    (void)number;
+}
+
+/* Signals do not shorten a wait. */
+static void a_wait_goes_on_after_a_signal(void)
+{
+    takt_backoff b;
+    struct sigaction action;
+    struct itimerval often, never;
+    const takt_ns begin = takt_posix_now(NULL);
+    memset(&b, 0, sizeof b);
+    memset(&action, 0, sizeof action);
+    memset(&often, 0, sizeof often);
+    memset(&never, 0, sizeof never);
+    b.base = 30 * TAKT_MS;
+    action.sa_handler = on_alarm;
+    sigaction(SIGALRM, &action, NULL);
+    often.it_interval.tv_usec = often.it_value.tv_usec = 3000;
+    setitimer(ITIMER_REAL, &often, NULL);
+    takt_backoff_wait(&b);
+    setitimer(ITIMER_REAL, &never, NULL);
+    EXPECT(takt_posix_now(NULL) - begin >= 26 * TAKT_MS); /* less an eighth */
+}
+#endif
 
 /* OC-9 */
 static void a_reset_begins_anew_and_changes_nothing_else(void)
@@ -1001,7 +1034,7 @@ static TAKT_CORO(member)
     TAKT_END;
 }
 
-enum word { START, WITHIN, ALL, SPAWN, GO, IDLE, NONE_AT_ALL, YIELDS, JOINS };
+enum word { START, WITHIN, ALL, ANY, OPENS, SPAWN, GO, IDLE, NONE_AT_ALL, YIELDS, JOINS };
 
 struct speaker {
     takt_frame frame;
@@ -1011,7 +1044,9 @@ struct speaker {
     takt_group group;
     takt_idle idle;
     takt_op ops[2];
+    takt_stream stream;
     int64_t got;
+    int winner;
     bool refused, after;
 };
 
@@ -1027,6 +1062,12 @@ static TAKT_CORO(speaker)
         my->ops[0] = my->ops[1] = echo(1);
         TAKT_AWAIT_ALL(my->ops, 2);
     }
+    if (my->word == ANY) {
+        my->ops[0] = my->ops[1] = echo(1);
+        TAKT_AWAIT_ANY(my->winner, my->ops, 2);
+    }
+    if (my->word == OPENS)
+        TAKT_OPEN(my->stream, takt_every(TAKT_MS));
     if (my->word == SPAWN)
         my->refused = !TAKT_SPAWN(member);
     if (my->word == GO)
@@ -1051,7 +1092,8 @@ static struct speaker speaker;
 static void what_needs_a_loop_is_refused_by_name(void)
 {
     static const char *const names[] = {"TAKT_START needs", "TAKT_CALL_WITHIN needs",
-                                        "TAKT_AWAIT_ALL needs", "TAKT_SPAWN needs",
+                                        "TAKT_AWAIT_ALL needs", "TAKT_AWAIT_ANY needs",
+                                        "TAKT_OPEN needs", "TAKT_SPAWN needs",
                                         "TAKT_GO needs", "takt_idle_start needs"};
     for (int i = START; i <= IDLE; i++) {
         for (int early = 0; early < 2; early++) {
@@ -1831,6 +1873,9 @@ int main(int argc, char **argv)
     static const test tests[] = {
         TEST(a_zeroed_backoff_waits_in_growing_blocks),
         TEST(a_backoff_is_told_its_base_and_its_most),
+#ifndef TAKT_NO_POSIX
+        TEST(a_wait_goes_on_after_a_signal),
+#endif
         TEST(a_reset_begins_anew_and_changes_nothing_else),
         TEST(the_same_seed_gives_the_same_sleeps),
         TEST(what_has_no_op_is_finished_by_its_first_step),

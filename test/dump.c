@@ -108,6 +108,17 @@ static TAKT_CORO(dozing)
     TAKT_END;
 }
 
+struct failing {
+    takt_frame frame;
+};
+
+static TAKT_CORO(failing)
+{
+    TAKT_BEGIN(failing, my);
+    TAKT_THROW(-EPROTO);
+    TAKT_END;
+}
+
 struct tree {
     takt_frame frame;
     struct reading reading;
@@ -325,6 +336,162 @@ static void each_kind_of_wait_has_its_words(void)
     close(pair[1]);
 }
 
+/* Everything else there is to wait for. */
+struct sleeping {
+    takt_frame frame;
+    takt_op op; /* in */
+};
+
+static TAKT_CORO(sleeping)
+{
+    TAKT_BEGIN(sleeping, my);
+    TAKT_AWAIT(my->op);
+    TAKT_END;
+}
+
+static takt_event late; /* lets those go that are slow to end */
+
+struct slow {
+    takt_frame frame;
+};
+
+static TAKT_CORO(slow)
+{
+    TAKT_BEGIN(slow, my);
+    TAKT_DEFER { TAKT_AWAIT(takt_event_wait(&late)); }
+    TAKT_AWAIT(takt_event_wait(&event));
+    TAKT_END;
+}
+
+enum ways { JOINS, JOINS_A_GROUP, TAKES, RETURNS, THROWS, FAILED, WAYS };
+
+struct waits {
+    takt_frame frame;
+    enum ways how; /* in */
+    takt_group group;
+    takt_stream stream;
+    takt_item item;
+    struct slow child;
+};
+
+static TAKT_CORO(waits)
+{
+    TAKT_BEGIN(waits, my);
+    if (my->how == JOINS || my->how >= RETURNS)
+        TAKT_START(my->child, slow);
+    TAKT_YIELD;
+    if (my->how == JOINS)
+        TAKT_JOIN(my->child);
+    if (my->how == RETURNS)
+        TAKT_RETURN;
+    if (my->how == THROWS)
+        TAKT_THROW(-EPROTO);
+    if (my->how == TAKES) {
+        TAKT_OPEN(my->stream, takt_every(600 * TAKT_SEC));
+        TAKT_NEXT(my->item, my->stream);
+    }
+    if (my->how == JOINS_A_GROUP || my->how == FAILED) {
+        EXPECT(TAKT_GO(my->group, dozing));
+        if (my->how == FAILED)
+            EXPECT(TAKT_GO(my->group, failing));
+        TAKT_JOIN_GROUP(my->group);
+    }
+    TAKT_CATCH { note("c"); }
+    TAKT_END;
+}
+
+static void the_other_waits_have_their_words_too(void)
+{
+    static const char *const words[WAYS] = {
+        "joins 1", "joins a group", "awaits an item of a stream",
+        "waits for its children to end, leaving",
+        "waits for its children to end, throwing, error -",
+        "joins a group"};
+    for (int how = 0; how < WAYS; how++) {
+        static struct waits it;
+        net_config config = net_defaults();
+        TAKT_POOL(config, dozing, 1);
+        TAKT_POOL(config, failing, 1);
+        EXPECT_EQ(net_init(&loop, &config), 0);
+        takt_event_reset(&event);
+        takt_event_reset(&late);
+        EXPECT(TAKT_START_ON(&loop, it, waits, .how = (enum ways)how));
+        for (int i = 0; i < 3; i++)
+            EXPECT(net_turn(&loop, 0, 0) >= 0);
+        line_count = 0;
+        takt_dump(&loop.sched);
+        EXPECT(says(find("waits"), words[how]));
+        EXPECT_EQ(find("slow") >= 0, how == JOINS || how >= RETURNS);
+        if (how == FAILED)
+            EXPECT(says(find("(a"), "(a group of 1, failed: 1, the first with -"));
+        takt_event_set(&late);
+        net_drain(&loop);
+        EXPECT(takt_finished(&it.frame));
+        EXPECT_EQ(net_free(&loop), 0);
+    }
+}
+
+/* What has no limit, or one that several share, tells no age. */
+static void where_nobody_looked_at_the_clock_no_age_is_told(void)
+{
+    static struct sleeping it[4];
+    takt_ns soon;
+    const net_config config = net_defaults();
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    EXPECT_EQ(net_init(&loop, &config), 0);
+    soon = takt_after(net_now(&loop), 40 * TAKT_SEC);
+    memset(&event, 0, sizeof event);
+    EXPECT(TAKT_START_ON(&loop, it[0], sleeping, .op = takt_sleep(TAKT_FOREVER)));
+    EXPECT(TAKT_START_ON(&loop, it[1], sleeping, .op = takt_by(soon, takt_sleep(TAKT_FOREVER))));
+    EXPECT(TAKT_START_ON(&loop, it[2], sleeping,
+                         .op = takt_by(soon, takt_ready(pair[0], TAKT_READABLE))));
+    EXPECT(TAKT_START_ON(&loop, it[3], sleeping,
+                         .op = takt_within(40 * TAKT_SEC, takt_event_wait(&event))));
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    line_count = 0;
+    takt_dump(&loop.sched);
+    EXPECT_EQ(line_count, 5);
+    EXPECT(says(line_with(" event"), "already")); /* the last that began stands first */
+    EXPECT(!strstr(lines[2], "already") && says(2, "readiness fd ") && says(2, " left"));
+    EXPECT(!strstr(lines[3], "already") && says(3, "sleep, ") && says(3, " left"));
+    EXPECT(!strstr(lines[4], "already") && says(4, "sleep"));
+    EXPECT_EQ(net_drain(&loop), 4);
+    line_count = 0;
+    takt_dump(&loop.sched);
+    EXPECT(says(0, "ended: "));
+    EXPECT_EQ(net_free(&loop), 0);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+/* From inside: it is one of them. */
+struct curious {
+    takt_frame frame;
+    bool clock;
+};
+
+static TAKT_CORO(curious)
+{
+    TAKT_BEGIN(curious, my);
+    if (my->clock)
+        EXPECT(takt_now(&my->frame) > 0);
+    takt_dump(takt_sched_of(&my->frame));
+    TAKT_END;
+}
+
+static void a_coroutine_can_look_around(void)
+{
+    static struct curious it;
+    for (int clock = 0; clock < 2; clock++) {
+        setup();
+        EXPECT(TAKT_START_ON(&loop, it, curious, .clock = clock == 1));
+        EXPECT(net_turn(&loop, 0, 0) >= 0);
+        EXPECT(says(find("curious"), "runs, or is ready to"));
+        EXPECT(number_behind(find("dozing"), ", for ") < 60000);
+        finish();
+    }
+}
+
 struct leasing {
     takt_frame frame;
     takt_bufs *bufs; /* in */
@@ -376,14 +543,48 @@ static void a_group_of_nobody_is_found_and_so_are_buffers(void)
     close(pair[1]);
 }
 
+/* Sixteen of them: others are left out. */
+static void of_many_pools_of_buffers_some_are_told(void)
+{
+    enum { POOLS = 18, TOLD = 16 };
+    static struct leasing them[POOLS];
+    takt_bufs bufs[POOLS];
+    int pairs[POOLS / 2][2], told = 0;
+    net_config config = net_defaults();
+    EXPECT_EQ(net_init(&loop, &config), 0);
+    for (int i = 0; i < POOLS; i++) {
+        EXPECT_EQ(takt_bufs_init(&bufs[i], 1, 16), 0);
+        if (i % 2 == 0)
+            EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pairs[i / 2]), 0);
+        EXPECT(TAKT_START_ON(&loop, them[i], leasing, .bufs = &bufs[i],
+                             .fd = pairs[i / 2][i % 2]));
+    }
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    line_count = 0;
+    takt_dump_to(&loop.sched, print, &line_count);
+    EXPECT_EQ(line_count, 1 + POOLS + TOLD);
+    for (int i = 0; i < 32; i++) /* as many as the test remembers */
+        told += strncmp(lines[i], "buffers of 16 bytes: ", 21) == 0;
+    EXPECT(told >= 32 - 1 - POOLS);
+    EXPECT_EQ(net_drain(&loop), POOLS);
+    EXPECT_EQ(net_free(&loop), 0);
+    for (int i = 0; i < POOLS; i++) {
+        close(pairs[i / 2][i % 2]);
+        takt_bufs_free(&bufs[i]);
+    }
+}
+
 struct deep {
     takt_frame frame;
     struct deep *next; /* in */
+    struct waiting child;
 };
 
 static TAKT_CORO(deep)
 {
     TAKT_BEGIN(deep, my);
+    if (!my->next)
+        TAKT_START(my->child, waiting); /* too deep to be told of */
     if (!my->next)
         TAKT_AWAIT(takt_event_wait(&event));
     else
@@ -413,7 +614,7 @@ static void sizes_add_up_and_are_the_same_before_and_after_init(void)
     int count;
     net_config config = net_defaults();
     TAKT_POOL(config, dozing, 1000, .strands = 2);
-    TAKT_POOL(config, waiting, 10);
+    TAKT_POOL(config, waiting, 10, .strands = 0); /* at least one */
     line_count = 0;
     takt_sizes(NULL, print, &line_count);
     EXPECT_EQ(line_count, 1);
@@ -453,7 +654,11 @@ int main(int argc, char **argv)
         TEST(a_dump_tells_who_is_cancelled_and_who_has_not_run),
         TEST(a_dump_tells_that_the_loop_is_stopping),
         TEST(each_kind_of_wait_has_its_words),
+        TEST(the_other_waits_have_their_words_too),
+        TEST(where_nobody_looked_at_the_clock_no_age_is_told),
+        TEST(a_coroutine_can_look_around),
         TEST(a_group_of_nobody_is_found_and_so_are_buffers),
+        TEST(of_many_pools_of_buffers_some_are_told),
         TEST(a_stack_of_calls_without_end_is_cut),
         TEST(sizes_add_up_and_are_the_same_before_and_after_init),
     };

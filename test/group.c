@@ -500,17 +500,21 @@ static void a_group_belongs_to_who_put_the_first_member_in(void)
 static void nobody_joins_a_group_whose_owner_leaves(void)
 {
     static struct guest guest;
-    OWN(.mode = JOINS, .slow = true);
-    takt_cancel(&o.frame);
-    turn();
-    EXPECT_EQ(o.group.count, 2);
-    EXPECT(TAKT_START_ON(&loop, guest, guest, .group = &o.group));
-    EXPECT(!TAKT_GO_ON(&loop, o.group, member, .name = "d"));
-    turn();
-    EXPECT(!guest.went);
-    EXPECT_EQ(o.group.count, 2);
-    takt_event_set(&slow);
-    finish();
+    for (int throws = 0; throws < 2; throws++) {
+        OWN(.mode = throws ? CATCHES : JOINS, .slow = true);
+        if (!throws)
+            takt_cancel(&o.frame);
+        turn();
+        EXPECT_EQ(o.group.count, 2);
+        EXPECT(TAKT_START_ON(&loop, guest, guest, .group = &o.group));
+        EXPECT(!TAKT_GO_ON(&loop, o.group, member, .name = "d"));
+        turn();
+        EXPECT(!guest.went);
+        EXPECT_EQ(o.group.count, 2);
+        takt_event_set(&slow);
+        finish();
+        EXPECT_TRACE(throws ? "~a~bgC." : "~b~ag.");
+    }
 }
 
 static void a_full_pool_refuses_and_the_group_is_as_it_was(void)

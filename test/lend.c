@@ -410,15 +410,111 @@ static void what_is_read_must_not_change(void)
     change_at(1000, 500, 0); /* only the ends of a large one are looked at */
 }
 
-/* What sends nothing, or fails, is no matter of sums. */
+/* Awaits what it is told. */
+struct asks {
+    takt_frame frame;
+    takt_op op;
+    int64_t n;
+};
+
+static TAKT_CORO(asks)
+{
+    TAKT_BEGIN(asks, my);
+    TAKT_TRY_AWAIT(my->n, my->op);
+    TAKT_END;
+}
+
+static void ask(takt_op op)
+{
+    static struct asks it;
+    setup();
+    EXPECT(TAKT_START_ON(&loop, it, asks, .op = op));
+    turn();
+    EXPECT(takt_alive(&it.frame));
+    held_end(&loop.backend, 0, 5);
+    turn();
+    EXPECT_EQ(it.n, 5);
+    EXPECT_EQ(panics, 0);
+    finish();
+}
+
+/* What is no memory of the program's is a matter of the system's, and no question here. */
 static void no_memory_is_no_question(void)
 {
+    static char at[64];
+    static struct iovec none[1025], two[2];
+    const struct {
+        char *at;
+        size_t len;
+    } wild[] = {{NULL, 10},
+                {(char *)(uintptr_t)8, 10},
+                {(char *)(uintptr_t)-64, 1000},
+                {(char *)(uintptr_t)-64, 8},
+                {at, SIZE_MAX},
+                {at, 0}};
+    for (size_t i = 0; i < sizeof wild / sizeof wild[0]; i++) {
+        ask(takt_recv(3, wild[i].at, wild[i].len));
+        ask(takt_send(3, wild[i].at, wild[i].len));
+    }
+    two[0].iov_base = at;
+    two[0].iov_len = 3; /* no whole granule */
+    two[1].iov_base = at + 3;
+    two[1].iov_len = 40;
+    ask(takt_recvv(3, two, 2));
+    ask(takt_sendv(3, two, 2));
+    ask(takt_recvv(3, none, 1025)); /* more than any system takes at once */
+    ask(takt_recvfrom(3, at, sizeof at, NULL));
+    ask(takt_sendto(3, at, sizeof at, NULL));
+    ask(takt_write(3, at, sizeof at, 0));
+}
+
+/* What is lent twice stays with who was first; the other may be cancelled. */
+static void what_was_lent_already_is_left_as_it_is(void)
+{
+    static char at[64];
+    static struct iovec two[2];
+    static struct asks first, second;
+    two[0].iov_base = at;
+    two[1].iov_base = at + 32;
+    two[0].iov_len = two[1].iov_len = 32;
     setup();
-    EXPECT(TAKT_START_ON(&loop, a, user, .at = NULL, .len = 10, .sends = 1));
-    EXPECT(TAKT_START_ON(&loop, b, user, .at = (char *)(uintptr_t)-64, .len = 1000));
-    loop.backend.count = 0;
+    EXPECT(TAKT_START_ON(&loop, first, asks, .op = takt_recvv(3, two, 2)));
+    EXPECT(TAKT_START_ON(&loop, second, asks, .op = takt_recv(4, at, sizeof at)));
+    turn();
+    EXPECT_EQ(closed(at, sizeof at), asan);
+    takt_cancel(&second.frame);
+    EXPECT_EQ(loop.backend.cancels, 1);
+    held_end(&loop.backend, 1, -ECANCELED);
+    turn();
+    EXPECT(takt_finished(&second.frame));
+    EXPECT(TAKT_START_ON(&loop, second, asks, .op = takt_recvv(4, two, 2)));
+    turn();
+    held_end(&loop.backend, 0, 64);
+    turn();
+    held_end(&loop.backend, 0, 64);
+    turn();
+    EXPECT_EQ(first.n + second.n, 128);
+    EXPECT(is_open(at, sizeof at));
     EXPECT_EQ(panics, 0);
-    world_drain(&loop);
+    finish();
+}
+
+/* As with an implementation of a file that does not look. */
+static void where_nobody_looks_nothing_is_closed(void)
+{
+    setup();
+    loop.sched.watches = NULL;
+    EXPECT(TAKT_START_ON(&loop, a, user, .at = a.buf, .len = sizeof a.buf));
+    EXPECT(TAKT_START_ON(&loop, b, user, .at = b.buf, .len = sizeof b.buf, .sends = 1));
+    turn();
+    EXPECT(is_open(a.buf, sizeof a.buf));
+    b.buf[0] ^= 1;
+    held_end(&loop.backend, 0, 5);
+    turn();
+    held_end(&loop.backend, 0, 5);
+    turn();
+    EXPECT_EQ(a.n + b.n, 10);
+    EXPECT_EQ(panics, 0);
     finish();
 }
 
@@ -651,6 +747,8 @@ int main(int argc, char **argv)
         TEST(a_broken_loop_opens_everything),
         TEST(what_is_read_must_not_change),
         TEST(no_memory_is_no_question),
+        TEST(what_was_lent_already_is_left_as_it_is),
+        TEST(where_nobody_looks_nothing_is_closed),
         TEST(on_every_backend),
         TEST(the_sanitizer_tells),
     };

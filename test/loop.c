@@ -319,6 +319,71 @@ static void a_submit_without_a_strand_or_on_a_stopping_loop_is_an_error(void)
 /* -- poll --------------------------------------------------------------------- */
 
 /* BK-9, LP-24 */
+/* Submits the next of a chain, and ends. */
+struct chained {
+    takt_frame frame;
+    struct chained *next;
+    int rc;
+};
+
+static TAKT_CORO(chained)
+{
+    TAKT_BEGIN(chained, my);
+    if (my->next)
+        my->rc = world_submit(&loop, &my->next->frame, chained_coro);
+    TAKT_END;
+}
+
+/* However many end in one turn: who is submitted has a result, or was refused. */
+static void every_submit_has_its_result(void)
+{
+    enum { COUNT = 40, STRANDS = 4 };
+    static struct chained chain[COUNT];
+    takt_frame *results[COUNT];
+    world_config config = world_defaults();
+    int count, more = 0;
+    config.loop.strands = STRANDS;
+    EXPECT_EQ(world_init(&loop, &config), 0);
+    memset((void *)chain, 0, sizeof chain);
+    for (int i = 0; i + 1 < COUNT; i++)
+        chain[i].next = &chain[i + 1];
+    EXPECT_EQ(world_submit(&loop, &chain[0].frame, chained_coro), 1);
+    count = world_poll(&loop, results, 1);
+    EXPECT_EQ(count, 1);
+    EXPECT_EQ(chain[STRANDS].rc, 0);
+    EXPECT_EQ(chain[STRANDS + 1].rc, TAKT_ESTRANDS); /* it can do that again, later */
+    chain[COUNT - 1].rc = 0; /* results stand there, and a submit still tells its own */
+    EXPECT_EQ(world_submit(&loop, &chain[COUNT - 1].frame, chained_coro), 1);
+    more = world_poll(&loop, results + 1, COUNT - 1);
+    EXPECT_EQ(more, STRANDS);
+    for (int i = 0; i < count + more; i++)
+        EXPECT(results[i] == &chain[i + 1].frame);
+    EXPECT(!takt_finished(&chain[STRANDS + 2].frame));
+    EXPECT_EQ(world_poll(&loop, results, COUNT), TAKT_EWOULDBLOCK);
+    EXPECT_EQ(world_free(&loop), 0);
+}
+
+/* What a turn tells is an int. */
+struct busy {
+    takt_frame frame;
+};
+
+static TAKT_CORO(busy)
+{
+    TAKT_BEGIN(busy, my);
+    loop.sched.stats.resumed += (uint64_t)1 << 40;
+    TAKT_END;
+}
+
+static void a_turn_that_does_too_much_to_tell_tells_the_most(void)
+{
+    static struct busy it;
+    setup();
+    EXPECT(TAKT_START_ON(&loop, it, busy));
+    EXPECT_EQ(world_turn(&loop, 0, 0), INT32_MAX);
+    EXPECT_EQ(world_free(&loop), 0);
+}
+
 static void would_block_from_poll_is_idle(void)
 {
     setup();
@@ -564,6 +629,71 @@ static void an_init_that_fails_leaves_nothing(void)
     EXPECT_EQ(frees, 1);
 }
 
+/* -- a turn is bounded ------------------------------------------------------- */
+
+struct burner {
+    takt_frame frame;
+    sim *clock; /* in */
+    int rounds;
+};
+
+/* A millisecond of work between any two yields. */
+static TAKT_CORO(burner)
+{
+    TAKT_BEGIN(burner, my);
+    for (my->rounds = 0; my->rounds < 3; my->rounds++) {
+        my->clock->now += TAKT_MS;
+        TAKT_YIELD;
+    }
+    TAKT_END;
+}
+
+struct punctual {
+    takt_frame frame;
+    sim *clock; /* in */
+    takt_ns asked, woke;
+};
+
+static TAKT_CORO(punctual)
+{
+    TAKT_BEGIN(punctual, my);
+    my->asked = my->clock->now;
+    TAKT_AWAIT(takt_nop());
+    my->woke = my->clock->now;
+    TAKT_END;
+}
+
+/* How long an op takes that completes at once, beside 64 ms of work that is ready. */
+static takt_ns lateness(takt_ns slice)
+{
+    enum { BURNERS = 64 };
+    static struct burner burners[BURNERS];
+    static struct punctual punctual;
+    world_config config = world_defaults();
+    config.loop.strands = BURNERS + 1;
+    config.loop.slice = slice;
+    EXPECT_EQ(world_init(&loop, &config), 0);
+    memset((void *)burners, 0, sizeof burners);
+    memset((void *)&punctual, 0, sizeof punctual);
+    EXPECT(TAKT_START_ON(&loop, punctual, punctual, .clock = &loop.backend));
+    for (int i = 0; i < BURNERS; i++)
+        EXPECT(TAKT_START_ON(&loop, burners[i], burner, .clock = &loop.backend));
+    EXPECT_EQ(world_run(&loop), 0);
+    for (int i = 0; i < BURNERS; i++)
+        EXPECT_EQ(burners[i].rounds, 3);
+    EXPECT_EQ(world_free(&loop), 0);
+    return punctual.woke - punctual.asked;
+}
+
+/* C15, K3: what is ready cannot keep the backend waiting for longer than the slice
+ * and 15 coroutines more. */
+static void a_slice_bounds_a_turn_in_time(void)
+{
+    EXPECT(lateness(0) >= 60 * TAKT_MS); /* all of one round */
+    EXPECT(lateness(4 * TAKT_MS) <= 20 * TAKT_MS);
+    EXPECT(lateness(4 * TAKT_MS) >= 0);
+}
+
 int main(int argc, char **argv)
 {
     static const test tests[] = {
@@ -571,6 +701,8 @@ int main(int argc, char **argv)
         TEST(a_refused_submit_is_thrown_into_that_coroutine_only),
         TEST(a_submitted_frame_runs_to_its_first_await),
         TEST(a_submit_without_a_strand_or_on_a_stopping_loop_is_an_error),
+        TEST(every_submit_has_its_result),
+        TEST(a_turn_that_does_too_much_to_tell_tells_the_most),
         TEST(would_block_from_poll_is_idle),
         TEST(a_failing_poll_is_the_end_and_stays_it),
         TEST(a_broken_loop_still_runs_the_defers_of_those_it_can_reach),
@@ -582,6 +714,7 @@ int main(int argc, char **argv)
         TEST(a_drained_loop_is_over),
         TEST(memory_is_kept_as_long_as_the_backend_has_it),
         TEST(an_init_that_fails_leaves_nothing),
+        TEST(a_slice_bounds_a_turn_in_time),
     };
     return RUN_TESTS(argc, argv, tests);
 }

@@ -49,6 +49,35 @@ static void impossible_pools_are_refused(void)
     takt_bufs_free(&bufs); /* harmless */
 }
 
+static void a_pool_without_memory_is_none(void)
+{
+    for (int left = 0; left < 2; left++) {
+        allocations_left = left;
+        EXPECT_EQ(takt_bufs_init(&bufs, 3, 100), -ENOMEM);
+        allocations_left = -1;
+        EXPECT_EQ(allocations, frees);
+    }
+    EXPECT(bufs.memory == NULL && bufs.next == NULL);
+}
+
+#ifndef TAKT_NO_POSIX
+static void a_pool_is_trimmed_when_nothing_is_out(void)
+{
+    unsigned char *data;
+    EXPECT_EQ(takt_bufs_init(&bufs, 4, 65536), 0);
+    data = takt_bufs_take(&bufs);
+    memset(data, 'x', 65536);
+    takt_bufs_trim(&bufs);
+    EXPECT_EQ(data[32768], 'x'); /* it is out: nothing has happened */
+    EXPECT_EQ(takt_bufs_put(&bufs, &data), 0);
+    takt_bufs_trim(&bufs);
+    data = takt_bufs_take(&bufs);
+    EXPECT_EQ(data[32768], 0);
+    EXPECT_EQ(takt_bufs_put(&bufs, &data), 0);
+    takt_bufs_free(&bufs);
+}
+#endif
+
 static void a_pool_gives_what_it_has_and_then_nothing(void)
 {
     unsigned char *data[4];
@@ -583,6 +612,16 @@ static TAKT_CORO(waiter)
     TAKT_END;
 }
 
+struct other {
+    takt_frame frame;
+};
+
+static TAKT_CORO(other)
+{
+    TAKT_BEGIN(other, my);
+    TAKT_END;
+}
+
 /* The user's own: counts, and gives `has` completions whatever is asked for. */
 typedef struct recorder {
     takt_memory memory;
@@ -757,6 +796,96 @@ static void an_init_that_fails_takes_nothing_with_it(void)
     EXPECT_EQ(allocations - frees, 0);
 }
 
+/* Wherever the heap ends: nothing is left behind. */
+static void an_init_without_memory_fails_as_a_whole(void)
+{
+    world_config config = world_defaults();
+    int left = 0, rc;
+    TAKT_POOL(config, waiter, 2);
+    do {
+        allocations_left = left++;
+        rc = world_init(&loop, &config);
+        allocations_left = -1;
+        EXPECT(rc == 0 || rc == -ENOMEM);
+        EXPECT(rc == 0 || allocations == frees);
+    } while (rc < 0 && left < 100);
+    EXPECT(left > 5); /* strands, results, items, tokens, completions, the pool */
+    EXPECT_EQ(world_free(&loop), 0);
+    EXPECT_EQ(allocations - frees, 0);
+}
+
+static void more_strands_than_can_be_counted_are_refused(void)
+{
+    world_config config = world_defaults();
+    config.loop.strands = UINT32_MAX / 4 + 1;
+    EXPECT_EQ(world_init(&loop, &config), -EINVAL);
+    config.loop.strands = 1;
+    TAKT_POOL(config, waiter, UINT32_MAX, .strands = UINT32_MAX);
+    EXPECT_EQ(world_init(&loop, &config), -EINVAL);
+    EXPECT_EQ(allocations - frees, 0);
+}
+
+/* A task has a strand at least; a pool may be empty. */
+static void a_pool_can_say_nothing_of_strands_or_of_tasks(void)
+{
+    world_config config = world_defaults();
+    config.loop.strands = 0;
+    config.loop.items = 0;
+    TAKT_POOL(config, waiter, 2, .strands = 0);
+    TAKT_POOL(config, other, 0);
+    EXPECT_EQ(world_init(&loop, &config), 0);
+    EXPECT(TAKT_SPAWN_ON(&loop, waiter));
+    EXPECT(TAKT_SPAWN_ON(&loop, waiter));
+    EXPECT(!TAKT_SPAWN_ON(&loop, waiter));
+    EXPECT(!TAKT_SPAWN_ON(&loop, other));
+    EXPECT_EQ(world_run(&loop), 0);
+    EXPECT_EQ(world_free(&loop), 0);
+    EXPECT_EQ(allocations - frees, 0);
+}
+
+static int forgetful_release(void *user, void *slab, size_t capacity)
+{
+    (void)recorder_release(user, slab, capacity);
+    return TAKT_EBUFFER;
+}
+
+static void a_provider_that_does_not_know_its_slab_is_told_of(void)
+{
+    recorder r;
+    recorder_begin(&r, 16);
+    r.memory.release = forgetful_release;
+    logged[0] = '\0';
+    EXPECT_EQ(begin(&loop, &r.memory, 4), 0);
+    EXPECT_EQ(world_free(&loop), 0);
+    EXPECT_EQ(r.releases, 1);
+    EXPECT(strstr(logged, "does not know the slab"));
+    EXPECT_EQ(allocations - frees, 0);
+}
+
+TAKT_STREAM(feed, echo, unsigned char);
+
+static void a_runner_without_memory_or_routes_is_none(void)
+{
+    static feed runner;
+    feed_config config = feed_defaults();
+    int left = 0, rc;
+    config.routes = 0;
+    EXPECT_EQ(feed_init(&runner, &config), -EINVAL);
+    config.routes = UINT32_MAX / 4 + 1;
+    EXPECT_EQ(feed_init(&runner, &config), -EINVAL);
+    config.routes = 4;
+    do {
+        allocations_left = left++;
+        rc = feed_init(&runner, &config);
+        allocations_left = -1;
+        EXPECT(rc == 0 || rc == -ENOMEM);
+        EXPECT(rc == 0 || allocations == frees);
+    } while (rc < 0 && left < 100);
+    EXPECT(left > 4); /* routes, tokens, events, completions */
+    feed_free(&runner);
+    EXPECT_EQ(allocations - frees, 0);
+}
+
 /* CM-2 */
 static void the_heap_serves_a_loop_with_or_without_a_provider(void)
 {
@@ -810,6 +939,10 @@ int main(int argc, char **argv)
 {
     static const test tests[] = {
         TEST(impossible_pools_are_refused),
+        TEST(a_pool_without_memory_is_none),
+#ifndef TAKT_NO_POSIX
+        TEST(a_pool_is_trimmed_when_nothing_is_out),
+#endif
         TEST(a_pool_gives_what_it_has_and_then_nothing),
         TEST(the_newest_comes_first),
         TEST(a_buffer_is_given_back_once),
@@ -831,6 +964,11 @@ int main(int argc, char **argv)
         TEST(a_drain_that_did_not_end_keeps_the_slab),
         TEST(a_slab_that_will_not_do_is_an_error_of_the_init),
         TEST(an_init_that_fails_takes_nothing_with_it),
+        TEST(an_init_without_memory_fails_as_a_whole),
+        TEST(more_strands_than_can_be_counted_are_refused),
+        TEST(a_pool_can_say_nothing_of_strands_or_of_tasks),
+        TEST(a_provider_that_does_not_know_its_slab_is_told_of),
+        TEST(a_runner_without_memory_or_routes_is_none),
         TEST(the_heap_serves_a_loop_with_or_without_a_provider),
         TEST(two_loops_share_a_bounded_provider),
     };

@@ -160,9 +160,68 @@ static void what_was_never_a_frame_can_be_one(void)
     finish();
 }
 
+/* Nor is what points at strands, but is not what they run. */
+static void what_points_at_strands_can_be_a_frame(void)
+{
+    takt_event gate;
+    takt_strand *strand;
+    memset(&gate, 0, sizeof gate);
+    setup();
+    EXPECT(TAKT_START_ON(&here, a, one, .event = &gate));
+    EXPECT(TAKT_START_ON(&here, b, one));
+    EXPECT(net_turn(&here, 0, 0) >= 0);
+    EXPECT(!takt_alive(&b.frame));
+    strand = a.frame.strand;
+    for (int i = 0; i < 4; i++) {
+        memset((void *)&b, 0, sizeof b);
+        b.frame.strand = i == 0   ? (takt_strand *)(void *)((char *)strand + 8)
+                         : i == 1 ? strand + 1                  /* free: it was b's */
+                         : i == 2 ? strand + here.sched.fresh   /* never used */
+                                  : strand;                     /* another's */
+        EXPECT(TAKT_START_ON(&here, b, one));
+        EXPECT(net_turn(&here, 0, 0) >= 0);
+        EXPECT_EQ(b.ran, 1);
+    }
+    takt_event_set(&gate);
+    EXPECT_EQ(net_run(&here), 0);
+    EXPECT_EQ(panics, 0);
+    finish();
+}
+
+struct batch {
+    takt_frame frame;
+    takt_op ops[1];
+};
+
+static TAKT_CORO(batch)
+{
+    TAKT_BEGIN(batch, my);
+    TAKT_AWAIT_ALL(my->ops, 1);
+    TAKT_END;
+}
+
+static void what_points_at_an_op_of_a_batch_can_be_a_frame(void)
+{
+    static struct batch all;
+    takt_event gate;
+    memset(&gate, 0, sizeof gate);
+    setup();
+    EXPECT(TAKT_START_ON(&here, all, batch));
+    all.ops[0] = takt_event_wait(&gate);
+    EXPECT(net_turn(&here, 0, 0) >= 0);
+    b.frame.strand = all.frame.strand + 1;
+    EXPECT(b.frame.strand->flags & TAKT__REQUEST);
+    EXPECT(TAKT_START_ON(&here, b, one));
+    takt_event_set(&gate);
+    EXPECT_EQ(net_run(&here), 0);
+    EXPECT_EQ(b.ran, 1);
+    finish();
+}
+
 struct calls {
     takt_frame frame;
     struct one *child;
+    takt_ns ns;
     int err, starts;
 };
 
@@ -172,9 +231,22 @@ static TAKT_CORO(calls)
     if (my->starts)
         TAKT_START(*my->child, one);
     else
-        TAKT_CALL(*my->child, one);
+        TAKT_CALL(*my->child, one, .ns = my->ns);
     TAKT_CATCH { my->err = my->frame.error; }
     TAKT_END;
+}
+
+static void a_caller_is_alive_too(void)
+{
+    static struct calls c;
+    setup();
+    EXPECT(TAKT_START_ON(&here, c, calls, .child = &a, .ns = TAKT_MS));
+    EXPECT(net_turn(&here, 0, 0) >= 0);
+    EXPECT(!TAKT_START_ON(&here, c, calls));
+    EXPECT(strstr(noted, "still running"));
+    EXPECT_EQ(net_run(&here), 0);
+    EXPECT_EQ(a.ran, 1);
+    finish();
 }
 
 static void what_runs_elsewhere_is_not_called(void)
@@ -242,6 +314,35 @@ static void a_frame_that_was_overwritten_is_missed(void)
     EXPECT_EQ(r.n, 1);
     close(pair[0]);
     close(pair[1]);
+    finish();
+}
+
+/* Only some of it. */
+static void a_header_that_was_overwritten_is_missed(void)
+{
+    static const takt_coro other = {one_coro, "other", "other.c", 1, sizeof(struct one)};
+    takt_event event;
+    memset(&event, 0, sizeof event);
+    setup();
+    EXPECT(TAKT_START_ON(&here, a, one, .event = &event));
+    EXPECT(net_turn(&here, 0, 0) >= 0);
+    for (int i = 0; i < 3; i++) {
+        const struct one kept = a;
+        if (i == 0)
+            a.frame.state = 0;
+        else if (i == 1)
+            a.frame.state = TAKT__FINISHED;
+        else
+            a.frame.of.coro = &other;
+        takt_event_set(&event);
+        EXPECT(net_turn(&here, 0, 0) >= 0);
+        expect_panic("one", one_line, "freed, moved or overwritten");
+        a = kept;
+        takt_event_reset(&event);
+        takt__ready(&here.sched, a.frame.strand);
+    }
+    EXPECT_EQ(net_run(&here), 0);
+    EXPECT_EQ(a.ran, 1);
     finish();
 }
 
@@ -392,6 +493,108 @@ static void a_body_that_is_not_to_run_does_not(void)
     finish();
 }
 
+static void a_body_whose_callee_runs_is_not_entered(void)
+{
+    static struct calls c;
+    setup();
+    EXPECT(TAKT_START_ON(&here, c, calls, .child = &a, .ns = TAKT_MS));
+    EXPECT(net_turn(&here, 0, 0) >= 0);
+    calls_coro(&c.frame);
+    expect_panic(NULL, 0, ": calls: the body was entered, but is not to run");
+    EXPECT_EQ(net_run(&here), 0);
+    EXPECT_EQ(c.err, 0);
+    EXPECT_EQ(a.ran, 1);
+    finish();
+}
+
+static void a_body_of_a_frame_that_was_moved_is_not_entered(void)
+{
+    static struct one moved;
+    setup();
+    EXPECT(TAKT_START_ON(&here, a, one, .ns = TAKT_MS));
+    EXPECT(net_turn(&here, 0, 0) >= 0);
+    moved = a;
+    a.frame.strand->who.leaf = &moved.frame; /* as far as one might get */
+    one_coro(&moved.frame);
+    expect_panic("one", one_line + 2, "freed, moved or overwritten");
+    a.frame.strand->who.leaf = &a.frame;
+    EXPECT_EQ(net_run(&here), 0);
+    EXPECT_EQ(a.ran, 1);
+    EXPECT_EQ(moved.ran, 0);
+    finish();
+}
+
+/* Its line is none that it ever left from. */
+static void a_frame_that_goes_on_nowhere_fails(void)
+{
+    takt_event event;
+    memset(&event, 0, sizeof event);
+    setup();
+    EXPECT(TAKT_START_ON(&here, a, one, .event = &event));
+    EXPECT(net_turn(&here, 0, 0) >= 0);
+    a.frame.line += 1000;
+    takt_event_set(&event);
+    EXPECT_EQ(net_run(&here), TAKT_ERESUME);
+    EXPECT_EQ(takt_error(&a.frame), TAKT_ERESUME);
+    EXPECT_EQ(a.ran, 0);
+    EXPECT_EQ(panics, 0);
+    finish();
+}
+
+/* Law 1, in every build: it says that it has finished while its op is in flight. */
+struct lender {
+    takt_frame frame;
+    int fd;
+    char c;
+};
+
+static TAKT_CORO(lender)
+{
+    static const takt_coro coro = {lender_coro, "lender", __FILE__, __LINE__,
+                                   sizeof(struct lender)};
+    struct lender *const my = (struct lender *)(void *)takt_self;
+    if (takt_enter(takt_self, &coro) == 0)
+        return takt_yield(takt_self, takt_recv(my->fd, &my->c, 1), 1);
+    return takt_finish(takt_self, 0);
+}
+
+static void a_body_does_not_end_while_it_lends(void)
+{
+    static struct lender l;
+    static struct calls c;
+    int pair[2];
+    setup();
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    for (int called = 0; called < 2; called++) {
+        takt_strand *strand;
+        takt_frame *const f = &l.frame;
+        memset((void *)&l, 0, sizeof l);
+        l.fd = pair[0];
+        EXPECT_EQ(net_submit(&here, f, lender_coro), 0);
+        strand = f->strand;
+        if (called) { /* as by takt_call() */
+            memset((void *)&c, 0, sizeof c);
+            f->parent = &c.frame;
+            f->bits &= (uint8_t)~TAKT__ROOT;
+        }
+        here.sched.in_turn = true; /* it is run by somebody who should not */
+        EXPECT(takt__hop(&here.sched, strand, lender_coro(f).go) == NULL);
+        here.sched.in_turn = false;
+        expect_panic("lender", 0, ": lender: the body was entered, but is not to run");
+        EXPECT(takt_alive(f) && !takt_finished(f));
+        f->parent = NULL;
+        f->bits |= TAKT__ROOT;
+        f->state = TAKT__RUNNING;
+        EXPECT_EQ(send(pair[1], "x", 1, 0), 1);
+        EXPECT_EQ(net_run(&here), 0);
+        EXPECT_EQ(l.c, 'x');
+        EXPECT(takt_finished(f));
+    }
+    close(pair[0]);
+    close(pair[1]);
+    finish();
+}
+
 /* -- threads ----------------------------------------------------------------------- */
 
 static takt_event event;
@@ -442,6 +645,29 @@ static void in_another_thread(int what)
     pthread_join(thread, NULL);
 }
 
+static void *cancel_it(void *arg)
+{
+    (void)arg;
+    takt_cancel(&b.frame);
+    return NULL;
+}
+
+/* There is no name to tell as yet. */
+static void a_coroutine_that_has_not_run_is_not_cancelled_from_elsewhere(void)
+{
+    pthread_t thread;
+    setup();
+    EXPECT(TAKT_START_ON(&here, a, one));
+    EXPECT_EQ(net_run(&here), 0);
+    EXPECT(TAKT_START_ON(&here, b, one));
+    EXPECT_EQ(pthread_create(&thread, NULL, cancel_it, NULL), 0);
+    pthread_join(thread, NULL);
+    expect_panic(NULL, 0, "takt: the loop belongs to another thread");
+    EXPECT_EQ(net_run(&here), 0);
+    EXPECT_EQ(b.ran, 1);
+    finish();
+}
+
 static void a_loop_belongs_to_the_thread_that_runs_it(void)
 {
     setup();
@@ -490,13 +716,22 @@ int main(int argc, char **argv)
         TEST(a_frame_that_is_alive_is_not_begun_again),
         TEST(two_loops_do_not_share_a_frame),
         TEST(what_was_never_a_frame_can_be_one),
+        TEST(what_points_at_strands_can_be_a_frame),
+        TEST(what_points_at_an_op_of_a_batch_can_be_a_frame),
+        TEST(a_caller_is_alive_too),
         TEST(what_runs_elsewhere_is_not_called),
         TEST(a_frame_that_was_overwritten_is_missed),
+        TEST(a_header_that_was_overwritten_is_missed),
         TEST(a_frame_that_was_moved_is_missed),
         TEST(a_frame_whose_function_returned_is_missed),
         TEST(a_frame_on_the_stack_of_a_body_is_refused),
         TEST(a_frame_on_the_stack_of_the_caller_is_fine),
         TEST(a_body_that_is_not_to_run_does_not),
+        TEST(a_body_whose_callee_runs_is_not_entered),
+        TEST(a_body_of_a_frame_that_was_moved_is_not_entered),
+        TEST(a_frame_that_goes_on_nowhere_fails),
+        TEST(a_body_does_not_end_while_it_lends),
+        TEST(a_coroutine_that_has_not_run_is_not_cancelled_from_elsewhere),
         TEST(a_loop_belongs_to_the_thread_that_runs_it),
         TEST(a_loop_is_owned_from_its_first_turn),
     };

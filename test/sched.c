@@ -121,6 +121,20 @@ static void a_coroutine_that_is_not_listed_is_refused_and_told_of(void)
     finish();
 }
 
+/* As in two files that do not agree what it looks like. */
+static void a_coroutine_that_has_grown_is_refused(void)
+{
+    net_config config = net_defaults();
+    TAKT_POOL(config, sleeper, 2);
+    config.loop.pools[0].size -= 8;
+    setup_with(&config, 1);
+    EXPECT(!TAKT_SPAWN_ON(&loop, sleeper));
+    EXPECT(strstr(logged, "TAKT_POOL"));
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_TRACE("");
+    finish();
+}
+
 /* -- strands ------------------------------------------------------------------- */
 
 struct greedy {
@@ -183,6 +197,7 @@ static void a_frame_tells_how_it_stands(void)
     memset(&a, 0, sizeof a);
     EXPECT(!takt_alive(&a.frame) && !takt_finished(&a.frame)); /* all zero: never started */
     EXPECT_EQ(takt_error(&a.frame), 0);
+    EXPECT_EQ(takt_done(&a.frame), 0);
     takt_cancel(&a.frame); /* nothing */
     setup(2);
     EXPECT(TAKT_START_ON(&loop, a, sleeper, .ns = 20 * TAKT_MS));
@@ -212,6 +227,81 @@ static void a_frame_tells_how_it_stands(void)
 /* -- calls: as deep as there is memory ---------------------------------------------- */
 
 enum { DEPTH = 64 };
+
+/* Joins what is alive but another's, and what never began. */
+struct joiner {
+    takt_frame frame;
+    struct sleeper *others;
+    int winner;
+    struct sleeper never;
+};
+
+static TAKT_CORO(joiner)
+{
+    TAKT_BEGIN(joiner, my);
+    TAKT_JOIN(*my->others, my->never);
+    my->winner = 7;
+    TAKT_RACE(my->winner, *my->others, my->never);
+    note("j");
+    TAKT_END;
+}
+
+struct parent {
+    takt_frame frame;
+    struct sleeper child;
+};
+
+static TAKT_CORO(parent)
+{
+    TAKT_BEGIN(parent, my);
+    TAKT_START(my->child, sleeper, .ns = 600 * TAKT_SEC);
+    TAKT_JOIN(my->child);
+    TAKT_END;
+}
+
+static void a_join_waits_for_children_of_its_own(void)
+{
+    static struct parent parent;
+    static struct joiner joiner;
+    setup(3);
+    EXPECT(TAKT_START_ON(&loop, parent, parent));
+    turn();
+    EXPECT(TAKT_START_ON(&loop, joiner, joiner, .others = &parent.child));
+    turn();
+    EXPECT_TRACE("sj");
+    EXPECT_EQ(joiner.winner, -1);
+    EXPECT(takt_alive(&parent.child.frame));
+    takt_cancel(&parent.frame);
+    EXPECT_EQ(net_run(&loop), 0);
+    finish();
+}
+
+struct patient {
+    takt_frame frame;
+    takt_idle idle;
+};
+
+static TAKT_CORO(patient)
+{
+    TAKT_BEGIN(patient, my);
+    takt_idle_start(&my->frame, &my->idle, TAKT_FOREVER);
+    TAKT_AWAIT(takt_sleep(TAKT_FOREVER));
+    TAKT_END;
+}
+
+static void the_longest_idle_limit_is_fifty_days(void)
+{
+    static struct patient patient;
+    takt_ns left;
+    setup(1);
+    EXPECT(TAKT_START_ON(&loop, patient, patient));
+    turn();
+    left = patient.idle.due - net_now(&loop);
+    EXPECT(left > 49 * 86400 * TAKT_SEC && left < 50 * 86400 * TAKT_SEC);
+    takt_cancel(&patient.frame);
+    EXPECT_EQ(net_run(&loop), 0);
+    finish();
+}
 
 struct level {
     takt_frame frame;
@@ -481,6 +571,9 @@ int main(int argc, char **argv)
     static const test tests[] = {
         TEST(a_full_pool_refuses_without_looking_at_the_arguments),
         TEST(a_coroutine_that_is_not_listed_is_refused_and_told_of),
+        TEST(a_coroutine_that_has_grown_is_refused),
+        TEST(a_join_waits_for_children_of_its_own),
+        TEST(the_longest_idle_limit_is_fifty_days),
         TEST(a_start_without_a_strand_is_thrown),
         TEST(a_start_from_outside_without_a_strand_is_refused),
         TEST(a_frame_tells_how_it_stands),

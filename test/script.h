@@ -86,6 +86,7 @@ static struct {
     bool echo;         /* when the script is over, each op completes */
     int64_t value;     /* with this; 0: with its number */
     bool deaf;         /* a cancel completes nothing */
+    int call_error;    /* of every call; 0: it works */
     int lie;           /* of the next poll: as many, whatever is there */
     void (*on_submit)(takt_op *op);
     void (*on_cancel)(takt_op *op);
@@ -203,7 +204,7 @@ static TAKT__UNUSED int64_t script_call(script *b, takt_op *op)
     (void)b;
     (void)op;
     sc.calls++;
-    return 0;
+    return sc.call_error;
 }
 
 /* The entry that this submit is given. */

@@ -2,6 +2,7 @@
  * two_a.c - the half with the implementation: a coroutine of two_b.c is called, started and
  * spawned from here. Linked with two_b.c into one program.
  */
+#include "../takt_uring.h" /* somebody else's header has included it before */
 #define TAKT_IMPLEMENTATION
 #include "../takt_uring.h"
 #include "../takt_uring.h" /* once more: nothing is there twice */

@@ -7,7 +7,7 @@ Builds the programs of test/bench into build/bench, runs them in interleaved rou
 a table, and writes build/bench.tsv and build/bench.svg. In the environment:
 
     ROUNDS   of the timed parts (9); half as many of the timers
-    IDLE     idle echo connections (10000, or what the limit of descriptors allows)
+    IDLE     idle echo connections (100000, or what the limit of descriptors allows)
     PAIRS    idle proxied pairs (4000, likewise)
     FIFO=1   at real-time priority, as root: for a machine that others keep busy. They stand
              still meanwhile, a fifth of a second at a time
@@ -31,7 +31,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = "build/bench"
 FLAGS = "-std=c11 -O2 -g -Wall -Wextra -D_GNU_SOURCE -I.".split()
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
-IDLE = int(os.environ.get("IDLE", "10000"))
+IDLE = int(os.environ.get("IDLE", "100000"))
 PAIRS = int(os.environ.get("PAIRS", "4000"))
 ALONE = ["chrt", "-f", "1"] if os.environ.get("FIFO") == "1" else []
 SERVER_CPU, LOAD_CPU = ([*ALONE, "taskset", "-c", str(cpu)] for cpu in (os.cpu_count() - 1, 0))

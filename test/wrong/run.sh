@@ -5,6 +5,7 @@
 #
 #     /* expect: REGEX */          a warning or an error that matches, from each compiler
 #     /* expect-gcc: REGEX */      from gcc only; so for clang; one that has none is not asked
+#     /* shown-gcc: REGEX */       and a line of the source that gcc shows beside it
 #     /* expect: nothing */        no word, also under the strictest flags, in C and in C++
 #     /* flags: -Wall */           what it takes beside the defaults: no flag at all
 #     /* flags-clang: -Wall */     the same for one compiler
@@ -58,11 +59,12 @@ expect_nothing() {
 # FILE COMPILER STANDARD WORDS: it says the words.
 expect_words() {
     flags="$(head_line "$1" flags) $(head_line "$1" "flags-$(family "$2")")"
+    shown=$(head_line "$1" "shown-$(family "$2")")
     case $flags in *-O*) levels= ;; *) levels='-O0 -O2' ;; esac
     for level in ${levels:--DAS_TOLD}; do
         # shellcheck disable=SC2086
         $2 -std="$3" -D_GNU_SOURCE $level $flags -c -o /dev/null "$1" > "$said" 2>&1
-        if grep -Eq "(warning|error):.*($4)" "$said"; then
+        if grep -Eq "(warning|error):.*($4)" "$said" && grep -Eq "$shown" "$said"; then
             passed=$((passed + 1))
         else
             fail "$1: $2 $level $flags does not say \"$4\", but:"

@@ -1,0 +1,467 @@
+#!/usr/bin/env python3
+"""mutants.py - the library broken by hand, in one place at a time: does the suite notice?
+
+    test/mutants.py [-v] [-a] [WORD...]    those whose names contain a word; all if there is none
+                                           -v says who notices, -a asks every test of the suite
+
+A mutant is a name that says what is broken, a header, a text that stands in it exactly once,
+what takes its place, and the tests that should notice, the likeliest first: a program, and its
+arguments behind colons. The headers are copied, the mutant is applied, the tests are built
+without optimisation and run until one of them fails, crashes or hangs: then it is killed. A
+survivor means that a test is missing. A text that is not found once, or a mutant that does not
+compile, is a failure too: the table has to follow the headers.
+"""
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CC = os.environ.get("CC", "cc").split()
+FLAGS = ["-std=c11", "-O0", "-w", "-D_GNU_SOURCE", "-lm"]
+T, U = "takt.h", "takt_uring.h"
+
+# what is broken, where, a text that stands there once, what takes its place, who notices
+MUTANTS = [
+    # -- values
+    ("would-block reads as a failure", T,
+     "        return TAKT_OUTCOME_WOULD_BLOCK;", "        return TAKT_OUTCOME_FAILURE;", "outcome"),
+    ("a duration around a deadline stays a deadline", T,
+     "    op.flags &= (uint8_t)~TAKT_OP_DEADLINE;\n", "", "op statements"),
+    ("port 65536 is a port", T,
+     "takt__parse_number(colon + 1, 65535)", "takt__parse_number(colon + 1, 65536)", "net"),
+    # -- memory
+    ("a lease is returned twice", T,
+     "index >= bufs->fresh || bufs->next[index] != TAKT__LEASED", "index >= bufs->fresh",
+     "memory"),
+    ("a pool with new waiters is not starved again", T,
+     "            bufs->starved = false;\n", "", "stream_backend:epoll contract:epoll"),
+    ("a waiter that leaves a pool's line takes its tail along", T,
+     "        if (bufs->waiting_last == op)\n            bufs->waiting_last = before;\n", "",
+     "gaps"),
+    ("a slab is used again with its old contents", T,
+     "    memset(slab, 0, bounded->slab);\n", "", "memory"),
+    ("a slab is released twice", T, "        if (bounded->out[index]) {", "        if (true) {",
+     "memory"),
+    # -- what backends share
+    ("a stale generation is accepted (backends, routes)", T,
+     "return slot->generation == (uint32_t)(token >> 32) ? slot : NULL;", "return slot;",
+     "stream sched loop contract:uring"),
+    ("a stale generation is accepted (loops)", T,
+     "strand->slot.generation == (uint32_t)(token >> 32)\n", "true\n", "sched loop statements"),
+    ("a token is used again for the next op", T,
+     "    strand->slot.generation++;\n    token =", "    token =", "statements loop choose"),
+    ("a token that is removed hides others", T,
+     "    while (tokens->at[next].what) { /*", "    while (false) { /*",
+     "memory loop statements stream"),
+    ("a second reader is let in", T, "    if (fd->reader)\n        return -EBUSY;\n", "",
+     "contract:epoll"),
+    ("a second writer is let in", T,
+     "op->kind != TAKT_OP_SENDTO || last->kind != TAKT_OP_SENDTO", "false", "contract:epoll"),
+    ("an op on a descriptor that is being closed is let in", T,
+     "    if (fd->closer)\n        return TAKT_ECLOSED;\n", "",
+     "gaps"),
+    ("a close acts while a writer is in flight", T,
+     "return fd->closer && !fd->reader && !fd->writer ?", "return fd->closer && !fd->reader ?",
+     "gaps"),
+    ("the last of a line of datagrams is forgotten", T,
+     "    if (!op->next)\n        fd->writer_last = before ? takt__place_of(before) : 0;\n", "",
+     "gaps"),
+    # -- the portable backend
+    ("half-close is dropped", T, "takt__posix_done(posix, op, takt__do_shutdown(op));",
+     "takt__posix_done(posix, op, 0);", "contract:epoll"),
+    ("a shutdown overtakes what was sent before", T,
+     "            takt__posix_run_writers(posix, op->fd); /* what was sent before goes first */\n",
+     "            (void)0;\n", "gaps"),
+    ("a hang-up is forgotten after a short read", T,
+     "entry->bits & TAKT__BYTES && !(entry->bits & TAKT__HUNG_UP)", "entry->bits & TAKT__BYTES",
+     "contract:epoll stream_backend:epoll"),
+    ("a partial send is treated as complete", T,
+     "        if (op->arg.done == bytes)\n            return (int64_t)bytes;",
+     "        return (int64_t)bytes;", "contract:epoll"),
+    ("-EAGAIN is treated as an end", T, "(result == -EAGAIN || result == -EWOULDBLOCK) &&",
+     "false &&", "contract:epoll"),
+    ("a truncated recv_all is a success", T,
+     "return op->flags & TAKT_OP_ALL ? TAKT_ETRUNCATED : 0;", "return 0;", "contract:epoll"),
+    ("what lacks descriptors is not tried again", T, "    posix->later = op;\n}", "}",
+     "stream_backend:epoll"),
+    ("a close does not wake those who lack descriptors", T,
+     "    posix->later_now = true;\n    takt__posix_done(posix, op, takt__answer(close(op->fd)));",
+     "    takt__posix_done(posix, op, takt__answer(close(op->fd)));",
+     "stream_backend:epoll contract:epoll"),
+    ("connections that nobody took leak with the backend", T,
+     "        if (op->kind == TAKT_OP_ACCEPT)\n            close((int)op->result);\n"
+     "        else if", "        if", "stream_backend:epoll stream_loop"),
+    ("a socket that met itself is a connection", T, "        result = TAKT_ESELF;", "        ;",
+     "gaps"),
+    ("poll(2) does not look after a writer beside a reader", T,
+     "if (writer && writer->state == TAKT__WAITING)",
+     "if (writer && !reader && writer->state == TAKT__WAITING)", "gaps"),
+    ("what is done already is cancelled all the same", T,
+     "    case TAKT__IDLE_OP:\n    case TAKT__DONE:\n", "    case TAKT__IDLE_OP:\n",
+     "gaps"),
+    ("an edge between two items is lost", T, "        op->result |= now;", "        ;",
+     "gaps"),
+    # -- timers
+    ("timers fire early", T, "((uint64_t)when + (uint64_t)TAKT_TICK - 1) >>", "(uint64_t)when >>",
+     "timer"),
+    ("timers of one tick fire last first", T,
+     "    timer->prev = list->prev;\n    timer->next = list;\n    list->prev->next = timer;\n"
+     "    list->prev = timer;\n",
+     "    timer->next = list->next;\n    timer->prev = list;\n    list->next->prev = timer;\n"
+     "    list->next = timer;\n", "timer"),
+    ("a disarmed timer takes its slot along", T, "if (list == timer->prev && list >= first &&",
+     "if (list >= first &&", "timer"),
+    ("a limit is not disarmed when its op is over", T,
+     "    takt_timer_disarm(&s->wheel, &strand->timer);\n    strand->flags &= (uint16_t) ~(",
+     "    strand->flags &= (uint16_t) ~(", "sched choose"),
+    ("a limit that has fired counts for the next op", T,
+     "~(TAKT__EXPIRED | TAKT__ASKED | TAKT__LIMITED)", "~(TAKT__ASKED | TAKT__LIMITED)",
+     "sched choose corners statements"),
+    ("a touched idle limit fires", T, "    if (idle->due > takt__now(s))", "    if (false)",
+     "gaps_script"),
+    # -- orders to stop
+    ("a cancel is not delivered", T,
+     "    if (strand->flags & TAKT__CANCELLED)\n        return TAKT__CANCEL_IT;\n", "",
+     "group keywords"),
+    ("a cancelled call cancels its caller", T,
+     "        frame->bits |= TAKT__CALL_CANCELLED;\n        takt__stop_strand(",
+     "        takt__cancel_strand(", "corners choose laws"),
+    ("a deferred block is cut short by an order to stop", T,
+     "        if (a->state == TAKT__UNWINDING)\n            return TAKT__GO_ON;\n", "",
+     "group keywords corners laws"),
+    ("a cancellation can be caught", T,
+     "        takt__fail(f, TAKT_ECANCELED);\n        f->state = TAKT__UNWINDING;\n",
+     "        takt__fail(f, TAKT_ECANCELED);\n", "keywords group sched"),
+    ("TAKT_TRY_ swallows an order to stop", T,
+     "if (result < 0 && (f->state == TAKT__UNWINDING || !(f->strand->flags & TAKT__STOP) ||\n"
+     "                       takt__told(f) == TAKT__GO_ON))", "if (result < 0)",
+     "keywords group choose laws"),
+    ("what has arrived with its limit is lost", T,
+     "if (result != TAKT_ECANCELED || !(flags & TAKT__ASKED))", "if (!(flags & TAKT__ASKED))",
+     "gaps_script"),
+    ("a discard is lost", T,
+     "    strand->flags |= TAKT__STOP;\n    if (!(strand->flags & TAKT__NEW))\n"
+     "        takt__interrupt(s, strand);", "    strand->flags |= TAKT__STOP;",
+     "gaps_script"),
+    ("a stopping loop spawns", T, "    if (s->stopping || s->fatal || pool->used ==",
+     "    if (s->fatal || pool->used ==", "gaps_script"),
+    ("a stopping loop accepts", T, "        takt__each(s, takt__refuse_accept);\n", "",
+     "contract:epoll stream_loop"),
+    ("the limit of a stop is forgotten", T,
+     "        takt__arm(s, &s->stop_timer, takt_after(takt__now(s), limit));", "        ;",
+     "sched group corners"),
+    # -- frames, children, groups
+    ("the first error is not kept", T,
+     "    if (f->state == TAKT__UNWINDING)\n        return; /* the first error stands */\n", "",
+     "keywords corners group"),
+    ("a second interruption takes the place of the first", T,
+     "f->state == TAKT__UNWINDING || f->bits & TAKT__INTERRUPTED)\n        return;",
+     "f->state == TAKT__UNWINDING)\n        return;", "group corners laws statements"),
+    ("a deferred block runs twice", T,
+     "            f->defers[i] = 0;\n",
+     "        {\n            static bool again;\n            again = !again;\n"
+     "            f->defers[i] &= (uint16_t)(again ? ~TAKT__DEFER_RUNS : 0);\n        }\n",
+     "keywords"),
+    ("deferred blocks run first to last", T,
+     "    int i = TAKT_DEFERS_MAX;\n    while (i-- > 0) {",
+     "    int i = -1;\n    while (++i < TAKT_DEFERS_MAX) {", "keywords"),
+    ("a join counts its children wrong", T, "        account->bits++;\n    } else if",
+     "    } else if", "group keywords"),
+    ("the failure of a child is not told", T,
+     "        takt__interrupt_frame(parent, error);\n    if (awaited", "        ;\n    if (awaited",
+     "gaps_script"),
+    ("the losers of a race go on", T,
+     "strand->wait == TAKT__ON_RACE && error >= 0 && account->len == 1", "false",
+     "group choose keywords"),
+    ("the last to succeed wins a race", T,
+     "    else if (account->len++ == 0)\n        account->extra = racer;",
+     "    else {\n        account->len++;\n        account->extra = racer;\n    }",
+     "choose group corners laws"),
+    ("the policy of a group is swapped", T, "        if (group->fail_fast) {",
+     "        if (!group->fail_fast) {", "group"),
+    ("a group forgets its first error", T, "        if (group->first_error == 0)",
+     "        if (true)", "group"),
+    ("a cancelled member counts as failed", T,
+     "    if (error < 0 && !(strand->flags & TAKT__CANCELLED)) {\n        group->failed++;",
+     "    if (error < 0) {\n        group->failed++;", "group"),
+    ("a group outlives the frame that owns it", T,
+     "            takt_group_cancel((takt_group *)(void *)it);\n            all = false;",
+     "            takt_group_cancel((takt_group *)(void *)it);", "group"),
+    ("the first error of a loop is not kept", T, "    if (s->first_error == 0)", "    if (true)",
+     "sched loop group statements"),
+    ("a pool has room for one more", T, "pool->used == pool->count", "pool->used > pool->count",
+     "group sched statements"),
+    ("a child begins in memory of a living one", T,
+     "    if ((f->children && takt__child_in(f, child, size)) ||\n"
+     "        (s->watches && takt__alive_here(s, child)))", "    if (false)",
+     "misuse group keywords"),
+    # -- turns
+    ("a descriptor that nobody waits for leaks", T,
+     "        op = takt__op(TAKT_OP_CLOSE, (int)done->value, NULL, 0);\n"
+     "        s->calls->call(s->backend, &op);\n", "", "gaps_script"),
+    ("MORE is ignored", T, "done->error == TAKT_EMORE || done->flags & TAKT_MORE", "false",
+     "loop sched statements"),
+    ("would-block ends an op", T, "if (done->error == TAKT_EWOULDBLOCK) {", "if (false) {",
+     "loop statements"),
+    ("a loop is run from inside itself", T,
+     "        if (sched->in_turn)" + " " * 66 + "\\\n"
+     "            return TAKT_EREENTER;" + " " * 60 + "\\\n"
+     "        sched->stack_base =", "        sched->stack_base =", "gaps_script"),
+    ("a turn sleeps though somebody has yielded", T,
+     "if (wait <= 0 || s->ready_first || s->later_first ||", "if (wait <= 0 || s->ready_first ||",
+     "sched loop statements contract:epoll"),
+    ("an idle loop with somebody who has yielded says: no deadline", T,
+     "        if (takt_l->sched.ready_first || takt_l->sched.later_first || ",
+     "        if (takt_l->sched.ready_first || ", "gaps_script"),
+    ("a yield does not let the others run first", T,
+     "    takt__append(s, f->strand, &s->later_first, &s->later_last);",
+     "    takt__ready(s, f->strand);", "sched statements"),
+    # -- batches
+    ("a batch that has completed counts as cancelled", T,
+     "account->state & TAKT__ANY ? account->fd >= 0 : !(account->state & TAKT__CUT)", "false",
+     "choose"),
+    ("the limit of an op counts from when it got its strand", T,
+     "    if (account->state & TAKT__LATE)\n        takt__since(",
+     "    if (false)\n        takt__since(",
+     "choose"),
+    ("a batch that was cancelled still stands in line", T,
+     "    strand->flags &= (uint16_t)~TAKT__STARVED;\n}", "}", "choose"),
+    # -- streams
+    ("a stream keeps one item too many", T,
+     "stream->count >= takt__stream_limit(stream) &&",
+     "stream->count > takt__stream_limit(stream) &&",
+     "gaps_script"),
+    ("a stream that rests does not go on", T,
+     "    if (stream->state == TAKT__STREAM_PAUSED)\n        takt__stream_rest(s, stream);\n", "",
+     "stream_loop"),
+    ("items that nobody took leak with their stream", T,
+     "        takt__item_drop(s, stream->pool, &item);\n    }\n    return true;",
+     "    }\n    return true;", "stream_loop"),
+    ("a clock drifts", T, "takt_after(strand->timer.when, ticks * period)",
+     "takt_after(takt__now(s), period)", "gaps_script"),
+    ("the error of a stream is told twice", T,
+     "    stream->error = 0; /* it is told once */\n", "", "gaps_script"),
+    ("a table of items is one too short", T, "s->items_fresh < s->config.items",
+     "s->items_fresh + 1 < s->config.items", "gaps_script"),
+    ("a route that is open is opened again", T,
+     ": takt__route_find(r, id) ? TAKT_ELIVEROUTE", ": false ? TAKT_ELIVEROUTE", "statements"),
+    ("the last event does not close its route", T,
+     "    if (!(done->flags & TAKT_MORE))\n        takt__route_give(r, route);", "    ;", "stream"),
+    # -- channels
+    ("a channel holds one too many", T, "channel->count < channel->capacity",
+     "channel->count <= channel->capacity", "chan"),
+    ("who waits to put is passed over", T,
+     "        if (putter)\n            takt__cell_fill(channel, putter->buf);\n", "", "chan"),
+    ("a closed channel takes items", T,
+     "    if (channel->closed)\n        return TAKT_ECLOSED;\n", "", "chan"),
+    ("a closed channel loses what is in it", T, "    if (channel->count) {\n",
+     "    if (channel->count && !channel->closed) {\n", "chan"),
+    ("a permit is given twice", T,
+     "        semaphore->permits--;\n        takt__line_next(", "        takt__line_next(", "chan"),
+    # -- misuse, drives, dumps
+    ("memory that was changed while lent goes unnoticed", T,
+     "watch && watch->sum && watch->sum != takt__op_sum(op)", "false", "misuse lend"),
+    ("a foreign thread goes unnoticed", T,
+     "!s->watches || !s->owner || s->owner == TAKT__THREAD()", "true", "misuse"),
+    ("a frame that was freed goes unnoticed", T,
+     "    takt__misuse(watch->coro, watch->line, TAKT_EFRAME);\n    return false;",
+     "    return true;", "misuse"),
+    ("a back-off has no end", T, "return base > max / n ? max : n * base;", "return n * base;",
+     "drive"),
+    # -- io_uring
+    ("a stale completion is believed", U, "!op || !(op->state & TAKT__RING_KERNEL) || key !=",
+     "!op || key !=", "gaps"),
+    ("a one-shot request with more to come is believed", U,
+     "(flags & IORING_CQE_F_MORE && !(op->flags & TAKT_OP_MULTI))", "false",
+     "gaps"),
+    ("ring: a partial send is treated as complete", U, "    if (op->arg.done >= bytes)",
+     "    if (op->arg.done)", "contract:uring stream_backend:uring"),
+    ("ring: -EAGAIN is treated as an end", U,
+     "        if (!connects && op->kind != TAKT_OP_NOP) {", "        if (false) {",
+     "gaps"),
+    ("ring: a cancel that found the queue full is lost", U,
+     "        takt__ring_set(op, TAKT__RING_CANCEL_DUE);\n        uring->cancels_due++;\n", "",
+     "gaps"),
+    ("ring: a close does not wait for the kernel", U, "    if (!reader && !writer) {",
+     "    if (true) {", "contract:uring stream_backend:uring"),
+    ("ring: a close forgets the writers", U, "    while (writer) {", "    while (false) {",
+     "contract:uring"),
+    ("ring: an op that found the queue full fails", U, "        takt__ring_park(uring, op);",
+     "        takt__ring_finish(uring, op, -EAGAIN);", "gaps"),
+    ("ring: running out of descriptors ends a stream", U,
+     "            takt__many_later(uring, op);", "            takt__ring_finish(uring, op, error);",
+     "stream_backend:uring"),
+    ("ring: a close does not wake those who lack descriptors", U,
+     "        uring->later_now = true; /* a descriptor has become free */", "        ;",
+     "stream_backend:uring"),
+    ("ring: a pool that the kernel found empty ends a stream", U,
+     "} else if (error == -ENOBUFS && buffered && !readiness) {", "} else if (false) {",
+     "stream_backend:uring"),
+    ("ring: a stale accept leaks its descriptor", U,
+     "    if (!entry || (!entry->reader && !entry->writer && !entry->closer))\n        close(res);",
+     "    (void)entry;", "contract:uring stream_backend:uring"),
+    ("ring: a shutdown overtakes what was sent before", U,
+     "        takt__ring_push(uring); /* what was sent before goes first */\n", "",
+     "gaps"),
+    ("ring: a connect that fails leaks its socket", U,
+     "    close(fd);\n    op->fd = -1;\n    return result;", "    return result;",
+     "contract:uring stream_backend:uring"),
+    ("ring: what was cancelled counts as closed", U,
+     "return op->state & TAKT__RING_CANCELLED ? TAKT_ECANCELED : TAKT_ECLOSED;",
+     "return TAKT_ECLOSED;", "contract:uring"),
+    ("ring: a reset reads as a clean end", U, "return state == TCP_CLOSE ? -ECONNRESET : 0;",
+     "return 0;", "gaps"),
+    ("ring: to receive nothing waits", U, "        empty = op->len == 0 || (op->flags",
+     "        empty = (op->flags", "gaps"),
+    ("ring: who sleeps on its descriptor is not woken", U,
+     "    if (!(uring->rungs & TAKT__RUNG_DEFER_TASKRUN))\n        return uring->ring.ring_fd;",
+     "    if (true)\n        return uring->ring.ring_fd;", "contract:uring stream_backend:uring"),
+    ("ring: it is freed with requests in the kernel", U,
+     "    if (uring->in_flight || uring->done_first || uring->parked_count || uring->starved)\n"
+     "        takt__ring_drain(uring);\n", "", "stream_backend:uring contract:uring"),
+    ("ring: connections of a stream are not marked as descriptors", U,
+     "TAKT_MORE | (op->kind == TAKT_OP_ACCEPT ? TAKT_FD : 0)", "TAKT_MORE",
+     "stream_backend:uring stream_loop"),
+    ("ring: an empty datagram is an end", U,
+     "if (res == TAKT__HEAD && out.namelen == 0 && takt__no_more(fd))", "if (res == TAKT__HEAD)",
+     "stream_backend:uring"),
+    ("ring: where it is demanded, epoll takes its place", U,
+     "        if (config->mode == TAKT_URING_ONLY)\n            return rc;\n    }", "    }",
+     "contract:refused"),
+]
+
+
+def sources():
+    """What a scratch directory needs: the headers, and the tests beside each other."""
+    for name in (T, U):
+        yield name
+    for name in sorted(os.listdir(os.path.join(ROOT, "test"))):
+        if name.endswith((".c", ".h")):
+            yield os.path.join("test", name)
+
+
+def every_test():
+    names = [n[:-2] for n in sorted(os.listdir(os.path.join(ROOT, "test"))) if n.endswith(".c")]
+    alone = [n for n in names if n not in ("contract", "demo", "doctor", "two_a", "two_b")]
+    return alone + [f"contract:{b}" for b in ("epoll", "poll", "uring", "refused")]
+
+
+def mutate(text, old, new):
+    """The mutated text; None if `old` does not stand in it exactly once."""
+    return text.replace(old, new) if text.count(old) == 1 else None
+
+
+class Bench:
+    """A directory of its own in which one mutant after the other is built and run."""
+    def __init__(self, where):
+        self.where = where
+        for name in sources():
+            os.makedirs(os.path.dirname(os.path.join(where, name)), exist_ok=True)
+            shutil.copy(os.path.join(ROOT, name), os.path.join(where, name))
+
+    def write(self, name, text):
+        with open(os.path.join(self.where, name), "w", encoding="utf-8") as f:
+            f.write(text)
+
+    def noticed(self, test, limit):
+        """None if the test passes; else what it says, in a few words."""
+        name, _, arguments = test.partition(":")
+        program = os.path.join(self.where, name)
+        built = subprocess.run([*CC, f"test/{name}.c", *FLAGS, "-luring", "-o", program],
+                               cwd=self.where, capture_output=True, text=True, check=False)
+        if built.returncode != 0:
+            return "does not compile"
+        try:
+            run = subprocess.run([program, *(a for a in arguments.split(":") if a)], cwd=self.where,
+                                 stdin=subprocess.DEVNULL, capture_output=True, timeout=limit,
+                                 check=False)
+        except subprocess.TimeoutExpired:
+            return "hangs"
+        if run.returncode == 77:
+            return "cannot run here"
+        if run.returncode == 0:
+            return None
+        failed = re.findall(r"^FAIL (\S+)", run.stdout.decode(errors="replace"), re.M)
+        return f"exit {run.returncode}" + (f": {failed[0]}" if failed else "")
+
+
+def baseline(bench, tests):
+    """How long each test takes as it is; those that cannot run here are left out."""
+    took = {}
+    for test in tests:
+        begin = time.monotonic()
+        said = bench.noticed(test, 120)
+        if said == "cannot run here":
+            continue
+        if said:
+            raise SystemExit(f"{test}, with nothing broken: {said}")
+        took[test] = time.monotonic() - begin
+    return took
+
+
+def try_mutant(bench, original, mutant, took):
+    """(killed, words)"""
+    _, header, old, new, tests = mutant
+    text = mutate(original[header], old, new)
+    if text is None:
+        return False, f"its text stands {original[header].count(old)} times in {header}"
+    bench.write(header, text)
+    said = []
+    for test in tests.split():
+        if test not in took:
+            said.append(f"{test} cannot run here")
+            continue
+        words = bench.noticed(test, 10 + 3 * took[test])
+        if words:
+            bench.write(header, original[header])
+            return words != "does not compile", f"{test}: {words}"
+    bench.write(header, original[header])
+    return False, "survives " + tests
+
+
+def main():
+    arguments = sys.argv[1:]
+    verbose = "-v" in arguments
+    words = [a for a in arguments if a not in ("-v", "-a")]
+    mutants = [m for m in MUTANTS if not words or any(w in m[0] for w in words)]
+    if "-a" in arguments:
+        mutants = [(*m[:4], f"{m[4]} {' '.join(every_test())}") for m in mutants]
+    original = {}
+    for name in (T, U):
+        with open(os.path.join(ROOT, name), encoding="utf-8") as f:
+            original[name] = f.read()
+    work, results, lock = queue.Queue(), {}, threading.Lock()
+    for mutant in mutants:
+        work.put(mutant)
+    with tempfile.TemporaryDirectory() as scratch:
+        benches = [Bench(os.path.join(scratch, str(i))) for i in range(min(2, os.cpu_count()))]
+        took = baseline(benches[0], sorted({t for m in mutants for t in m[4].split()}))
+
+        def serve(bench):
+            while True:
+                try:
+                    mutant = work.get_nowait()
+                except queue.Empty:
+                    return
+                killed, said = try_mutant(bench, original, mutant, took)
+                with lock:
+                    results[mutant[0]] = killed
+                    if verbose or not killed:
+                        print(f"{'ok' if killed else 'FAIL'} {mutant[0]} ({said})", flush=True)
+        threads = [threading.Thread(target=serve, args=(bench,)) for bench in benches]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    passed = sum(results.values())
+    print(f"{passed} passed, {len(mutants) - passed} failed")
+    return passed != len(mutants)
+
+
+sys.exit(main())
