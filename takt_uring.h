@@ -635,6 +635,10 @@ static void takt__ring_fill(struct io_uring_sqe *sqe, unsigned opcode, int fd, u
  * that it was found empty; but holds at most half of what is not out, never more than stays
  * in the cache, and gets nothing while somebody waits in the pool's line. The kernel knows
  * a buffer by the number of its place in `indexes`.
+ *
+ * Bundles (one completion, many buffers) are not asked for: one connection would be given all
+ * that the ring holds, past the limit of its stream, and what comes in bulk is spliced. Nor
+ * are incremental buffers: a lease is a whole buffer, whose rest is its holder's to fill.
  * ======================================================================== */
 
 enum {
