@@ -1162,9 +1162,15 @@ bool takt_addr_equal(const takt_addr *a, const takt_addr *b);
  * connections that may wait to be accepted, 0 for SOMAXCONN. Result: its descriptor.
  * Fails with -EADDRINUSE, -EACCES ... */
 int takt_listen(takt_frame *frame, const takt_addr *addr, int backlog);
+/* The same, and other sockets of this user may listen there too, if all do so: a loop for each
+ * core. The system spreads the connections over them (SO_REUSEPORT). When one is closed, what
+ * waits in it is reset. Not for Unix sockets. */
+int takt_listen_shared(takt_frame *frame, const takt_addr *addr, int backlog);
 
 /* A datagram socket bound to `addr`. Result: its descriptor. Fails with -EADDRINUSE ... */
 int takt_udp_bind(takt_frame *frame, const takt_addr *addr);
+/* The same, shared as by takt_listen_shared(): a sender stays with one of them. */
+int takt_udp_bind_shared(takt_frame *frame, const takt_addr *addr);
 
 /* A socket: socket(2). Result: its descriptor. */
 int takt_socket(takt_frame *frame, int family, int type, int protocol);
@@ -4913,18 +4919,21 @@ int takt_getsockopt(takt_frame *frame, int fd, int level, int name, int *value)
 }
 
 /* A socket of the address's family, bound to it. */
-static int takt__bound(takt_frame *frame, const takt_addr *addr, int type)
+static int takt__bound(takt_frame *frame, const takt_addr *addr, int type, bool shared)
 {
     takt_op op = takt__op(TAKT_OP_BIND, -1, NULL, 0);
-    int64_t rc;
+    int64_t rc = 0;
     const int fd = takt_socket(frame, takt__family(addr), type, 0);
     if (fd < 0)
         return fd;
+    if (shared)
+        rc = takt_setsockopt(frame, fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (type == SOCK_STREAM && takt__family(addr) != AF_UNIX)
         takt_setsockopt(frame, fd, SOL_SOCKET, SO_REUSEADDR, 1);
     op.fd = fd;
     op.arg.ptr = (void *)(uintptr_t)addr;
-    rc = takt__ask(frame, &op);
+    if (rc == 0)
+        rc = takt__ask(frame, &op);
     return rc < 0 ? takt__ask_close(frame, fd, rc) : fd;
 }
 
@@ -4944,14 +4953,14 @@ static void takt__remove_dead(const takt_addr *addr)
     close(fd);
 }
 
-int takt_listen(takt_frame *frame, const takt_addr *addr, int backlog)
+static int takt__listening(takt_frame *frame, const takt_addr *addr, int backlog, bool shared)
 {
     takt_op op = takt__op(TAKT_OP_LISTEN, -1, NULL, 0);
     int64_t rc;
     int fd;
     if (takt__family(addr) == AF_UNIX)
         takt__remove_dead(addr);
-    fd = takt__bound(frame, addr, SOCK_STREAM);
+    fd = takt__bound(frame, addr, SOCK_STREAM, shared);
     if (fd < 0)
         return fd;
     op.fd = fd;
@@ -4960,9 +4969,24 @@ int takt_listen(takt_frame *frame, const takt_addr *addr, int backlog)
     return rc < 0 ? takt__ask_close(frame, fd, rc) : fd;
 }
 
+int takt_listen(takt_frame *frame, const takt_addr *addr, int backlog)
+{
+    return takt__listening(frame, addr, backlog, false);
+}
+
+int takt_listen_shared(takt_frame *frame, const takt_addr *addr, int backlog)
+{
+    return takt__listening(frame, addr, backlog, true);
+}
+
 int takt_udp_bind(takt_frame *frame, const takt_addr *addr)
 {
-    return takt__bound(frame, addr, SOCK_DGRAM);
+    return takt__bound(frame, addr, SOCK_DGRAM, false);
+}
+
+int takt_udp_bind_shared(takt_frame *frame, const takt_addr *addr)
+{
+    return takt__bound(frame, addr, SOCK_DGRAM, true);
 }
 
 /* One option more, unless one before it failed or this one is not wanted. */

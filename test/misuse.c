@@ -578,7 +578,7 @@ static void a_body_does_not_end_while_it_lends(void)
             f->bits &= (uint8_t)~TAKT__ROOT;
         }
         here.sched.in_turn = true; /* it is run by somebody who should not */
-        EXPECT(takt__hop(&here.sched, strand, lender_coro(f).go) == NULL);
+        EXPECT(takt__step(&here.sched, strand, lender_coro(f).go) == NULL);
         here.sched.in_turn = false;
         expect_panic("lender", 0, ": lender: the body was entered, but is not to run");
         EXPECT(takt_alive(f) && !takt_finished(f));
