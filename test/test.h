@@ -83,8 +83,8 @@ static inline void note(const char *text)
 static inline int test_slow(void)
 {
     const char *const text = getenv("SLOW");
-    const int times = text ? atoi(text) : 1;
-    return times > 0 ? times : 1;
+    const int slow = text ? atoi(text) : 1;
+    return slow > 0 ? slow : 1;
 }
 
 typedef struct test {
