@@ -536,7 +536,7 @@ static int takt__ring_enter_and_poll(takt_uring *uring, unsigned submit, takt_ns
     struct timespec ts;
     const int rc = io_uring_enter2((unsigned)uring->ring.enter_ring_fd, submit, 0,
                                    uring->enter_flags | IORING_ENTER_GETEVENTS, NULL, 0);
-    if (rc < 0 || takt__ring_unread(uring))
+    if (rc < (int)submit || takt__ring_unread(uring))
         return rc;
     ring.fd = uring->ring.ring_fd;
     ring.events = POLLIN;

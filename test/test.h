@@ -79,6 +79,14 @@ static inline void note(const char *text)
         strcpy(test_trace + len, text);
 }
 
+/* How much slower than others this machine is, as SLOW=10 tells: deadlines are as much longer. */
+static inline int test_slow(void)
+{
+    const char *const text = getenv("SLOW");
+    const int slow = text ? atoi(text) : 1;
+    return slow > 0 ? slow : 1;
+}
+
 typedef struct test {
     const char *name;
     void (*run)(void);
