@@ -777,8 +777,8 @@ struct takt_pipe;
  *
  * Occupies reading of `from` and writing of `to`, which may be the same; if either is closed:
  * TAKT_ECLOSED. Fails as recv and send do; with -ENOBUFS if there is no pipe, as where the
- * backend has none, all are in use, or descriptors have run out: nothing was taken then, and
- * the bytes can be received. */
+ * backend has none, all are in use, or descriptors have run out, and where urgent data is in
+ * the way: nothing was taken then, and the bytes can be received. */
 TAKT__MUST_USE static inline takt_op takt_splice(int from, int to,
                                                  struct takt_pipe **pipe TAKT__KEPT)
 {
@@ -5006,6 +5006,15 @@ static bool takt__splice_holds(const takt_op *op)
     return *(struct takt_pipe *const *)op->buf != NULL;
 }
 
+/* splice(2) stops at urgent data and says that nothing comes, or even that this is the end.
+ * Then what is behind it has to be received. */
+static int64_t takt__splice_end(int fd)
+{
+    char byte;
+    const int64_t n = takt__answer(recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT));
+    return n > 0 ? -ENOBUFS : n == -ECONNRESET ? n : 0;
+}
+
 /* One move of a splice. Bytes handed on, 0 at the end, -EAGAIN: it has to wait; or an error.
  * What the system is told to write is never above what the pipe holds: older ones would take
  * that for the promise of more to come, and wait for it. */
@@ -5021,7 +5030,7 @@ static int64_t takt__splice_move(takt_pipes *pipes, const takt_op *op)
         n = takt__splice_call(op->fd, pipe->in, pipe->size);
         if (n <= 0) {
             takt__pipe_put(pipes, pipe);
-            return n;
+            return n ? n : takt__splice_end(op->fd);
         }
         pipe->held = (uint32_t)n;
         *at = pipe;
@@ -5837,13 +5846,14 @@ static int takt__posix_side(const takt_op *op, uint32_t *hint)
     return out ? (int)op->extra : op->fd;
 }
 
-static bool takt__has_room(int fd)
+/* True if `fd` is ready for `event`, and nothing else has happened. */
+static bool takt__posix_ready(int fd, short event)
 {
     struct pollfd now;
     now.fd = fd;
-    now.events = POLLOUT;
+    now.events = event;
     now.revents = 0;
-    return poll(&now, 1, 0) == 1 && now.revents == POLLOUT;
+    return poll(&now, 1, 0) == 1 && now.revents == event;
 }
 
 /* Tries a splice, where it may succeed. True if it is over. */
@@ -5855,10 +5865,16 @@ static bool takt__posix_splice(takt_posix *posix, takt_op *op)
     if (entry->bits & TAKT__KNOWN && !(entry->bits & (hint | TAKT__ALWAYS)))
         return false;
     result = takt__splice_move(&posix->pipes, op);
+    if (result == -EAGAIN && !takt__splice_holds(op) && takt__posix_ready(op->fd, POLLIN)) {
+        result = takt__splice_move(&posix->pipes, op);
+        if (result == -EAGAIN && !takt__splice_holds(op))
+            result = -ENOBUFS; /* urgent data is in the way */
+    }
     if (result == -EAGAIN) {
         const int fd = takt__posix_side(op, &hint); /* maybe the other one by now */
         int rc = 0;
-        if (hint == TAKT__MAY_WRITE && takt__has_room(fd)) { /* but TCP is short of memory */
+        if (hint == TAKT__MAY_WRITE && takt__posix_ready(fd, POLLOUT)) {
+            /* there is room, but TCP is short of memory */
             takt__posix_timer(posix);
             takt__posix_later(posix, op);
             return false;

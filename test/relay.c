@@ -456,6 +456,32 @@ static void a_socket_is_relayed_to_itself(void)
     finish();
 }
 
+/* splice(2) stops at urgent data, and takes it for the end where that has come too. */
+static void urgent_data_does_not_stop_it(void)
+{
+    for (int last = 0; last < 2; last++) {
+        setup();
+        join_up(0, 6 << 20, 0, 0, 0);
+        clients[0].open = true;
+        clients[0].to_send = 4 << 20;
+        until_got(&servers[0], &clients[0]);
+        EXPECT_EQ(joints[0].up.splices, pipes_there);
+        EXPECT_EQ(send(clients[0].fd, "!", 1, MSG_OOB), 1);
+        clients[0].to_send += 100000; /* all of it, and the end, before it is read */
+        clients[0].open = last == 0;
+        for (int i = 0; last == 1 && i < 1000 && !clients[0].shut; i++)
+            end_step(&clients[0]);
+        until_got(&servers[0], &clients[0]);
+        clients[0].open = false;
+        until_all_ended(1);
+        EXPECT_EQ(takt_error(&joints[0].frame), 0);
+        EXPECT_EQ(servers[0].got, clients[0].to_send);
+        EXPECT(servers[0].eof);
+        close_ends(1);
+        finish();
+    }
+}
+
 /* -- ends --------------------------------------------------------------------------------- */
 
 /* The end of one direction is passed on, behind all bytes; the other goes on. */
@@ -863,6 +889,7 @@ static const test tests[] = {
     TEST(small_messages_go_through_buffers),
     TEST(any_stream_sockets_will_do),
     TEST(a_socket_is_relayed_to_itself),
+    TEST(urgent_data_does_not_stop_it),
     TEST(each_direction_ends_by_itself),
     TEST(a_reset_is_never_a_clean_end),
     TEST(a_cancel_leaves_the_beginning),
