@@ -967,6 +967,10 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  * without TAKT_MORE is the real end: of the stream, by an error, or by B_cancel. A buffer
  * pool may keep some of its free buffers with the backend: see takt_bufs.
  *
+ * What TAKT_OP_SPLICE has taken from op->fd and not handed on to op->extra stays in *op->buf,
+ * a struct takt_pipe * whose contents are the backend's affair; B_call drops it as TAKT_OP_PIPE.
+ * A backend without such answers -ENOTSUP, and relays copy.
+ *
  * What an op says may be written is the backend's until its terminal completion: under
  * AddressSanitizer anybody else is caught in there. A backend that writes into it itself
  * does so in poll and flush, or in submit and cancel of the same op.
