@@ -5860,39 +5860,48 @@ static bool takt__posix_ready(int fd, short event)
     return poll(&now, 1, 0) == 1 && now.revents == event;
 }
 
+/* A splice had to wait, though the side that it waits for is ready. Tries it again: it may
+ * have become so just now. If not, something else is in the way. */
+static int64_t takt__posix_splice_again(takt_posix *posix, takt_op *op)
+{
+    const bool held = takt__splice_holds(op);
+    const int64_t result = takt__splice_move(&posix->pipes, op);
+    if (result != -EAGAIN || takt__splice_holds(op) != held)
+        return result;
+    if (!held)
+        return -ENOBUFS; /* urgent data */
+    takt__posix_timer(posix);
+    takt__posix_later(posix, op); /* TCP is short of memory */
+    return -EAGAIN;
+}
+
 /* Tries a splice, where it may succeed. True if it is over. */
 static bool takt__posix_splice(takt_posix *posix, takt_op *op)
 {
     uint32_t hint;
-    takt_fd *entry = &posix->fds.at[takt__posix_side(op, &hint)];
+    int fd = takt__posix_side(op, &hint);
+    takt_fd *entry = &posix->fds.at[fd];
     int64_t result;
+    int rc = 0;
     if (entry->bits & TAKT__KNOWN && !(entry->bits & (hint | TAKT__ALWAYS)))
         return false;
     result = takt__splice_move(&posix->pipes, op);
-    if (result == -EAGAIN && !takt__splice_holds(op) && takt__posix_ready(op->fd, POLLIN)) {
-        result = takt__splice_move(&posix->pipes, op);
-        if (result == -EAGAIN && !takt__splice_holds(op))
-            result = -ENOBUFS; /* urgent data is in the way */
-    }
-    if (result == -EAGAIN) {
-        const int fd = takt__posix_side(op, &hint); /* maybe the other one by now */
-        int rc = 0;
-        if (hint == TAKT__MAY_WRITE && takt__posix_ready(fd, POLLOUT)) {
-            /* there is room, but TCP is short of memory */
-            takt__posix_timer(posix);
-            takt__posix_later(posix, op);
-            return false;
-        }
+    fd = takt__posix_side(op, &hint); /* maybe the other one by now */
+    if (result == -EAGAIN && takt__posix_ready(fd, hint == TAKT__MAY_READ ? POLLIN : POLLOUT))
+        result = takt__posix_splice_again(posix, op);
+    if (result == -EAGAIN && op->state == TAKT__WAITING) {
+        fd = takt__posix_side(op, &hint);
         entry = &posix->fds.at[fd];
         entry->bits &= ~hint;
         if (fd >= posix->fd_limit)
             posix->fd_limit = fd + 1;
         if (!(entry->bits & TAKT__KNOWN))
             rc = takt__posix_watch(posix, fd, entry);
-        if (rc == 0 && !(entry->bits & TAKT__ALWAYS))
-            return false;
-        result = rc < 0 ? rc : -EINVAL; /* no socket */
+        if (rc < 0 || entry->bits & TAKT__ALWAYS)
+            result = rc < 0 ? rc : -EINVAL; /* no socket */
     }
+    if (result == -EAGAIN)
+        return false;
     takt__posix_done(posix, op, result);
     return true;
 }

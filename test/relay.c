@@ -198,6 +198,12 @@ static void tcp_pair(int *pair, int bytes)
     close(listener);
 }
 
+static void unix_pair(int *pair)
+{
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
+        abort();
+}
+
 static void reset(struct end *e)
 {
     const struct linger now = {1, 0};
@@ -414,7 +420,7 @@ static void any_stream_sockets_will_do(void)
     int near[2], far[2];
     setup();
     tcp_pair(near, 0);
-    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, far), 0);
+    unix_pair(far);
     end_init(&clients[0], near[0], 1, 2, 6 << 20);
     end_init(&servers[0], far[0], 2, 1, 3 << 20);
     EXPECT(TAKT_START_ON(&loop, joints[0], joint, .client = near[1], .server = far[1]));
@@ -734,16 +740,17 @@ static void it_occupies_both_and_ends_with_either(void)
             int near[2], far[2], tries = 0;
             takt_ns begin;
             setup();
-            tcp_pair(near, 1 << 14);
-            tcp_pair(far, 1 << 14);
+            unix_pair(near); /* of these, nobody takes a part after a while */
+            unix_pair(far);
             ends_at_once(near[1], -1, false, -EBADF);
             ends_at_once(-1, far[1], false, -EBADF);
             ends_at_once(near[1], 1 << 28, false, -EMFILE);
             do { /* held: until it waits for room in `to` */
+                struct takt_pipe *const kept = strict.pipe;
                 if (held)
                     EXPECT(send(near[0], contents, CHUNK, MSG_DONTWAIT) > 0 || errno == EAGAIN);
                 EXPECT(TAKT_START_ON(&loop, strict, strict, .from = near[1], .to = far[1],
-                                     .pipe = strict.pipe, .keeps = true));
+                                     .pipe = kept, .keeps = true));
                 for (int i = 0; i < 10 && takt_alive(&strict.frame); i++)
                     net_turn(&loop, held ? TAKT_MS : 0, 0);
             } while (!takt_alive(&strict.frame) && ++tries < 1000);
