@@ -251,6 +251,8 @@ static TAKT_CORO(joint)
 
 enum { CONNECTIONS = 24 };
 
+static const takt_ns PATIENCE = 60 * TAKT_SEC; /* of a machine that is busy elsewhere */
+
 static struct joint joints[CONNECTIONS];
 static struct end clients[CONNECTIONS], servers[CONNECTIONS];
 
@@ -291,7 +293,7 @@ static void round_of(int count)
 /* Rounds until `count` joints have ended and all has arrived. */
 static void until_all_ended(int count)
 {
-    const takt_ns until = test_clock() + 20 * TAKT_SEC;
+    const takt_ns until = test_clock() + PATIENCE;
     for (;;) {
         bool done = true;
         for (int i = 0; i < count; i++) {
@@ -314,7 +316,7 @@ static void until_all_ended(int count)
 /* Rounds of the first connection until `e` has got what the other sent. */
 static void until_got(const struct end *e, const struct end *sender)
 {
-    const takt_ns until = test_clock() + 20 * TAKT_SEC;
+    const takt_ns until = test_clock() + PATIENCE;
     while (e->got < sender->to_send && !e->error && !e->eof && test_clock() < until)
         round_of(1);
     EXPECT_EQ(e->got, sender->to_send);
@@ -523,7 +525,7 @@ static void each_direction_ends_by_itself(void)
 static void a_reset_is_never_a_clean_end(void)
 {
     setup();
-    for (int round = 0; round < 60; round++) {
+    for (int round = 0; round < 40; round++) {
         struct end *const resets = round & 1 ? &servers[0] : &clients[0];
         struct end *const other = round & 1 ? &clients[0] : &servers[0];
         const int rounds = (int)draw(1u << (1 + draw(9)));
@@ -549,7 +551,7 @@ static void a_reset_is_never_a_clean_end(void)
 static void a_cancel_leaves_the_beginning(void)
 {
     setup();
-    for (int round = 0; round < 80; round++) {
+    for (int round = 0; round < 40; round++) {
         const int rounds = (int)draw(1u << (1 + draw(8)));
         join_up(0, 1 << 30, 1 << 30, draw(2) ? 0 : 1 << 15, 0);
         clients[0].deaf = draw(2);
@@ -574,7 +576,7 @@ static void a_cancel_leaves_the_beginning(void)
 static void no_byte_of_one_appears_in_another(void)
 {
     setup();
-    for (int round = 0; round < 12; round++) {
+    for (int round = 0; round < 6; round++) {
         for (int i = 0; i < CONNECTIONS; i++) {
             join_up(i, 1 << 20, draw(1 << 20), draw(2) ? 0 : 1 << 15, 0);
             clients[i].deaf = i % 3 == 0;
@@ -811,7 +813,7 @@ static void stalled_connections_leave_the_others_their_way(void)
     wanted.backend.posix.fds_max = 128; /* 8 pipes */
     setup();
     for (int i = 0; i < 16; i++) {
-        join_up(i, 16 << 20, 0, 0, 0);
+        join_up(i, 4 << 20, 0, 1 << 15, 0);
         servers[i].deaf = i < 12;
     }
     for (int i = 0; i < 100; i++)
