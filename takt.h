@@ -803,8 +803,8 @@ struct takt_pipe;
  *
  * Occupies reading of `from` and writing of `to`, which may be the same; if either is closed:
  * TAKT_ECLOSED. Fails as recv and send do; with -ENOBUFS if there is no pipe, as where the
- * backend has none, all are in use, or descriptors have run out: nothing was taken then, and
- * the bytes can be received. */
+ * backend has none, all are in use, or descriptors have run out, and where urgent data is in
+ * the way: nothing was taken then, and the bytes can be received. */
 TAKT__MUST_USE static inline takt_op takt_splice(int from, int to,
                                                  struct takt_pipe **pipe TAKT__KEPT)
 {
@@ -1000,6 +1000,10 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  * concerns one datagram or one connection only, and never in a storm. So the completion
  * without TAKT_MORE is the real end: of the stream, by an error, or by B_cancel. A buffer
  * pool may keep some of its free buffers with the backend: see takt_bufs.
+ *
+ * What TAKT_OP_SPLICE has taken from op->fd and not handed on to op->extra stays in *op->buf,
+ * a struct takt_pipe * whose contents are the backend's affair; B_call drops it as TAKT_OP_PIPE.
+ * A backend without such answers -ENOTSUP, and relays copy.
  *
  * What an op says may be written is the backend's until its terminal completion: under
  * AddressSanitizer anybody else is caught in there. A backend that writes into it itself
@@ -5273,6 +5277,15 @@ static bool takt__splice_holds(const takt_op *op)
     return *(struct takt_pipe *const *)op->buf != NULL;
 }
 
+/* splice(2) stops at urgent data and says that nothing comes, or even that this is the end.
+ * Then what is behind it has to be received. */
+static int64_t takt__splice_end(int fd)
+{
+    char byte;
+    const int64_t n = takt__answer(recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT));
+    return n > 0 ? -ENOBUFS : n == -ECONNRESET ? n : 0;
+}
+
 /* One move of a splice. Bytes handed on, 0 at the end, -EAGAIN: it has to wait; or an error.
  * What the system is told to write is never above what the pipe holds: older ones would take
  * that for the promise of more to come, and wait for it. */
@@ -5288,7 +5301,7 @@ static int64_t takt__splice_move(takt_pipes *pipes, const takt_op *op)
         n = takt__splice_call(op->fd, pipe->in, pipe->size);
         if (n <= 0) {
             takt__pipe_put(pipes, pipe);
-            return n;
+            return n ? n : takt__splice_end(op->fd);
         }
         pipe->held = (uint32_t)n;
         *at = pipe;
@@ -6276,42 +6289,58 @@ static int takt__posix_side(const takt_op *op, uint32_t *hint)
     return out ? (int)op->extra : op->fd;
 }
 
-static bool takt__has_room(int fd)
+/* True if `fd` is ready for `event`, and nothing else has happened. */
+static bool takt__posix_ready(int fd, short event)
 {
     struct pollfd now;
     now.fd = fd;
-    now.events = POLLOUT;
+    now.events = event;
     now.revents = 0;
-    return poll(&now, 1, 0) == 1 && now.revents == POLLOUT;
+    return poll(&now, 1, 0) == 1 && now.revents == event;
+}
+
+/* A splice had to wait, though the side that it waits for is ready. Tries it again: it may
+ * have become so just now. If not, something else is in the way. */
+static int64_t takt__posix_splice_again(takt_posix *posix, takt_op *op)
+{
+    const bool held = takt__splice_holds(op);
+    const int64_t result = takt__splice_move(&posix->pipes, op);
+    if (result != -EAGAIN || takt__splice_holds(op) != held)
+        return result;
+    if (!held)
+        return -ENOBUFS; /* urgent data */
+    takt__posix_timer(posix);
+    takt__posix_later(posix, op); /* TCP is short of memory */
+    return -EAGAIN;
 }
 
 /* Tries a splice, where it may succeed. True if it is over. */
 static bool takt__posix_splice(takt_posix *posix, takt_op *op)
 {
     uint32_t hint;
-    takt_fd *entry = &posix->fds.at[takt__posix_side(op, &hint)];
+    int fd = takt__posix_side(op, &hint);
+    takt_fd *entry = &posix->fds.at[fd];
     int64_t result;
+    int rc = 0;
     if (entry->bits & TAKT__KNOWN && !(entry->bits & (hint | TAKT__ALWAYS)))
         return false;
     result = takt__splice_move(&posix->pipes, op);
-    if (result == -EAGAIN) {
-        const int fd = takt__posix_side(op, &hint); /* maybe the other one by now */
-        int rc = 0;
-        if (hint == TAKT__MAY_WRITE && takt__has_room(fd)) { /* but TCP is short of memory */
-            takt__posix_timer(posix);
-            takt__posix_later(posix, op);
-            return false;
-        }
+    fd = takt__posix_side(op, &hint); /* maybe the other one by now */
+    if (result == -EAGAIN && takt__posix_ready(fd, hint == TAKT__MAY_READ ? POLLIN : POLLOUT))
+        result = takt__posix_splice_again(posix, op);
+    if (result == -EAGAIN && op->state == TAKT__WAITING) {
+        fd = takt__posix_side(op, &hint);
         entry = &posix->fds.at[fd];
         entry->bits &= ~hint;
         if (fd >= posix->fd_limit)
             posix->fd_limit = fd + 1;
         if (!(entry->bits & TAKT__KNOWN))
             rc = takt__posix_watch(posix, fd, entry);
-        if (rc == 0 && !(entry->bits & TAKT__ALWAYS))
-            return false;
-        result = rc < 0 ? rc : -EINVAL; /* no socket */
+        if (rc < 0 || entry->bits & TAKT__ALWAYS)
+            result = rc < 0 ? rc : -EINVAL; /* no socket */
     }
+    if (result == -EAGAIN)
+        return false;
     takt__posix_done(posix, op, result);
     return true;
 }

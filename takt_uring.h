@@ -1680,8 +1680,10 @@ static void takt__ring_splice(takt_uring *uring, takt_op *op)
     const int64_t result = takt__splice_move(&uring->posix.pipes, op);
     if (result == -EAGAIN && held)
         takt__many_later(uring, op); /* `to` has room, but TCP is short of memory */
-    else if (result == -EAGAIN)
+    else if (result == -EAGAIN && takt__splice_holds(op))
         takt__ring_wait_ready(uring, op);
+    else if (result == -EAGAIN)
+        takt__ring_finish(uring, op, -ENOBUFS); /* `from` has data, but urgent data before it */
     else
         takt__ring_finish(uring, op, result ? result : takt__ring_end(uring, op));
 }

@@ -45,6 +45,8 @@ if [ "${1:-}" = bench ]; then
     need valgrind valgrind
     need taskset util-linux
     need /usr/sbin/haproxy haproxy
+    need /usr/lib/nginx/modules/ngx_stream_module.so libnginx-mod-stream
+    need ip iproute2
     need /usr/include/uv.h libuv1-dev
     need /usr/include/ev.h libev-dev
     need /usr/include/event2/event.h libevent-dev

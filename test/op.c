@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 
 static char buf[8];
+static struct takt_pipe *pipe_end;
 static takt_addr addr;
 static struct iovec iov[2];
 
@@ -64,7 +65,10 @@ static void constructors_say_what_is_wanted(void)
     expect_op(takt_read(3, buf, 8, -1), TAKT_OP_READ, 3, buf, 8);
     expect_op(takt_write(3, buf, 8, 5), TAKT_OP_WRITE, 3, buf, 8);
     expect_op(takt_signal(3), TAKT_OP_SIGNAL, 3, NULL, 0);
+    expect_op(takt_splice(3, 0, &pipe_end), TAKT_OP_SPLICE, 3, &pipe_end, 0);
 
+    op = takt_splice(3, 4, &pipe_end);
+    EXPECT_EQ(op.extra, 4);
     op = takt_accept(3, &addr);
     EXPECT(op.arg.ptr == &addr);
     op = takt_recv_flags(3, buf, 8, MSG_PEEK);

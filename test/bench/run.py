@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """run.py - `make bench`: takt beside its peers, in one run.
 
-    test/bench/run.py [PART...]      nop core timers echo idle proxy; default: all
+    test/bench/run.py [PART...]      nop core timers echo idle proxy bulk; default: all
 
 Builds the programs of test/bench into build/bench, runs them in interleaved rounds, prints
 a table, and writes build/bench.tsv and build/bench.svg. In the environment:
@@ -15,6 +15,8 @@ a table, and writes build/bench.tsv and build/bench.svg. In the environment:
 
 Losses are printed as plainly as wins, and nothing fails because of a figure.
 """
+import contextlib
+import ctypes
 import math
 import os
 import platform
@@ -37,12 +39,15 @@ ALONE = ["chrt", "-f", "1"] if os.environ.get("FIFO") == "1" else []
 SERVER_CPU, LOAD_CPU = ([*ALONE, "taskset", "-c", str(cpu)] for cpu in (os.cpu_count() - 1, 0))
 LIMIT_S = 60      # of any one program
 MEASURE_MS = 150  # of load, each time
+NGINX_STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so"
 SPIN_US = 100
 CPU, RATE = "CPU us a request", "requests/s"
+CPU_GB, GBS = "CPU s a GB", "GB/s"
+BULK_MS = 300  # of bulk, each time
 PROGRAMS = {      # name: what it is linked with
     "nop": "-luring", "core": "", "timers": "-luv -lev", "echo_load": "", "server_epoll": "",
     "server_uring": "-luring", "server_uv": "-luv", "server_ev": "-lev",
-    "server_event": "-levent_core",
+    "server_event": "-levent_core", "proxy_splice": "", "bulk_load": "",
 }
 
 rows = []     # in the order of their measuring
@@ -182,9 +187,10 @@ class Server:
 
     running = []
 
-    def __init__(self, *command, env=None, tells=r"listening on (\S+)", address=None):
+    def __init__(self, *command, env=None, tells=r"listening on (\S+)", address=None,
+                 cpu=SERVER_CPU):
         self.process = subprocess.Popen(
-            [*SERVER_CPU, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            [*cpu, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, env={**os.environ, **(env or {})})
         Server.running.append(self)
         self.pid = self.process.pid
@@ -336,6 +342,18 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def listening(command, port):
+    """A server that does not say when it is ready."""
+    server = Server(*command, address=f"127.0.0.1:{port}")
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return server
+        except OSError:
+            time.sleep(0.025)
+    raise RuntimeError(f"{command[0]} does not listen")
+
+
 def haproxy(upstream):
     port = free_port()
     path = f"{BUILD}/haproxy.cfg"
@@ -352,17 +370,134 @@ listen bench
     bind 127.0.0.1:{port}
     server echo {upstream}
 """)
-    server = Server("/usr/sbin/haproxy", "-db", "-q", "-f", path, address=f"127.0.0.1:{port}")
-    for _ in range(200):
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return server
-        except OSError:
-            time.sleep(0.025)
-    raise RuntimeError("haproxy does not listen")
+    return listening(["/usr/sbin/haproxy", "-db", "-q", "-f", path], port)
+
+
+def nginx(upstream):
+    port = free_port()
+    path = os.path.abspath(f"{BUILD}/nginx.conf")
+    with open(path, "w", encoding="ascii") as file:
+        file.write(f"""daemon off;
+master_process off;
+pid {path}.pid;
+error_log stderr;
+load_module {NGINX_STREAM};
+events {{ worker_connections {2 * PAIRS + 200}; }}
+stream {{
+    server {{ listen 127.0.0.1:{port}; proxy_pass {upstream}; }}
+}}
+""")
+    return listening(["/usr/sbin/nginx", "-c", path], port)
+
+
+def takt_proxy(upstream, backend="auto"):
+    return Server("build/proxy", "--listen", "127.0.0.1:0", "--upstream", upstream, "--quiet",
+                  "--backend", backend, tells=r"proxy: (\S+) ->")
+
+
+def proxies(upstream, bulk=False):
+    """All that are here, each before that upstream."""
+    found = {"takt": takt_proxy(upstream), "takt on epoll": takt_proxy(upstream, "poll")}
+    if bulk and here("proxy_splice"):
+        found["epoll + splice by hand"] = Server(f"{BUILD}/proxy_splice", upstream)
+    for name, program, start in (("haproxy", "/usr/sbin/haproxy", haproxy),
+                                 ("nginx", NGINX_STREAM, nginx)):
+        if os.path.exists(program):
+            found[name] = start(upstream)
+        else:
+            missing.append(f"proxy, {name}: no {program}")
+    return found
+
+
+def proxy_rows(name, results, units):
+    """`results`: by proxy, a list of tuples, in the order of `units`."""
+    for ours in ("takt", "takt on epoll"):
+        for column, unit in enumerate(units):
+            for peer in ("haproxy", "nginx", "epoll + splice by hand"):
+                if peer in results:
+                    mine, theirs = ([run[column] for run in results[who]] for who in (ours, peer))
+                    Row(name + ours[4:], mine, peer, theirs, unit,
+                        more_is_better=unit in (RATE, GBS))
+
+
+def bench_requests():
+    """Behind each proxy the same echo server, on the CPU of the load."""
+    upstream = Server(f"{BUILD}/server_epoll", cpu=LOAD_CPU)
+    servers = proxies(upstream.address)
+    names = list(servers)
+    for size in (64, 4096):
+        results = {name: [] for name in names}
+        for _ in range(ROUNDS):
+            random.shuffle(names)
+            for name in names:
+                results[name].append(load(servers[name], 64, size))
+        proxy_rows(f"proxy, 64 connections, {'64 B' if size == 64 else '4 KiB'}", results,
+                   (RATE, CPU))
+    for server in (*servers.values(), upstream):
+        server.stop()
+
+
+@contextlib.contextmanager
+def private_network(congestion):
+    """A network of this process's own, with nothing in it but lo: only there can everybody's
+    congestion control be chosen. Yields whether that worked; it takes root."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    outer = os.open("/proc/self/ns/net", os.O_RDONLY)
+    inside = libc.unshare(0x40000000) == 0  # CLONE_NEWNET
+    try:
+        if inside:
+            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+            with open("/proc/sys/net/ipv4/tcp_congestion_control", "w", encoding="ascii") as file:
+                file.write(congestion)
+        yield inside
+    finally:
+        if inside:
+            libc.setns(outer, 0x40000000)
+        os.close(outer)
+
+
+def bench_bulk():
+    """With reno: the pacing of bbr makes bulk on loopback a matter of luck."""
+    with private_network("reno") as inside:
+        if not inside:
+            missing.append("proxy bulk: a network namespace of its own takes root")
+            return
+        for connections in (64, 1):
+            bulk_of(connections)
+
+
+def bulk_of(connections):
+    source = subprocess.Popen([*LOAD_CPU, f"{BUILD}/bulk_load", str(connections), str(BULK_MS)],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True)
+    servers = {}
+    try:
+        servers = proxies(source.stderr.readline().split()[-1], bulk=True)
+        results = {name: [] for name in servers}
+        names = list(servers)
+        for _ in range(ROUNDS):
+            random.shuffle(names)
+            for name in names:
+                print(servers[name].address, servers[name].pid, file=source.stdin, flush=True)
+                sent, seconds, cpu_ns = (float(word) for word in source.stdout.readline().split())
+                results[name].append((sent / seconds / 1e9, cpu_ns / sent))
+        proxy_rows(f"proxy bulk, {connections} connection" + "s" * (connections > 1), results,
+                   (GBS, CPU_GB))
+    finally:
+        for server in servers.values():
+            server.stop()
+        source.stdin.close()
+        source.wait(LIMIT_S)
+        source.stdout.close()
+        source.stderr.close()
 
 
 def bench_proxy():
+    bench_requests()
+    bench_pairs()
+
+
+def bench_pairs():
     count = min(PAIRS, (descriptors() - 100) // 2)
     bytes_each = {}
     for name in ("takt", "haproxy"):
@@ -370,9 +505,7 @@ def bench_proxy():
             missing.append("idle proxied pair: no haproxy")
             return
         upstream = Server(f"{BUILD}/server_epoll")
-        proxy = haproxy(upstream.address) if name == "haproxy" else Server(
-            "build/proxy", "--listen", "127.0.0.1:0", "--upstream", upstream.address,
-            "--quiet", tells=r"proxy: (\S+) ->")
+        proxy = haproxy(upstream.address) if name == "haproxy" else takt_proxy(upstream.address)
         bytes_each[name] = slope(proxy, count)
         proxy.stop()
         upstream.stop()
@@ -402,6 +535,16 @@ FIGURES = [
     ("memory of an idle echo connection", "idle echo connection, of \\d+$", "", "bytes",
      None, 256),
     ("memory of an idle proxied pair", "idle proxied pair", "", "bytes", None, 640),
+    ("proxy, CPU a request", "proxy, 64 connections, \\S+ \\S+$", "haproxy|nginx", CPU, 0.90,
+     None),
+    ("proxy bulk, GB/s, against haproxy", "proxy bulk, 64 connections$", "haproxy", GBS, 1 / 3,
+     None),
+    ("proxy bulk, CPU a byte, against haproxy", "proxy bulk, 64 connections$", "haproxy", CPU_GB,
+     0.25, None),
+    ("proxy bulk, GB/s, against epoll + splice by hand", "proxy bulk, 64 connections$",
+     "epoll \\+ splice", GBS, 1 / 0.95, None),
+    ("proxy bulk, CPU a byte, against epoll + splice by hand", "proxy bulk, 64 connections$",
+     "epoll \\+ splice", CPU_GB, 1 / 0.95, None),
 ]
 
 
@@ -423,14 +566,14 @@ def figures():
     for text, name, peer, unit, ratio, value in FIGURES:
         found = [row for row in rows if re.match(name, row.name) and re.match(peer, row.peer)
                  and row.unit == unit]
-        goal = f"at most {value} {unit}" if value else \
-            f"at least {1 / ratio:.3g} times" if unit == RATE else f"ratio at most {ratio}"
+        goal = f"at most {value} {unit}" if value else f"at least {1 / ratio:.3g} times" \
+            if unit in (RATE, GBS) else f"ratio at most {ratio:.3g}"
         if not found:
             yield f"not measured  {text}: {goal}"
             continue
         word, row = verdict(found, ratio, value)
         got = f"{row.takt:.4g} {unit}" if value else f"{row.ratio:.3f}"
-        noise = f" +-{row.error:.3f}" if row.error and unit != RATE else ""
+        noise = f" +-{row.error:.3f}" if row.error and unit not in (RATE, GBS) else ""
         yield f"{word:12}  {text}: {goal}; {got}{noise} ({row.name}; {row.peer})"
 
 
@@ -499,7 +642,7 @@ def plotted():
     """What fits on a page. requests/s says again what CPU a request does, where both sides
     are busy; takt on epoll has its rows in the table."""
     return [row for row in rows if "on epoll" not in row.name and
-            (row.unit != RATE or "spinning" in row.name)]
+            (row.unit not in (RATE, GBS) or "spinning" in row.name)]
 
 
 def bar(row, y):
@@ -541,6 +684,7 @@ PARTS = {  # what each needs
     "nop": (bench_nop, ["nop"]), "core": (bench_core, ["core"]),
     "timers": (bench_timers, ["timers"]), "echo": (bench_echo, ["echo_load"]),
     "idle": (bench_idle, ["echo_load"]), "proxy": (bench_proxy, ["echo_load", "server_epoll"]),
+    "bulk": (bench_bulk, ["bulk_load"]),
 }
 
 
