@@ -138,7 +138,7 @@ static void *one_by_one(void *user)
     return NULL;
 }
 
-/* LP-36, law 5: in net_run() of a loop that has nothing else to do. */
+/* Law 5: in a loop that has nothing else to do. */
 static void no_wake_up_is_lost_asleep(void)
 {
     pthread_t thread;
