@@ -48,11 +48,12 @@ test: deps
 	    "test/fault/coverage.sh" \
 	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
-	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll"
+	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
+	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll"
 
 check: test
 
-build-test: examples build/proxy.san build/chat.san $(EXAMPLES:%=build/%.read) \
+build-test: examples build/proxy.san build/chat.san build/udp_echo.san $(EXAMPLES:%=build/%.read) \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
             build/test/contract.cxx $(ROOMS:%=build/test/%.read)
 

@@ -1,0 +1,146 @@
+/*
+ * udp_echo.c - sends datagrams back to where they came from, many at a time.
+ *
+ *     cc -O2 -D_GNU_SOURCE -I. examples/udp_echo.c -luring -o udp_echo
+ *     ./udp_echo --listen 0.0.0.0:7000
+ *     echo hello | socat - UDP:127.0.0.1:7000
+ *
+ * One request receives them all. What one sender sent in a row may come as one (UDP GRO) and
+ * goes back as one (UDP GSO). A reply leaves from the address that was asked. Never more goes
+ * out than came in: a forged sender gains nothing.
+ */
+#define TAKT_IMPLEMENTATION
+#include "takt_uring.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    ROOM = 65536 + 256, /* for 64 KiB of joined datagrams, and what is told of them */
+    BUFFERS = 64,
+    ITEMS = 32,    /* taken in one go, */
+    PACKETS = 1024 /* and the datagrams in them: those beyond wait for the next */
+};
+
+struct echo {
+    takt_frame frame;
+    const takt_addr *addr; /* in */
+    takt_bufs *bufs;       /* in */
+    int fd, err, n;
+    uint64_t datagrams, refused;
+    takt_stream stream;
+    takt_item item;
+    int items, packets;
+    unsigned char *held[ITEMS];
+    takt_packet packet[PACKETS];
+};
+
+/* Notes down what is to go back for a buffer that came. */
+static void take(struct echo *my)
+{
+    const takt_datagram *const d = (const takt_datagram *)(void *)my->item.data;
+    const uint32_t size = d->segment ? d->segment : d->len;
+    uint32_t at = 0;
+    my->held[my->items++] = my->item.data;
+    if (takt_addr_port(&d->from) == 0 || d->truncated)
+        return; /* there is no answering port 0, and no whole answer to a part */
+    do {
+        takt_packet *const packet = &my->packet[my->packets++];
+        packet->data = d->data + at;
+        packet->len = d->len - at < size ? d->len - at : size;
+        packet->to = &d->from;
+        packet->from = &d->to;
+        at += packet->len;
+    } while (at < d->len && my->packets < PACKETS);
+}
+
+static TAKT_CORO(echo)
+{
+    static const takt_udp options = {true, false, true, 4 << 20, 4 << 20};
+    TAKT_BEGIN(echo, my);
+    TAKT_CHECK(my->fd = takt_udp_bind(&my->frame, my->addr));
+    TAKT_DEFER { TAKT_AWAIT(takt_close(my->fd)); }
+    TAKT_DEFER
+    {
+        while (my->items > 0)
+            takt_bufs_put(my->bufs, &my->held[--my->items]);
+    }
+    takt_udp_options(&my->frame, my->fd, &options); /* what is not there is done without */
+    fputs("udp_echo: ready\n", stderr);
+
+    TAKT_OPEN(my->stream, takt_recvmsg_multishot(my->fd, my->bufs));
+    for (;;) {
+        TAKT_NEXT(my->item, my->stream);
+        if (my->item.end)
+            break;
+        my->packets = 0;
+        do
+            take(my);
+        while (my->items < ITEMS && my->packets + 64 <= PACKETS &&
+               takt_stream_take(&my->stream, &my->item));
+        TAKT_TRY_AWAIT(my->n, takt_send_burst(my->fd, my->packet, (size_t)my->packets));
+        my->datagrams += (uint64_t)my->packets;
+        my->refused += (uint64_t)(my->packets - (my->n > 0 ? my->n : 0));
+        while (my->items > 0)
+            takt_bufs_put(my->bufs, &my->held[--my->items]);
+    }
+    TAKT_END;
+}
+
+struct ctrl_c {
+    takt_frame frame;
+    int signals, number;
+};
+
+static TAKT_CORO(ctrl_c)
+{
+    TAKT_BEGIN(ctrl_c, my);
+    TAKT_CHECK(my->signals = takt_signals(&my->frame, 1u << SIGINT | 1u << SIGTERM));
+    TAKT_DEFER { TAKT_AWAIT(takt_close(my->signals)); }
+    TAKT_AWAIT(my->number, takt_signal(my->signals));
+    takt_stop(takt_sched_of(&my->frame), 0);
+    TAKT_END;
+}
+
+TAKT_LOOP(net, takt_uring);
+
+static bool option(const char *name, const char *value, takt_addr *addr, net_config *config)
+{
+    if (strcmp(name, "--listen") == 0)
+        return takt_addr_parse(addr, value) == 0;
+    if (strcmp(name, "--backend") != 0)
+        return false;
+    config->backend.mode = strcmp(value, "poll") == 0    ? TAKT_URING_NEVER
+                           : strcmp(value, "uring") == 0 ? TAKT_URING_ONLY
+                                                         : TAKT_URING_AUTO;
+    return config->backend.mode != TAKT_URING_AUTO || strcmp(value, "auto") == 0;
+}
+
+int main(int argc, char **argv)
+{
+    static net loop;
+    static takt_bufs bufs;
+    static struct echo echo;
+    net_config config = net_defaults();
+    takt_addr addr;
+    bool ok = true;
+    memset(&addr, 0, sizeof addr);
+    for (int i = 1; ok && i < argc; i += 2)
+        ok = i + 1 < argc && option(argv[i], argv[i + 1], &addr, &config);
+    if (!ok || !addr.len) {
+        fprintf(stderr, "usage: %s --listen ADDRESS:PORT [--backend auto|uring|poll]\n", argv[0]);
+        return 2;
+    }
+    TAKT_POOL(config, ctrl_c, 1);
+    if (takt_bufs_init(&bufs, BUFFERS, ROOM) < 0 || net_init(&loop, &config) < 0 ||
+        !TAKT_START_ON(&loop, echo, echo, .addr = &addr, .bufs = &bufs) ||
+        !TAKT_SPAWN_ON(&loop, ctrl_c))
+        return 1;
+    net_run(&loop);
+    fprintf(stderr, "udp_echo: %llu datagrams, %llu of them refused\n",
+            (unsigned long long)echo.datagrams, (unsigned long long)echo.refused);
+    net_free(&loop);
+    takt_bufs_free(&bufs);
+    return takt_error(&echo.frame) < 0 && takt_error(&echo.frame) != TAKT_ECANCELED;
+}
