@@ -4,6 +4,9 @@
  * A coroutine writes a letter for everything it does; a test compares the word that
  * results. Sleeps order things; nothing depends on how long they take.
  */
+#include <stdint.h>
+static int64_t test_clock(void);
+#define TAKT_CLOCK() test_clock()
 #define TAKT_IMPLEMENTATION
 #include "../takt.h"
 
@@ -15,6 +18,14 @@
 TAKT_LOOP(net, takt_posix);
 static net loop;
 static int socket_pair[2];
+static takt_ns skipped; /* the test's clock is ahead by that */
+
+static int64_t test_clock(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * TAKT_SEC + ts.tv_nsec + skipped;
+}
 
 /* -- leaf: sleeps, then returns or throws ------------------------------------ */
 
@@ -421,23 +432,40 @@ static TAKT_CORO(misuse)
 
 /* -- idle limits ------------------------------------------------------------------------------ */
 
+struct hour {
+    takt_frame frame;
+};
+
+/* Lets an hour pass while the others sleep. */
+static TAKT_CORO(hour)
+{
+    TAKT_BEGIN(hour, my);
+    TAKT_YIELD;
+    skipped += 3600 * TAKT_SEC;
+    TAKT_YIELD;
+    TAKT_END;
+}
+
 struct sleepy {
     takt_frame frame;
     takt_idle idle;
     int i;
     struct leaf leaf;
+    struct hour hour;
 };
 
 static TAKT_CORO(sleepy)
 {
     TAKT_BEGIN(sleepy, my);
-    takt_idle_start(&my->frame, &my->idle, 40 * TAKT_MS);
+    takt_idle_start(&my->frame, &my->idle, 3600 * TAKT_SEC);
     for (my->i = 0; my->i < 6; my->i++) {
-        TAKT_AWAIT(takt_sleep(10 * TAKT_MS));
+        skipped += 3000 * TAKT_SEC;
+        TAKT_YIELD;
         takt_idle_touch(&my->idle);
     }
     note("t");
-    TAKT_CALL(my->leaf, leaf, .name = "x", .ns = 60 * TAKT_SEC);
+    TAKT_START(my->hour, hour);
+    TAKT_CALL(my->leaf, leaf, .name = "x", .ns = 7200 * TAKT_SEC);
     note("never");
     TAKT_CATCH { note(my->frame.error == -ETIMEDOUT ? "T" : "?"); }
     TAKT_END;
@@ -462,7 +490,7 @@ static void setup(void)
     TAKT_POOL(config, herd, 1);
     TAKT_POOL(config, leaf, 2);
     TAKT_POOL(config, misuse, 1);
-    TAKT_POOL(config, sleepy, 1);
+    TAKT_POOL(config, sleepy, 1, .strands = 2);
     config.loop.strands = 4;
     test_trace[0] = '\0';
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, socket_pair), 0);
