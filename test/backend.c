@@ -241,6 +241,11 @@ static void what_goes_through_occupies_both(void)
         }
         EXPECT_EQ(leave(2), -1);
     }
+    EXPECT_EQ(enter(1, TAKT_OP_RECV, 5), 0);
+    EXPECT_EQ(enter(2, TAKT_OP_CLOSE, 5), 0);
+    EXPECT_EQ(through(0, 5, 6), TAKT_ECLOSED);
+    EXPECT_EQ(leave(0), -1); /* it was never in */
+    EXPECT_EQ(leave(1), 2);
     takt_fds_free(&fds);
 }
 
