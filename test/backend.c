@@ -206,6 +206,49 @@ static void a_close_waits_for_both_and_lets_nobody_in(void)
     takt_fds_free(&fds);
 }
 
+/* From descriptor to descriptor: it reads one and writes the other. */
+static int through(int place, int from, int to)
+{
+    (void)op(place, TAKT_OP_SPLICE, from);
+    places[place].op.extra = (uint32_t)to;
+    return takt_fds_enter(&fds, &places[place].op);
+}
+
+static void what_goes_through_occupies_both(void)
+{
+    setup();
+    EXPECT_EQ(through(0, 5, -1), -EBADF);
+    EXPECT_EQ(leave(0), -1);
+    EXPECT_EQ(through(0, 5, 64), -EMFILE);
+    EXPECT_EQ(through(0, 5, 6), 0);
+    EXPECT_EQ(enter(1, TAKT_OP_RECV, 5), -EBUSY);
+    EXPECT_EQ(enter(1, TAKT_OP_SEND, 6), -EBUSY);
+    EXPECT_EQ(through(1, 7, 6), -EBUSY);
+    EXPECT_EQ(enter(2, TAKT_OP_CLOSE, 6), 0);
+    EXPECT_EQ(through(1, 7, 6), TAKT_ECLOSED);
+    EXPECT_EQ(leave(0), 2);
+    EXPECT_EQ(leave(2), -1);
+    for (int reads = 0; reads < 2; reads++) { /* another still holds the one that closes */
+        EXPECT_EQ(through(0, 5, 6), 0);
+        EXPECT_EQ(enter(1, TAKT_OP_SEND, 5), 0);
+        EXPECT_EQ(enter(2, TAKT_OP_CLOSE, 5), 0);
+        if (reads) {
+            EXPECT_EQ(leave(0), -1);
+            EXPECT_EQ(leave(1), 2);
+        } else {
+            EXPECT_EQ(leave(1), -1);
+            EXPECT_EQ(leave(0), 2);
+        }
+        EXPECT_EQ(leave(2), -1);
+    }
+    EXPECT_EQ(enter(1, TAKT_OP_RECV, 5), 0);
+    EXPECT_EQ(enter(2, TAKT_OP_CLOSE, 5), 0);
+    EXPECT_EQ(through(0, 5, 6), TAKT_ECLOSED);
+    EXPECT_EQ(leave(0), -1); /* it was never in */
+    EXPECT_EQ(leave(1), 2);
+    takt_fds_free(&fds);
+}
+
 static void what_concerns_no_descriptor_takes_no_place(void)
 {
     setup();
@@ -234,6 +277,7 @@ int main(int argc, char **argv)
         TEST(datagrams_stand_in_line_to_be_written),
         TEST(readiness_is_read_or_written_as_it_asks),
         TEST(a_close_waits_for_both_and_lets_nobody_in),
+        TEST(what_goes_through_occupies_both),
         TEST(what_concerns_no_descriptor_takes_no_place),
     };
     return RUN_TESTS(argc, argv, tests);

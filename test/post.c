@@ -3,8 +3,38 @@
  *
  * What threads do is timed by semaphores and by what has arrived, never by sleeping.
  */
+#include <errno.h>
+#include <unistd.h>
+
+static int pipe_error, write_errors[2]; /* of the next calls; 0: none */
+
+static int some_pipe(int *ends)
+{
+    const int error = pipe_error;
+    pipe_error = 0;
+    if (!error)
+        return pipe(ends);
+    errno = error;
+    return -1;
+}
+
+static ssize_t some_write(int fd, const void *at, size_t len)
+{
+    const int error = write_errors[0];
+    write_errors[0] = write_errors[1];
+    write_errors[1] = 0;
+    if (!error)
+        return write(fd, at, len);
+    errno = error;
+    return -1;
+}
+
+#define pipe(ends) some_pipe(ends)
+#define write(...) some_write(__VA_ARGS__)
 #define TAKT_IMPLEMENTATION
 #include "../takt_uring.h"
+#undef pipe
+#undef write
 
 #include "test.h"
 
@@ -484,9 +514,125 @@ static void a_drain_waits_for_a_job(void)
     takt_inbox_free(&inbox);
 }
 
+/* -- what hardly ever happens -------------------------------------------------------------- */
+
+static int worked, dropped;
+
+static void works(takt_job *job)
+{
+    (void)job;
+    worked++;
+}
+
+static void drops(takt_job *job)
+{
+    (void)job;
+    dropped++;
+}
+
+static void an_inbox_without_descriptors_is_none(void)
+{
+    takt_inbox box;
+    pipe_error = EMFILE;
+    EXPECT_EQ(takt_inbox_init(&box), -EMFILE);
+}
+
+/* A signal in the middle of it; or a pipe that is full, and so wakes the loop already. */
+static void a_post_wakes_or_need_not(void)
+{
+    takt_inbox box;
+    takt_message message;
+    char c[4];
+    EXPECT_EQ(takt_inbox_init(&box), 0);
+    write_errors[0] = EINTR;
+    EXPECT_EQ(takt_post(&box, &message), 0);
+    EXPECT_EQ(read(box.out, c, sizeof c), 1);
+    EXPECT(takt__post_take(&box, NULL) == &message);
+    write_errors[0] = EAGAIN;
+    errno = EDOM;
+    EXPECT_EQ(takt_post(&box, &message), 0);
+    EXPECT_EQ(errno, EDOM);
+    EXPECT_EQ(read(box.out, c, sizeof c), -1);
+    EXPECT(takt__post_take(&box, NULL) == &message);
+    takt_inbox_free(&box);
+}
+
+static void begin_job(takt_job *job, takt_offload *my, takt_inbox *box)
+{
+    memset((void *)job, 0, sizeof *job);
+    memset((void *)my, 0, sizeof *my);
+    worked = dropped = 0;
+    job->work = works;
+    my->job = job;
+    my->inbox = box;
+    my->begun = true;
+    EXPECT_EQ(takt_inbox_init(box), 0);
+    takt__job_begin(job, box);
+}
+
+static void *run_late(void *job)
+{
+    usleep(5000);
+    takt_job_run((takt_job *)job);
+    return NULL;
+}
+
+/* The inbox takes nothing any more: who waits is told by the job itself. */
+static void a_job_that_nobody_takes_back_says_that_it_is_done(void)
+{
+    takt_job job;
+    takt_offload my;
+    takt_inbox box;
+    pthread_t thread;
+    begin_job(&job, &my, &box);
+    takt__post_take(&box, takt__post_closed(&box));
+    EXPECT(takt__job_busy(&my)); /* it cannot be dropped: it is waited for */
+    EXPECT_EQ(pthread_create(&thread, NULL, run_late, &job), 0);
+    takt__job_wait(&my);
+    EXPECT_EQ(worked, 1);
+    EXPECT_EQ(job.state, TAKT__JOB_DONE);
+    pthread_join(thread, NULL);
+    takt_inbox_free(&box);
+}
+
+/* Whoever comes second drops it. */
+static void a_job_is_dropped_once(void)
+{
+    takt_job job;
+    takt_offload my;
+    takt_inbox box;
+    for (int first = 0; first < 2; first++) {
+        begin_job(&job, &my, &box);
+        job.drop = drops;
+        takt__post_take(&box, takt__post_closed(&box));
+        if (first) /* it is done before it is left */
+            takt_job_run(&job);
+        EXPECT_EQ(dropped, 0);
+        EXPECT(!takt__job_busy(&my));
+        if (!first)
+            takt_job_run(&job);
+        EXPECT_EQ(worked, 1);
+        EXPECT_EQ(dropped, 1);
+        takt_inbox_free(&box);
+    }
+    begin_job(&job, &my, &box);
+    my.begun = false; /* nobody has taken it */
+    EXPECT(!takt__job_busy(&my));
+    my.begun = true;
+    takt_job_run(&job);
+    takt__job_wait(&my); /* what was posted is run */
+    EXPECT(job.over);
+    EXPECT(!takt__job_busy(&my));
+    takt_inbox_free(&box);
+}
+
 int main(int argc, char **argv)
 {
     static const test tests[] = {
+        TEST(an_inbox_without_descriptors_is_none),
+        TEST(a_post_wakes_or_need_not),
+        TEST(a_job_that_nobody_takes_back_says_that_it_is_done),
+        TEST(a_job_is_dropped_once),
         TEST(everything_arrives_once_and_in_order),
         TEST(no_wake_up_is_lost_asleep),
         TEST(no_wake_up_is_lost_in_a_foreign_loop),

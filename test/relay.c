@@ -785,6 +785,20 @@ static void it_occupies_both_and_ends_with_either(void)
     }
 }
 
+/* Errors that say that there is no pipe to be had; others are the connection's. */
+static void for_want_of_a_pipe_it_receives(void)
+{
+    static const int errors[] = {-ENOBUFS, -ENOTSUP, -ENOSYS, -EINVAL, -EPERM, -ECONNRESET};
+    for (int i = 0; i < 6; i++) {
+        struct takt_relay my;
+        memset((void *)&my, 0, sizeof my);
+        my.splices = true;
+        my.n = errors[i];
+        EXPECT_EQ(takt__relay_refused(&my), errors[i] != -ECONNRESET);
+        EXPECT_EQ(my.splices, errors[i] == -ECONNRESET);
+    }
+}
+
 /* -- bounds --------------------------------------------------------------------------------- */
 
 /* Where descriptors run out, or pipes do, it copies. */
@@ -893,6 +907,7 @@ static void on_failure(void *user, const char *name, int error, const char *file
 /* -- on every backend ------------------------------------------------------------------------ */
 
 static const test tests[] = {
+    TEST(for_want_of_a_pipe_it_receives),
     TEST(every_byte_arrives_once_and_in_order),
     TEST(bulk_is_spliced),
     TEST(small_messages_go_through_buffers),
