@@ -55,6 +55,7 @@ static int logs;
 static struct fault {
     int enter_error, enter_times;  /* the next calls fail so */
     unsigned setup_unknown;        /* flags that this kernel does not know */
+    unsigned setup_without;        /* features that it does not have */
     unsigned setup_most;           /* entries that it has memory for; 0: any */
     int setup_error, setup_times;  /* the next calls fail so */
     int buf_ring_error;            /* registering buffers fails so */
@@ -94,6 +95,7 @@ static int fault_setup(unsigned entries, struct io_uring *ring, struct io_uring_
     const unsigned known = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL |
                            IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                            IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    int rc;
     fault.strange += (params->flags & ~known) != 0; /* A11, A19: no SQPOLL, never disabled */
     fault.setups++;
     if (fault.setup_times > 0 && fault.setup_times--)
@@ -102,7 +104,9 @@ static int fault_setup(unsigned entries, struct io_uring *ring, struct io_uring_
         return -ENOMEM;
     if (params->flags & fault.setup_unknown)
         return -EINVAL;
-    return io_uring_queue_init_params(entries, ring, params);
+    rc = io_uring_queue_init_params(entries, ring, params);
+    ring->features &= ~fault.setup_without;
+    return rc;
 }
 
 static int fault_buf_ring(struct io_uring *ring, struct io_uring_buf_reg *reg, unsigned flags)
@@ -175,6 +179,7 @@ static int fault_enter(unsigned fd, unsigned submit, unsigned wait, unsigned fla
     unsigned seen = *cq->ktail;
     int rc;
     fault.calls++;
+    fault.strange += flags & IORING_ENTER_EXT_ARG && fault.setup_without & IORING_FEAT_EXT_ARG;
     if (fault.enter_times > 0 && fault.enter_times--)
         return fault.enter_error;
     if (wait && *sq->ktail - *sq->khead != submit)
@@ -408,6 +413,28 @@ static void an_older_kernel_is_met_half_way(void)
             without |= ages[k].rungs;
     }
     memset(&fault, 0, sizeof fault);
+}
+
+/* A4, B9: a kernel that cannot be told how long to wait, and those that lack what is needed */
+static void a_kernel_that_lacks_a_feature(void)
+{
+    static const unsigned needed[] = {IORING_FEAT_NODROP, IORING_FEAT_SUBMIT_STABLE,
+                                      IORING_FEAT_FAST_POLL};
+    takt_ns begun;
+    fault.setup_without = IORING_FEAT_EXT_ARG;
+    fault.setup_unknown = IORING_SETUP_DEFER_TASKRUN; /* which is newer */
+    setup();
+    EXPECT_EQ(engine.rungs & (TAKT_URING_NO_EXT_ARG | TAKT_URING_NO_DEFER_TASKRUN), 0);
+    expect_it_works();
+    begun = takt_uring_now(&engine);
+    EXPECT_EQ(pump(5 * TAKT_MS), 0);
+    EXPECT(takt_uring_now(&engine) - begun >= 4 * TAKT_MS);
+    finish();
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        fault.setup_without = needed[i];
+        EXPECT_EQ(takt_uring_init(&engine, &wanted, &slots), -EOPNOTSUPP);
+        EXPECT_EQ(memory.live, 0);
+    }
 }
 
 /* A5 */
@@ -2076,6 +2103,7 @@ static void a_machine_that_changes_its_mind(void)
 
 static const test tests[] = {
     TEST(an_older_kernel_is_met_half_way),
+    TEST(a_kernel_that_lacks_a_feature),
     TEST(whatever_size_is_asked_for_one_is_given),
     TEST(little_locked_memory_makes_a_small_ring_or_none),
     TEST(the_ring_is_as_large_as_there_is_memory),

@@ -193,7 +193,7 @@ static TAKT_CORO(slow)
     TAKT_OPEN(my->bytes, takt_recv_multishot(my->pair[0], &pool));
     while (send(my->pair[1], &my->sent, sizeof my->sent, MSG_DONTWAIT) > 0 && my->sent < 100)
         my->sent++;
-    TAKT_AWAIT(takt_sleep(20 * TAKT_MS)); /* nothing is taken meanwhile */
+    TAKT_AWAIT(takt_sleep(20 * test_slow() * TAKT_MS)); /* nothing is taken meanwhile */
     my->most = (int)pool.in_use;
     if (my->leave)
         TAKT_RETURN;
