@@ -189,6 +189,7 @@
 #endif
 
 #if defined(__GNUC__) || defined(__clang__)
+#define TAKT__ATOMICS 1 /* __atomic_load_n() and the like are there */
 #define TAKT__UNUSED __attribute__((unused))
 #define TAKT__MUST_USE __attribute__((warn_unused_result))
 #define TAKT__COLD __attribute__((cold, noinline))
@@ -1285,7 +1286,6 @@ int takt_raise_fd_limit(void);
 typedef struct takt_posix_config {
     int fds_max;       /* descriptors; 0: RLIMIT_NOFILE at init, at most 2^20 */
     bool poll_instead; /* poll(2) even where there is epoll */
-    bool no_segments;  /* takt_send_burst() sends each datagram by itself */
 } takt_posix_config;
 
 /* Pipes for takt_splice(): made when they are needed, two descriptors each, and kept. At
@@ -1314,7 +1314,8 @@ typedef struct takt_posix {
     int epoll;                        /* -1: poll(2) */
     int skipped;                      /* polls in a row that did not ask the system */
     takt_pipes pipes;
-    int no_segments; /* why the system does not take datagrams apart, or 0: takt_send_burst() */
+    int no_segments; /* why the system does not take datagrams apart, or 0: takt_send_burst().
+                      * Set it to an error, and each goes by itself */
 } takt_posix;
 
 /* The backend functions, as >>backend describes them. */
@@ -2361,7 +2362,8 @@ void takt_pipe_drop(takt_frame *frame, struct takt_pipe **pipe);
  *     takt_post(&app->inbox, &mine->message);                        in any
  *
  * takt starts no thread. The memory of a message is its sender's: that is the bound of an
- * inbox. What is posted is never lost, and nobody waits for it.
+ * inbox. What is posted is never lost, and nobody waits for it. All this is there where the
+ * compiler has the atomics of gcc, and not under TAKT_NO_POSIX.
  * ======================================================================== */
 
 /* What is posted. Yours again when `run` is called, which may free it. */
@@ -5364,7 +5366,6 @@ int takt_posix_init(takt_posix *posix, const takt_posix_config *config, const ta
     memset(posix, 0, sizeof *posix);
     posix->epoll = -1;
     posix->timer = -1;
-    posix->no_segments = config->no_segments ? -ENOTSUP : 0;
     rc = takt_fds_init(&posix->fds, config->fds_max, slots);
     if (rc < 0)
         return rc;
@@ -5598,10 +5599,20 @@ static void takt__many_hit(takt_addr *to, const struct cmsghdr *c)
 #endif
 }
 
+/* CMSG_NXTHDR(), which not every libc has without a warning. */
+static struct cmsghdr *takt__control_after(const struct msghdr *message, struct cmsghdr *c)
+{
+    const char *const end = (const char *)message->msg_control + message->msg_controllen;
+    const size_t size = c->cmsg_len < CMSG_LEN(0) ? 0 : CMSG_SPACE(c->cmsg_len - CMSG_LEN(0));
+    if (size == 0 || (size_t)(end - (char *)c) < size + sizeof *c)
+        return NULL;
+    return (struct cmsghdr *)(void *)((char *)c + size);
+}
+
 /* What the kernel says of a datagram beside its payload and its sender. */
 static void takt__many_controls(takt_datagram *d, struct msghdr *message)
 {
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = takt__control_after(message, c)) {
         int value = 0;
         if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
             d->ecn = *CMSG_DATA(c) & 3;
@@ -5715,9 +5726,9 @@ static void takt__burst_control(struct msghdr *header, int level, int type, cons
         (struct cmsghdr *)(void *)((char *)header->msg_control + header->msg_controllen);
     c->cmsg_level = level;
     c->cmsg_type = type;
-    c->cmsg_len = CMSG_LEN(size);
+    c->cmsg_len = (socklen_t)CMSG_LEN(size); /* the types differ from system to system */
     memcpy(CMSG_DATA(c), data, size);
-    header->msg_controllen += CMSG_SPACE(size);
+    header->msg_controllen += (socklen_t)CMSG_SPACE(size);
 }
 
 /* The address to leave from. */
@@ -5755,8 +5766,8 @@ static void takt__burst_add(takt__burst *b, const takt_packet *packets, uint32_t
     for (uint32_t i = 0; i < run; i++) {
         b->pieces[b->pieces_count].iov_base = (void *)(uintptr_t)packets[i].data;
         b->pieces[b->pieces_count++].iov_len = packets[i].len;
+        header->msg_iovlen++; /* its type is not the same everywhere */
     }
-    header->msg_iovlen = run;
     if (packets->to) {
         header->msg_name = (void *)(uintptr_t)&packets->to->sockaddr;
         header->msg_namelen = packets->to->len;
@@ -10386,7 +10397,7 @@ TAKT_CORO(takt_relay)
  * >>post-impl
  * ======================================================================== */
 
-#ifndef TAKT_NO_POSIX
+#if !defined(TAKT_NO_POSIX) && defined(TAKT__ATOMICS)
 
 /* The loop is woken by a pipe, not by an eventfd(2): where a loop's own descriptor is one, as
  * takt_uring_fd() is, Linux 6.18 tells of an eventfd that is ready inside it once, and never
@@ -10578,7 +10589,7 @@ TAKT_CORO(takt_offload)
     TAKT_END;
 }
 
-#endif /* TAKT_NO_POSIX */
+#endif /* TAKT_NO_POSIX, TAKT__ATOMICS */
 
 /* ==========================================================================
  * >>dump-impl

@@ -2516,7 +2516,6 @@ int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const t
     uring->event_fd = -1;
     if (config->mode != TAKT_URING_NEVER) {
         const int rc = takt__probe_start(uring, config, slots);
-        uring->posix.no_segments = config->posix.no_segments ? -ENOTSUP : 0;
         takt__ring_judge(uring);
         if (rc == 0)
             return 0;

@@ -12,7 +12,7 @@ TAKT_LOOP(net, takt_posix);
 static net loop;
 static takt_event event, enough;
 static takt_semaphore semaphore;
-static char said[128]; /* the last line of the log */
+static char said[512]; /* the last line of the log */
 
 static void remember(const char *text)
 {

@@ -618,9 +618,9 @@ static void sizes_add_up_and_are_the_same_before_and_after_init(void)
     line_count = 0;
     takt_sizes(NULL, print, &line_count);
     EXPECT_EQ(line_count, 1);
-    EXPECT_EQ(number_behind(0, "header "), 48);
-    EXPECT_EQ(number_behind(0, "an op "), 64);
-    EXPECT_EQ(number_behind(0, "a strand "), 128);
+    EXPECT_EQ(number_behind(0, "header "), sizeof(takt_frame));
+    EXPECT_EQ(number_behind(0, "an op "), sizeof(takt_op));
+    EXPECT_EQ(number_behind(0, "a strand "), sizeof(takt_strand));
 
     line_count = 0;
     takt_sizes(&config.loop, NULL, NULL);
@@ -628,12 +628,12 @@ static void sizes_add_up_and_are_the_same_before_and_after_init(void)
     memcpy(before, lines, sizeof before);
     EXPECT_EQ(count, 6);
     EXPECT_EQ(number_behind(1, "struct "), sizeof(struct dozing));
-    EXPECT_EQ(number_behind(1, "a task "), 48 + 2 * 128);
-    EXPECT_EQ(number_behind(1, "in all "), 1000 * (48 + 2 * 128));
+    EXPECT_EQ(number_behind(1, "a task "), 48 + 2 * sizeof(takt_strand));
+    EXPECT_EQ(number_behind(1, "in all "), 1000 * (48 + 2 * sizeof(takt_strand)));
     EXPECT_EQ(number_behind(2, "strands "), 1);
-    EXPECT_EQ(number_behind(2, "in all "), 10 * (48 + 128));
-    EXPECT_EQ(number_behind(3, "in all "), 64 * 128);
-    EXPECT_EQ(number_behind(4, "in all "), 256 * sizeof(takt_completion));
+    EXPECT_EQ(number_behind(2, "in all "), 10 * (48 + sizeof(takt_strand)));
+    EXPECT_EQ(number_behind(3, "in all "), 64 * sizeof(takt_strand));
+    EXPECT_EQ(number_behind(4, "in all "), TAKT_DEFAULT_COMPLETIONS * sizeof(takt_completion));
     EXPECT_EQ(number_behind(5, "backend: "),
               sizeof(takt_sched) + number_behind(1, "in all ") + number_behind(2, "in all ") +
                   number_behind(3, "in all ") + number_behind(4, "in all "));
