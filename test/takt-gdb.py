@@ -168,10 +168,14 @@ class Dump:
 
     def new_name(self, frame):
         """Of a coroutine that has not run: its body is known, and so is its name here."""
-        symbol = gdb.block_for_pc(int(frame["of"]["first"]))
-        name = symbol.function.name if symbol and symbol.function else ""
-        name = name.split("(")[0]  # C++ names its arguments too
-        return name[:-len("_coro")] if name.endswith("_coro") else "(a coroutine)"
+        block = gdb.block_for_pc(int(frame["of"]["first"]))
+        while block:  # it may begin with what was inlined into it
+            name = block.function.name if block.function else ""
+            name = name.split("(")[0]  # C++ names its arguments too
+            if name.endswith("_coro"):
+                return name[:-len("_coro")]
+            block = block.superblock
+        return "(a coroutine)"
 
     def frame(self, strand, frame, depth):
         if self.flag(strand, "NEW"):
