@@ -11,7 +11,8 @@ import gdb
 
 # The words of takt_op_name() that are not the kind's own name; test/gdb.sh compares.
 WORDS = {
-    "NONE": "nothing", "ACQUIRE": "semaphore", "DIAL": "connect", "LEASE": "recv",
+    "NONE": "nothing", "ACQUIRE": "semaphore", "BURST": "sendmmsg", "DIAL": "connect",
+    "LEASE": "recv",
     "READY": "readiness", "SETOPT": "setsockopt", "GETOPT": "getsockopt",
     "SOCKNAME": "getsockname", "PEERNAME": "getpeername", "SIGNALS": "signalfd",
 }

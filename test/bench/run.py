@@ -31,7 +31,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = "build/bench"
-FLAGS = "-std=c11 -O2 -g -Wall -Wextra -D_GNU_SOURCE -I.".split()
+FLAGS = "-std=c11 -O2 -g -DNDEBUG -Wall -Wextra -D_GNU_SOURCE -I.".split()  # as the examples
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 IDLE = int(os.environ.get("IDLE", "100000"))
 PAIRS = int(os.environ.get("PAIRS", "4000"))
