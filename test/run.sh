@@ -11,7 +11,7 @@ one() {
     command=$1
     out=$(mktemp -p "$RUN_DIR")
     begin=$(date +%s)
-    timeout -k 5 "${LIMIT:-120}" sh -c "$command" > "$out" 2>&1 < /dev/null
+    timeout -k 5 "${LIMIT:-300}" sh -c "$command" > "$out" 2>&1 < /dev/null
     rc=$?
     took=$(($(date +%s) - begin))
     short=$(echo "$command" | cut -c 1-44)
