@@ -4558,7 +4558,7 @@ takt_op *takt_fds_leave(takt_fds *fds, takt_op *op)
 
 #if defined(__linux__)
 #include <sys/signalfd.h>
-#if !defined(TAKT_NO_EPOLL)
+#if !defined(TAKT_NO_EPOLL) && !defined(__TINYC__) /* tcc does not pack a struct epoll_event */
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #define TAKT__EPOLL 1
