@@ -373,7 +373,7 @@ MUTANTS = [
      "stream_backend:uring:without_descriptors_it_waits_for_one"),
     ("ring: a pool that the kernel found empty ends a stream", U,
      "} else if (error == -ENOBUFS && buffered && !readiness) {", "} else if (false) {",
-     "stream_backend:uring:idle_connections_hold_no_buffer"),
+     "stream_backend"),
     ("ring: a stale accept leaks its descriptor", U,
      "    if (!entry || (!entry->reader && !entry->writer && !entry->closer))\n        close(res);",
      "    (void)entry;", "stream_backend:uring:what_is_stale_gives_back_what_it_carries"),
