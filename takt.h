@@ -6183,9 +6183,9 @@ static void takt__posix_run_later(takt_posix *posix)
     }
 }
 
-static void takt__posix_leave_later(takt_posix *posix, takt_op *op)
+/* Takes `op` out of the line of those who wait for descriptors or memory. */
+static void takt__later_leave(takt_op **link, takt_op *op)
 {
-    takt_op **link = &posix->later;
     while (*link != op)
         link = &(*link)->next;
     *link = op->next;
@@ -6442,7 +6442,7 @@ static void takt__posix_end(takt_posix *posix, takt_op *op, int64_t result)
     if (op->state == TAKT__NO_BUFFERS)
         takt__bufs_leave((takt_bufs *)op->arg.ptr, op);
     else if (op->state == TAKT__LATER)
-        takt__posix_leave_later(posix, op);
+        takt__later_leave(&posix->later, op);
     if (op->state == TAKT__ITEM) {
         takt_fds_leave(&posix->fds, op);
         op->extra = (uint32_t)result;

@@ -1937,17 +1937,6 @@ static void takt__many_run_later(takt_uring *uring)
     }
 }
 
-static void takt__many_leave_later(takt_uring *uring, takt_op *op)
-{
-    takt_op **link = &uring->later;
-    while (*link && *link != op)
-        link = &(*link)->next;
-    if (*link)
-        *link = op->next;
-    op->next = NULL;
-    takt__ring_clear(op, TAKT__RING_LATER);
-}
-
 /* -- completions ----------------------------------------------------------------- */
 
 /* A request of `op`, or the call in its place, has failed. */
@@ -2156,7 +2145,8 @@ static void takt__ring_stop(takt_uring *uring, takt_op *op, unsigned why)
         takt__bufs_leave((takt_bufs *)op->arg.ptr, op);
         takt__ring_finish(uring, op, takt__ring_stop_code(op));
     } else if (op->state & TAKT__RING_LATER) {
-        takt__many_leave_later(uring, op);
+        takt__later_leave(&uring->later, op);
+        takt__ring_clear(op, TAKT__RING_LATER);
         takt__ring_finish(uring, op, takt__ring_stop_code(op));
     } else if (op->state & TAKT__RING_KERNEL && !(op->state & TAKT__RING_ASKED)) {
         takt__ring_ask_cancel(uring, op);
