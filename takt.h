@@ -90,8 +90,9 @@
  *     language    >>frame  >>keywords
  *     engine      >>timer  >>sched  >>drive  >>stream  >>chan  >>loop  >>relay  >>post
  *                 >>dump
- *     inside      >>engine  >>macros; and as -impl only: >>pipes  >>many  >>burst  >>try  >>wait
- *                 >>lend  >>stop  >>await  >>start  >>join  >>leave
+ *     inside      >>engine  >>macros  >>runner  >>rounds; and as -impl only: >>pipes  >>many
+ *                 >>burst  >>try  >>wait  >>ask  >>lend  >>stop  >>await  >>start  >>join
+ *                 >>leave
  *
  * Options, to be defined the same way before every include:
  *
@@ -3222,6 +3223,12 @@ takt__unwind:                                                                   
     case TAKT__AT(TAKT__DEFERRED | (line)):
 #endif
 
+/* ==========================================================================
+ * >>runner - what TAKT_STREAM makes: streams without coroutines
+ *
+ * Nothing here is API either; so below.
+ * ======================================================================== */
+
 #define TAKT__STREAM_RUNNER(name, backend_, payload_)                                        \
     typedef struct name##_event {                                                            \
         takt_route route;                                                                    \
@@ -3389,6 +3396,10 @@ takt__unwind:                                                                   
         takt__routes_free(&runner->routes);                                                  \
     }                                                                                        \
     struct name
+
+/* ==========================================================================
+ * >>rounds - what TAKT_LOOP makes: one turn of a loop after the other
+ * ======================================================================== */
 
 /* Whether a backend has B_each, see >>backend: its TAKT_EACH_B makes two arguments of one. */
 #define TAKT__SECOND(first, second, ...) second
@@ -6105,7 +6116,7 @@ static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
 /* ==========================================================================
  * >>wait-impl
  *
- * What waits for which descriptor: submit, cancel and poll of the portable backend.
+ * What waits for which descriptor: submit and cancel of the portable backend.
  * ======================================================================== */
 
 /* Tells epoll of a descriptor. 0, or why that cannot be. */
@@ -6550,7 +6561,11 @@ void takt_posix_cancel(takt_posix *posix, takt_op *op)
     }
 }
 
-/* -- poll ----------------------------------------------------------------------- */
+/* ==========================================================================
+ * >>ask-impl
+ *
+ * What has become of it: poll of the portable backend, and what it hands out.
+ * ======================================================================== */
 
 static void takt__posix_run_queued(takt_posix *posix)
 {
