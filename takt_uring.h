@@ -1911,12 +1911,20 @@ static void takt__many_arm(takt_uring *uring, takt_op *op);
 static void takt__many_later(takt_uring *uring, takt_op *op);
 static void takt__many_failed(takt_uring *uring, takt_op *op, int error);
 
-/* There is data for a buffer: now, and only now, one is taken. */
+/* There is data for a buffer, or is to be: now, and only now, one is taken. */
 static void takt__ring_lease(takt_uring *uring, takt_op *op)
 {
     takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
-    unsigned char *data = takt_bufs_take(bufs);
+    unsigned char *data;
     int64_t n;
+    if (op->kind == TAKT_OP_BUFFER) {
+        if (takt__bufs_grant(op))
+            takt__ring_finish(uring, op, bufs->size);
+        else
+            takt__ring_stand_in_line(uring, op);
+        return;
+    }
+    data = takt_bufs_take(bufs);
     if (!data) {
         if (bufs->kept)
             takt__many_arm(uring, op); /* but the kernel has some */
@@ -2333,7 +2341,7 @@ static int64_t takt__many_parse(int fd, unsigned char *data, int res)
     struct io_uring_recvmsg_out out;
     union {
         struct cmsghdr align;
-        unsigned char bytes[TAKT__CONTROLS];
+        unsigned char bytes[TAKT__CONTROLS + sizeof(struct in6_pktinfo)]; /* were it cut off */
     } controls;
     struct msghdr message;
     memcpy(&out, data, sizeof out);
@@ -2370,6 +2378,8 @@ static void takt__many_received(takt_uring *uring, takt_op *op, int res, unsigne
     takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
     const bool over = !(op->state & TAKT__RING_KERNEL);
     int64_t n = res;
+    if (data && (uint32_t)res > bufs->size)
+        n = res = (int)bufs->size; /* whatever it says, there is no more */
     if (data && op->kind == TAKT_OP_RECVMSG)
         n = takt__many_parse(op->fd, data, res);
     if (data && (n > 0 || (n == 0 && op->kind == TAKT_OP_RECVMSG))) {
@@ -2596,6 +2606,9 @@ static int takt__ring_submit_rare(takt_uring *uring, takt_op *op)
         return takt__ring_close(uring, op);
     case TAKT_OP_SEND_LEASE:
         return takt__zerocopy_submit(uring, op);
+    case TAKT_OP_BUFFER:
+        takt__ring_lease_in_turn(uring, op);
+        return 0;
     case TAKT_OP_SHUTDOWN:
         takt__ring_push(uring); /* what was sent before goes first */
         takt__ring_finish(uring, op, takt__do_shutdown(op));
