@@ -2461,7 +2461,7 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
     int64_t result;
     if (!uring->on_ring)
         return takt_posix_call(&uring->posix, op);
-    if (op->kind == TAKT_OP_PIPE)
+    if (op->kind == TAKT_OP_PIPE || op->kind == TAKT_OP_BURST)
         return takt_posix_call(&uring->posix, op);
     result = takt__net_call(op);
     if (op->kind == TAKT_OP_CLOSE)
