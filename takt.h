@@ -90,8 +90,9 @@
  *     language    >>frame  >>keywords
  *     engine      >>timer  >>sched  >>drive  >>stream  >>chan  >>loop  >>relay  >>post
  *                 >>dump
- *     inside      >>engine  >>macros; and as -impl only: >>pipes  >>many  >>burst  >>try  >>wait
- *                 >>lend  >>stop  >>await  >>start  >>join  >>leave
+ *     inside      >>engine  >>macros  >>runner  >>rounds; and as -impl only: >>pipes  >>many
+ *                 >>burst  >>try  >>wait  >>ask  >>lend  >>stop  >>await  >>start  >>join
+ *                 >>leave
  *
  * Options, to be defined the same way before every include:
  *
@@ -1787,6 +1788,9 @@ typedef struct takt_config {
     takt_ns slice;        /* ns that a turn goes on with what is ready before it asks for the
                            * time, the timers and the backend again; looked at after every
                            * 16th coroutine, and after 64 completions. 0: not measured */
+    takt_ns hold_limit;   /* ns that a coroutine may run before it awaits again, as it holds up
+                           * all others. One that took longer is counted in stats.held, and
+                           * named in TAKT_LOG. Under TAKT_DEBUG only; 0: not measured */
     takt_ns reap_limit;   /* how long drain waits for the kernel; default 1 s */
     /* Told of every task that ends with an error nobody caught, members of groups apart, if
      * set; else a line goes to TAKT_LOG. `name`, `file`: constant text. It runs inside a
@@ -1810,6 +1814,7 @@ typedef struct takt_stats {
     uint64_t cancelled; /* tasks that were cancelled */
     uint64_t discarded; /* by drain or a fatal error */
     uint64_t orphans;   /* completions with a descriptor or a buffer that nobody took */
+    uint64_t held;      /* times that a coroutine ran longer than config.hold_limit */
 } takt_stats;
 
 struct takt__calls;
@@ -2675,12 +2680,16 @@ enum { TAKT__AGES = 0 };
 void takt__lend(takt_sched *s, takt_strand *strand);
 bool takt__regain(takt_sched *s, takt_strand *strand);
 void takt__lent_open(takt_sched *s, bool open);
+int takt__run_body(takt_sched *s, takt_strand *strand, takt_body *body);
 void takt__stray(takt_frame *f, const takt_coro *coro);
 
 /* The op of `strand` is the backend's from here on. */
 #define TAKT__LEND(s, strand) (TAKT__GUARDED ? takt__lend((s), (strand)) : (void)0)
 /* It is over. False: its frame is gone, and nothing can go on. */
 #define TAKT__REGAIN(s, strand) (!TAKT__GUARDED || takt__regain((s), (strand)))
+/* Runs `body` of the strand's leaf. */
+#define TAKT__RUN_BODY(s, strand, body)                                                      \
+    (TAKT_DEBUG ? takt__run_body((s), (strand), (body)) : (body)((strand)->who.leaf).go)
 /* Whether the backend may write into what it was lent. */
 #if defined(TAKT__ASAN)
 #define TAKT__LENT_OPEN(s, open) takt__lent_open((s), (open))
@@ -3222,6 +3231,12 @@ takt__unwind:                                                                   
     case TAKT__AT(TAKT__DEFERRED | (line)):
 #endif
 
+/* ==========================================================================
+ * >>runner - what TAKT_STREAM makes: streams without coroutines
+ *
+ * Nothing here is API either; so below.
+ * ======================================================================== */
+
 #define TAKT__STREAM_RUNNER(name, backend_, payload_)                                        \
     typedef struct name##_event {                                                            \
         takt_route route;                                                                    \
@@ -3390,6 +3405,10 @@ takt__unwind:                                                                   
     }                                                                                        \
     struct name
 
+/* ==========================================================================
+ * >>rounds - what TAKT_LOOP makes: one turn of a loop after the other
+ * ======================================================================== */
+
 /* Whether a backend has B_each, see >>backend: its TAKT_EACH_B makes two arguments of one. */
 #define TAKT__SECOND(first, second, ...) second
 #define TAKT__SECOND_OF(...) TAKT__SECOND(__VA_ARGS__)
@@ -3487,14 +3506,14 @@ takt__unwind:                                                                   
             takt_body *body;                                                                 \
             if (go == TAKT__CALLING) { /* nothing is nearer to a plain call and its return */\
                 sched->stats.resumed++;                                                      \
-                go = strand->who.leaf->of.first(strand->who.leaf).go;                        \
+                go = TAKT__RUN_BODY(sched, strand, strand->who.leaf->of.first);              \
             } else if (go == TAKT__AGAIN) {                                                  \
                 sched->stats.resumed++;                                                      \
-                go = strand->who.leaf->of.coro->body(strand->who.leaf).go;                   \
+                go = TAKT__RUN_BODY(sched, strand, strand->who.leaf->of.coro->body);         \
             }                                                                                \
             if (go == TAKT__FINISH && takt__return_to_caller(strand)) {                      \
                 sched->stats.resumed++;                                                      \
-                go = strand->who.leaf->of.coro->body(strand->who.leaf).go;                   \
+                go = TAKT__RUN_BODY(sched, strand, strand->who.leaf->of.coro->body);         \
                 continue;                                                                    \
             }                                                                                \
             if (go == TAKT__OP && !takt__refuse_inline(sched, strand)) {                     \
@@ -3516,7 +3535,7 @@ takt__unwind:                                                                   
             if (!body)                                                                       \
                 return;                                                                      \
             sched->stats.resumed++;                                                          \
-            go = body(strand->who.leaf).go;                                                  \
+            go = TAKT__RUN_BODY(sched, strand, body);                                        \
         }                                                                                    \
     }                                                                                        \
                                                                                              \
@@ -3524,10 +3543,11 @@ takt__unwind:                                                                   
      * otherwise goes on out of line. */                                                     \
     TAKT__HOT void name##__resume(name *takt_l, takt_strand *strand)                         \
     {                                                                                        \
+        takt_sched *const sched = &takt_l->sched;                                            \
         int go;                                                                              \
         strand->wait = TAKT__READY;                                                          \
-        takt_l->sched.stats.resumed++;                                                       \
-        go = strand->who.leaf->of.coro->body(strand->who.leaf).go;                           \
+        sched->stats.resumed++;                                                              \
+        go = TAKT__RUN_BODY(sched, strand, strand->who.leaf->of.coro->body);                 \
         if (TAKT__UNLIKELY(go != TAKT__AS_IT_IS))                                            \
             name##__go_on(takt_l, strand, go);                                               \
         else if (TAKT__UNLIKELY(!name##__begin(takt_l, strand)))                             \
@@ -6133,7 +6153,7 @@ static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
 /* ==========================================================================
  * >>wait-impl
  *
- * What waits for which descriptor: submit, cancel and poll of the portable backend.
+ * What waits for which descriptor: submit and cancel of the portable backend.
  * ======================================================================== */
 
 /* Tells epoll of a descriptor. 0, or why that cannot be. */
@@ -6578,7 +6598,11 @@ void takt_posix_cancel(takt_posix *posix, takt_op *op)
     }
 }
 
-/* -- poll ----------------------------------------------------------------------- */
+/* ==========================================================================
+ * >>ask-impl
+ *
+ * What has become of it: poll of the portable backend, and what it hands out.
+ * ======================================================================== */
 
 static void takt__posix_run_queued(takt_posix *posix)
 {
@@ -7391,6 +7415,28 @@ bool takt__regain(takt_sched *s, takt_strand *strand)
     if (watch->sum && watch->sum != takt__op_sum(op))
         takt__misuse(watch->coro, watch->line, TAKT_ELENT);
     return true;
+}
+
+int takt__run_body(takt_sched *s, takt_strand *strand, takt_body *body)
+{
+    takt_frame *const f = strand->who.leaf; /* its memory stays until the loop ends it */
+    takt_ns held;
+    int go;
+    if (s->config.hold_limit <= 0)
+        return body(f).go;
+    held = s->calls->now(s->backend);
+    go = body(f).go;
+    held = s->calls->now(s->backend) - held;
+    if (held > s->config.hold_limit) {
+        char words[160] = "";
+        takt__text text = {words, sizeof words, 0};
+        takt__put(&text, "before it came here it kept all others waiting for ");
+        takt__put_number(&text, held / TAKT_MS);
+        takt__put(&text, " ms; give such work to takt_offload(), or put a TAKT_YIELD into it");
+        s->stats.held++;
+        takt__complain(f, words);
+    }
+    return go;
 }
 
 void takt__lent_open(takt_sched *s, bool open)
