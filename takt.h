@@ -1187,6 +1187,11 @@ int takt_addr_port(const takt_addr *addr);
  * mapped into IPv6 is not the IPv4 address. */
 bool takt_addr_equal(const takt_addr *a, const takt_addr *b);
 
+/* SipHash-2-4 of what takt_addr_equal() looks at. With a `key` that nobody else knows, 16
+ * bytes of getrandom(2): a place in a table that strangers fill, or a cookie that proves that
+ * one receives at an address. A key for each: what is shown must not tell what is not. */
+uint64_t takt_addr_hash(const takt_addr *addr, const uint64_t key[2]);
+
 /* A listening stream socket, with SO_REUSEADDR: socket(2), bind(2), listen(2). The file of
  * a dead Unix socket is replaced; it stays when the socket is closed. `backlog`:
  * connections that may wait to be accepted, 0 for SOMAXCONN. Result: its descriptor.
@@ -4794,6 +4799,55 @@ bool takt_addr_equal(const takt_addr *a, const takt_addr *b)
     default:
         return a->len == b->len && memcmp(&a->sockaddr, &b->sockaddr, a->len) == 0;
     }
+}
+
+static void takt__sip_rounds(uint64_t v[4], int count)
+{
+#define TAKT__ROTATE(x, bits) ((x) << (bits) | (x) >> (64 - (bits)))
+    while (count-- > 0) {
+        v[0] += v[1];
+        v[2] += v[3];
+        v[1] = TAKT__ROTATE(v[1], 13) ^ v[0];
+        v[3] = TAKT__ROTATE(v[3], 16) ^ v[2];
+        v[2] += v[1];
+        v[0] = TAKT__ROTATE(v[0], 32) + v[3];
+        v[1] = TAKT__ROTATE(v[1], 17) ^ v[2];
+        v[3] = TAKT__ROTATE(v[3], 21) ^ v[0];
+        v[2] = TAKT__ROTATE(v[2], 32);
+    }
+#undef TAKT__ROTATE
+}
+
+/* The bytes from `at` to `end`, at most 8, as a number. */
+static uint64_t takt__sip_word(const unsigned char *at, const unsigned char *end)
+{
+    uint64_t word = 0;
+    for (int bits = 0; at < end && bits < 64; bits += 8)
+        word |= (uint64_t)*at++ << bits;
+    return word;
+}
+
+uint64_t takt_addr_hash(const takt_addr *addr, const uint64_t key[2])
+{
+    uint64_t v[4] = {key[0] ^ 0x736f6d6570736575, key[1] ^ 0x646f72616e646f6d,
+                     key[0] ^ 0x6c7967656e657261, key[1] ^ 0x7465646279746573};
+    takt_addr it = *addr;
+    const int family = takt__family(addr);
+    if (family == AF_INET)
+        it.len = offsetof(struct sockaddr_in, sin_addr) + sizeof(struct in_addr);
+    if (family == AF_INET6)
+        memset(it.sockaddr.bytes + offsetof(struct sockaddr_in6, sin6_flowinfo), 0, 4);
+    for (uint32_t at = 0; at <= it.len; at += 8) {
+        uint64_t word = takt__sip_word(it.sockaddr.bytes + at, it.sockaddr.bytes + it.len);
+        if (it.len - at < 8)
+            word |= (uint64_t)it.len << 56;
+        v[3] ^= word;
+        takt__sip_rounds(v, 2);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    takt__sip_rounds(v, 4);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
 /* -- what the real backends answer at once -------------------------------- */
