@@ -97,7 +97,7 @@ static void world_enter(struct world *world, int slot)
 static void world_input(struct world *world, int slot, int number, uint8_t way)
 {
     struct cell *const cell = &world->at[slot];
-    if ((int8_t)(uint8_t)((number - cell->input) << 1) <= 0)
+    if ((int8_t)(uint8_t)((unsigned)(number - cell->input) << 1) <= 0)
         return;
     cell->input = (uint8_t)(HERE | (number & NUMBER));
     world->way[slot] = way;
