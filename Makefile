@@ -49,11 +49,13 @@ test: deps
 	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
-	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll"
+	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
+	    "test/game.py build/game.san build/game uring 1000" \
+	    "test/game.py build/game.san build/game poll 1145"
 
 check: test
 
-build-test: examples build/proxy.san build/chat.san build/udp_echo.san $(EXAMPLES:%=build/%.read) \
+build-test: examples build/proxy.san build/chat.san build/udp_echo.san build/game.san $(EXAMPLES:%=build/%.read) \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
             build/test/contract.cxx $(ROOMS:%=build/test/%.read)
 

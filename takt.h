@@ -985,7 +985,8 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  *   void B_flush(B *)             makes the system see what was submitted
  *   bool B_busy(B *)              completions wait that no descriptor announces
  *   int  B_fd(B *)                becomes readable when poll has work, or -1
- *   int64_t B_call(B *, takt_op *) what does not wait: socket, bind, options ...
+ *   int64_t B_call(B *, takt_op *) what does not wait: socket, bind, options ...; of a
+ *            TAKT_OP_BURST what can be sent at once, then -EAGAIN if that is not all
  *
  * And if it has `#define TAKT_EACH_B , TAKT__BY_EACH`, for what most completions are:
  *   bool B_each(B *, int max, takt_ns *wait, size_t stride, bool (*succeed)(void *loop,
@@ -1186,6 +1187,11 @@ int takt_addr_port(const takt_addr *addr);
  * mapped into IPv6 is not the IPv4 address. */
 bool takt_addr_equal(const takt_addr *a, const takt_addr *b);
 
+/* SipHash-2-4 of what takt_addr_equal() looks at. With a `key` that nobody else knows, 16
+ * bytes of getrandom(2): a place in a table that strangers fill, or a cookie that proves that
+ * one receives at an address. A key for each: what is shown must not tell what is not. */
+uint64_t takt_addr_hash(const takt_addr *addr, const uint64_t key[2]);
+
 /* A listening stream socket, with SO_REUSEADDR: socket(2), bind(2), listen(2). The file of
  * a dead Unix socket is replaced; it stays when the socket is closed. `backlog`:
  * connections that may wait to be accepted, 0 for SOMAXCONN. Result: its descriptor.
@@ -1203,6 +1209,13 @@ int takt_udp_bind_shared(takt_frame *frame, const takt_addr *addr);
 
 /* A socket: socket(2). Result: its descriptor. */
 int takt_socket(takt_frame *frame, int family, int type, int protocol);
+
+/* As takt_send_burst(), but it never suspends: what the socket has no room for is not sent, and
+ * has the error -EAGAIN. For a frame loop that sends what the next tick replaces anyway: no
+ * peer can hold it. `frame`: any of this loop's that is alive; in it or from outside. It does
+ * not mind whoever waits on this socket to send, and may overtake them. Result: how many were
+ * sent; or -EBADF, -ENOTSOCK, or -ENOTSUP if the backend has none. */
+int takt_try_send_burst(takt_frame *frame, int fd, takt_packet *packets, size_t count);
 
 /* What stands at the start of a buffer of takt_recvmsg_multishot(). 256 bytes; the payload
  * follows it in the same buffer. */
@@ -4812,6 +4825,55 @@ bool takt_addr_equal(const takt_addr *a, const takt_addr *b)
     }
 }
 
+static void takt__sip_rounds(uint64_t v[4], int count)
+{
+#define TAKT__ROTATE(x, bits) ((x) << (bits) | (x) >> (64 - (bits)))
+    while (count-- > 0) {
+        v[0] += v[1];
+        v[2] += v[3];
+        v[1] = TAKT__ROTATE(v[1], 13) ^ v[0];
+        v[3] = TAKT__ROTATE(v[3], 16) ^ v[2];
+        v[2] += v[1];
+        v[0] = TAKT__ROTATE(v[0], 32) + v[3];
+        v[1] = TAKT__ROTATE(v[1], 17) ^ v[2];
+        v[3] = TAKT__ROTATE(v[3], 21) ^ v[0];
+        v[2] = TAKT__ROTATE(v[2], 32);
+    }
+#undef TAKT__ROTATE
+}
+
+/* The bytes from `at` to `end`, at most 8, as a number. */
+static uint64_t takt__sip_word(const unsigned char *at, const unsigned char *end)
+{
+    uint64_t word = 0;
+    for (int bits = 0; at < end && bits < 64; bits += 8)
+        word |= (uint64_t)*at++ << bits;
+    return word;
+}
+
+uint64_t takt_addr_hash(const takt_addr *addr, const uint64_t key[2])
+{
+    uint64_t v[4] = {key[0] ^ 0x736f6d6570736575, key[1] ^ 0x646f72616e646f6d,
+                     key[0] ^ 0x6c7967656e657261, key[1] ^ 0x7465646279746573};
+    takt_addr it = *addr;
+    const int family = takt__family(addr);
+    if (family == AF_INET)
+        it.len = offsetof(struct sockaddr_in, sin_addr) + sizeof(struct in_addr);
+    if (family == AF_INET6)
+        memset(it.sockaddr.bytes + offsetof(struct sockaddr_in6, sin6_flowinfo), 0, 4);
+    for (uint32_t at = 0; at <= it.len; at += 8) {
+        uint64_t word = takt__sip_word(it.sockaddr.bytes + at, it.sockaddr.bytes + it.len);
+        if (it.len - at < 8)
+            word |= (uint64_t)it.len << 56;
+        v[3] ^= word;
+        takt__sip_rounds(v, 2);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    takt__sip_rounds(v, 4);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
 /* -- what the real backends answer at once -------------------------------- */
 
 /* Result of a system call: itself, or -errno. */
@@ -4959,6 +5021,17 @@ int takt_socket(takt_frame *frame, int family, int type, int protocol)
     op.bits = (uint32_t)type;
     op.extra = (uint32_t)protocol;
     return (int)takt__ask(frame, &op);
+}
+
+int takt_try_send_burst(takt_frame *frame, int fd, takt_packet *packets, size_t count)
+{
+    takt_op op = takt__op(TAKT_OP_BURST, fd, packets, count);
+    const int64_t result = takt__ask(frame, &op);
+    if (result != -EAGAIN)
+        return (int)result;
+    for (size_t i = (size_t)op.arg.done; i < count; i++)
+        packets[i].error = -EAGAIN;
+    return (int)op.extra;
 }
 
 static int takt__ask_name(takt_frame *frame, takt_op_kind kind, int fd, takt_addr *addr)
@@ -5840,10 +5913,27 @@ static int takt__burst_call(int fd, takt__burst *b)
     return n < 0 ? -errno : n;
 }
 
+/* Others than UDP pass over what they are told of segments, and send all as one. */
+static bool takt__burst_segments(const takt_posix *posix, int fd)
+{
+#if defined(SO_PROTOCOL)
+    int protocol = 0;
+    socklen_t len = sizeof protocol;
+    return posix->no_segments == 0 &&
+           getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
+           protocol == IPPROTO_UDP;
+#else
+    (void)posix;
+    (void)fd;
+    return false;
+#endif
+}
+
 /* Sends what of `op` is left. Its result; or -EAGAIN: the socket is full. */
 static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
 {
     takt_packet *const packets = (takt_packet *)op->buf;
+    bool segments = op->len - op->arg.done > 1 && takt__burst_segments(posix, op->fd);
     size_t single = 0; /* what stands before goes one by one */
     takt__burst b;
     while (op->arg.done < op->len) {
@@ -5852,8 +5942,7 @@ static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
         b.count = b.pieces_count = 0;
         for (size_t next = (size_t)op->arg.done; next < op->len && b.count < TAKT__BURST;) {
             const uint32_t run =
-                takt__burst_run(packets + next, op->len - next,
-                                posix->no_segments == 0 && next >= single);
+                takt__burst_run(packets + next, op->len - next, segments && next >= single);
             if (run > TAKT__BURST_PIECES - b.pieces_count)
                 break;
             takt__burst_add(&b, packets + next, run);
@@ -5867,8 +5956,10 @@ static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
         if (n == -EBADF || n == -ENOTSOCK)
             return n;
         if (n < 0 && b.lengths[0] > 1) { /* are they too long for this way, or can it never be? */
-            if (n == -EIO || n == -ENOPROTOOPT || n == -EOPNOTSUPP)
+            if (n == -EIO || n == -ENOPROTOOPT || n == -EOPNOTSUPP) {
                 posix->no_segments = n;
+                segments = false;
+            }
             single = (size_t)op->arg.done + b.lengths[0];
             continue;
         }
@@ -6777,6 +6868,8 @@ int64_t takt_posix_call(takt_posix *posix, takt_op *op)
         takt__pipe_put(&posix->pipes, (struct takt_pipe *)op->buf);
         return 0;
     }
+    if (op->kind == TAKT_OP_BURST)
+        return takt__try_burst(posix, op);
     result = takt__net_call(op);
     if (op->kind == TAKT_OP_SOCKET || op->kind == TAKT_OP_SIGNALS)
         return takt__posix_opened(posix, result);

@@ -2461,7 +2461,7 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
     int64_t result;
     if (!uring->on_ring)
         return takt_posix_call(&uring->posix, op);
-    if (op->kind == TAKT_OP_PIPE)
+    if (op->kind == TAKT_OP_PIPE || op->kind == TAKT_OP_BURST)
         return takt_posix_call(&uring->posix, op);
     result = takt__net_call(op);
     if (op->kind == TAKT_OP_CLOSE)
@@ -2475,6 +2475,7 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
  * is told to signal another one, from the first time that somebody asks. */
 int takt_uring_fd(takt_uring *uring)
 {
+    const uint64_t one = 1;
     int fd;
     if (!uring->on_ring)
         return takt_posix_fd(&uring->posix);
@@ -2489,6 +2490,7 @@ int takt_uring_fd(takt_uring *uring)
         return uring->ring.ring_fd;
     }
     uring->event_fd = fd;
+    (void)!write(fd, &one, sizeof one); /* what came before this was announced to nobody */
     takt__ring_judge(uring);
     return fd;
 }
