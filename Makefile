@@ -24,10 +24,12 @@ LDLIBS += -luring
 
 HEADERS = takt.h takt_uring.h
 PARTS = $(wildcard examples/*.h)
-EXAMPLES = $(patsubst examples/%.c,%,$(wildcard examples/*.c))
+# left out where its library is missing
+NO_ENET := $(shell $(CC) -E -include enet/enet.h -x c /dev/null > /dev/null 2>&1 || echo enet)
+EXAMPLES = $(filter-out $(NO_ENET),$(patsubst examples/%.c,%,$(wildcard examples/*.c)))
 ROOMS = $(filter-out demo doctor two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
 BACKENDS = epoll poll uring refused
-SOURCES = $(HEADERS) $(PARTS) $(wildcard examples/*.c test/*.c test/*.h test/*.cc)
+SOURCES = $(HEADERS) $(wildcard examples/*.[ch] test/*.c test/*.h test/*.cc test/enet/*.c)
 VARIANTS = $(ROOMS) $(ROOMS:%=%.san)
 # whose tests name statements of the contract
 STATED = $(shell grep -lE '^/\* [A-Z]{2}-[0-9]' test/*.c | sed 's|test/||; s|\.c$$||')
@@ -52,11 +54,18 @@ test: deps
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
 	    "test/proxy.py build/proxy uring+threads+sandbox" "test/per_core.py build/per_core" \
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
-	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll"
+	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
+	    "test/game.py build/game.san build/game uring 1000" \
+	    "test/game.py build/game.san build/game poll 1145" \
+	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
+	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll"
 
 check: test
 
-build-test: examples build/proxy.san build/chat.san build/udp_echo.san $(EXAMPLES:%=build/%.read) \
+build-test: examples $(EXAMPLES:%=build/%.read) \
+            build/proxy.san build/chat.san build/udp_echo.san \
+            build/game.san \
+            build/enet.san build/enet.hidden build/enet.peer \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
             build/test/contract.cxx $(ROOMS:%=build/test/%.read)
 
@@ -81,6 +90,12 @@ build/%.clang: examples/%.c $(PARTS) $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/%.cxx: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+build/enet build/enet.%: LDLIBS += -lenet
+build/enet build/enet.san build/enet.read build/enet.hidden: examples/takt_enet.h
+build/enet.hidden: examples/enet.c $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g -fvisibility=hidden $< $(LDLIBS) -o $@
+build/enet.peer: test/enet/peer.c | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g $< $(LDLIBS) -o $@
 build/doctor: test/doctor.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/demo: test/demo.c | build/test

@@ -137,8 +137,10 @@ static void obey(takt_message *message)
 static void tell_all(unsigned order)
 {
     for (struct core *core = app.cores; core < app.cores + app.threads; core++)
-        if (__atomic_fetch_or(&core->orders, order, __ATOMIC_ACQ_REL) == 0)
+        if (__atomic_fetch_or(&core->orders, order, __ATOMIC_ACQ_REL) == 0) {
+            core->told.run = obey;
             takt_post(&core->inbox, &core->told);
+        }
 }
 
 /* Of the first loop: one signal stops gently, the second at once; SIGUSR1 shows. */
@@ -168,11 +170,9 @@ struct front {
     takt_frame frame;
     struct core *core; /* in */
     const char *step;  /* for the log */
-    int listener;
-    int client;
+    int listener, client;
     takt_addr from;
-    uint32_t *source;
-    uint32_t number;
+    uint32_t *source, number;
     bool full; /* of descriptors or memory; said once */
     takt_group connections;
     takt_delivery delivery;
@@ -353,20 +353,16 @@ int main(int argc, char **argv)
     if (takt_uring_config_from_env(&app.config.backend) < 0)
         return fail("TAKT_BACKEND or TAKT_DISABLE is not understood", -EINVAL);
     server_options("proxy", usage, options, argc, argv);
-    if (!app.listen.len || !app.upstream.len) {
-        fputs("proxy: --listen and --upstream are needed; see --help\n", stderr);
-        return 2;
-    }
+    if (!app.listen.len || !app.upstream.len)
+        return fputs("proxy: --listen and --upstream are needed; see --help\n", stderr), 2;
 
     signal(SIGPIPE, SIG_IGN); /* whoever reads our log may go away */
     takt_raise_fd_limit();
     TAKT_POOL(app.config, front, 1, .strands = 3);
     TAKT_POOL(app.config, proxy, (uint32_t)app.limits.connections, .strands = 2);
     rc = limits_init(&app.limits);
-    for (int i = 0; rc == 0 && i < app.threads; i++) {
+    for (int i = 0; rc == 0 && i < app.threads; i++)
         rc = takt_inbox_init(&app.cores[i].inbox);
-        app.cores[i].told.run = obey;
-    }
     if (rc < 0)
         return fail("cannot start", rc);
     run_core(&app.cores[0]); /* and this starts the others, which end first, unless it fails: */
