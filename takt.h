@@ -1023,7 +1023,8 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  *   void B_flush(B *)             makes the system see what was submitted
  *   bool B_busy(B *)              completions wait that no descriptor announces
  *   int  B_fd(B *)                becomes readable when poll has work, or -1
- *   int64_t B_call(B *, takt_op *) what does not wait: socket, bind, options ...
+ *   int64_t B_call(B *, takt_op *) what does not wait: socket, bind, options ...; of a
+ *            TAKT_OP_BURST what can be sent at once, then -EAGAIN if that is not all
  *
  * And if it has `#define TAKT_EACH_B , TAKT__BY_EACH`, for what most completions are:
  *   bool B_each(B *, int max, takt_ns *wait, size_t stride, bool (*succeed)(void *loop,
@@ -1227,6 +1228,11 @@ int takt_addr_port(const takt_addr *addr);
  * mapped into IPv6 is not the IPv4 address. */
 bool takt_addr_equal(const takt_addr *a, const takt_addr *b);
 
+/* SipHash-2-4 of what takt_addr_equal() looks at. With a `key` that nobody else knows, 16
+ * bytes of getrandom(2): a place in a table that strangers fill, or a cookie that proves that
+ * one receives at an address. A key for each: what is shown must not tell what is not. */
+uint64_t takt_addr_hash(const takt_addr *addr, const uint64_t key[2]);
+
 /* A listening stream socket, with SO_REUSEADDR: socket(2), bind(2), listen(2). The file of
  * a dead Unix socket is replaced; it stays when the socket is closed. `backlog`:
  * connections that may wait to be accepted, 0 for SOMAXCONN. Result: its descriptor.
@@ -1244,6 +1250,13 @@ int takt_udp_bind_shared(takt_frame *frame, const takt_addr *addr);
 
 /* A socket: socket(2). Result: its descriptor. */
 int takt_socket(takt_frame *frame, int family, int type, int protocol);
+
+/* As takt_send_burst(), but it never suspends: what the socket has no room for is not sent, and
+ * has the error -EAGAIN. For a frame loop that sends what the next tick replaces anyway: no
+ * peer can hold it. `frame`: any of this loop's that is alive; in it or from outside. It does
+ * not mind whoever waits on this socket to send, and may overtake them. Result: how many were
+ * sent; or -EBADF, -ENOTSOCK, or -ENOTSUP if the backend has none. */
+int takt_try_send_burst(takt_frame *frame, int fd, takt_packet *packets, size_t count);
 
 /* What stands at the start of a buffer of takt_recvmsg_multishot(). 256 bytes; the payload
  * follows it in the same buffer. */
@@ -3090,6 +3103,30 @@ takt__unwind:                                                                   
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
+/* Copies `size` bytes, which is constant. Word by word, as a compiler that knows what is in
+ * `from` then stores just that, and needs no `from`. */
+TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
+{
+    size_t done = 0;
+#if defined(__OPTIMIZE__)
+#define TAKT__WORD(at)                                                                       \
+    if (size >= (at) + 8)                                                                    \
+        memcpy(to + (at), from + (at), 8), done += 8;
+#define TAKT__WORDS(at)                                                                      \
+    TAKT__WORD(at) TAKT__WORD((at) + 8) TAKT__WORD((at) + 16) TAKT__WORD((at) + 24)
+    TAKT__WORDS(0)
+    TAKT__WORDS(32)
+    TAKT__WORDS(64)
+    TAKT__WORDS(96)
+    TAKT__WORDS(128)
+    TAKT__WORDS(160)
+#undef TAKT__WORDS
+#undef TAKT__WORD
+#endif
+    if (done < size)
+        memcpy(to + done, from + done, size - done);
+}
+
 /* The child, cleared, with its arguments, which may speak of what it was: so they are
  * gathered in a copy, or, where that would cost more, in an initializer. C++ has none with
  * names. Its header is takt__frame_begin()'s. */
@@ -3099,9 +3136,9 @@ takt__unwind:                                                                   
     memset((char *)(void *)&takt__in + sizeof(takt_frame), 0,                                \
            sizeof takt__in - sizeof(takt_frame));                                            \
     TAKT__SET(takt__in, __VA_ARGS__)(void) 0;                                                \
-    memcpy((char *)(void *)&(child) + sizeof(takt_frame),                                    \
-           (const char *)(const void *)&takt__in + sizeof(takt_frame),                       \
-           sizeof takt__in - sizeof(takt_frame));
+    takt__copy_in((char *)(void *)&(child) + sizeof(takt_frame),                             \
+                  (const char *)(const void *)&takt__in + sizeof(takt_frame),                \
+                  sizeof takt__in - sizeof(takt_frame));
 #ifndef __cplusplus
 #define TAKT__FILL(child, fn, ...)                                                           \
     if (sizeof(struct fn) > 256) {                                                           \
@@ -4899,6 +4936,55 @@ bool takt_addr_equal(const takt_addr *a, const takt_addr *b)
     }
 }
 
+static void takt__sip_rounds(uint64_t v[4], int count)
+{
+#define TAKT__ROTATE(x, bits) ((x) << (bits) | (x) >> (64 - (bits)))
+    while (count-- > 0) {
+        v[0] += v[1];
+        v[2] += v[3];
+        v[1] = TAKT__ROTATE(v[1], 13) ^ v[0];
+        v[3] = TAKT__ROTATE(v[3], 16) ^ v[2];
+        v[2] += v[1];
+        v[0] = TAKT__ROTATE(v[0], 32) + v[3];
+        v[1] = TAKT__ROTATE(v[1], 17) ^ v[2];
+        v[3] = TAKT__ROTATE(v[3], 21) ^ v[0];
+        v[2] = TAKT__ROTATE(v[2], 32);
+    }
+#undef TAKT__ROTATE
+}
+
+/* The bytes from `at` to `end`, at most 8, as a number. */
+static uint64_t takt__sip_word(const unsigned char *at, const unsigned char *end)
+{
+    uint64_t word = 0;
+    for (int bits = 0; at < end && bits < 64; bits += 8)
+        word |= (uint64_t)*at++ << bits;
+    return word;
+}
+
+uint64_t takt_addr_hash(const takt_addr *addr, const uint64_t key[2])
+{
+    uint64_t v[4] = {key[0] ^ 0x736f6d6570736575, key[1] ^ 0x646f72616e646f6d,
+                     key[0] ^ 0x6c7967656e657261, key[1] ^ 0x7465646279746573};
+    takt_addr it = *addr;
+    const int family = takt__family(addr);
+    if (family == AF_INET)
+        it.len = offsetof(struct sockaddr_in, sin_addr) + sizeof(struct in_addr);
+    if (family == AF_INET6)
+        memset(it.sockaddr.bytes + offsetof(struct sockaddr_in6, sin6_flowinfo), 0, 4);
+    for (uint32_t at = 0; at <= it.len; at += 8) {
+        uint64_t word = takt__sip_word(it.sockaddr.bytes + at, it.sockaddr.bytes + it.len);
+        if (it.len - at < 8)
+            word |= (uint64_t)it.len << 56;
+        v[3] ^= word;
+        takt__sip_rounds(v, 2);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    takt__sip_rounds(v, 4);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
 /* -- what the real backends answer at once -------------------------------- */
 
 /* Result of a system call: itself, or -errno. */
@@ -5046,6 +5132,17 @@ int takt_socket(takt_frame *frame, int family, int type, int protocol)
     op.bits = (uint32_t)type;
     op.extra = (uint32_t)protocol;
     return (int)takt__ask(frame, &op);
+}
+
+int takt_try_send_burst(takt_frame *frame, int fd, takt_packet *packets, size_t count)
+{
+    takt_op op = takt__op(TAKT_OP_BURST, fd, packets, count);
+    const int64_t result = takt__ask(frame, &op);
+    if (result != -EAGAIN)
+        return (int)result;
+    for (size_t i = (size_t)op.arg.done; i < count; i++)
+        packets[i].error = -EAGAIN;
+    return (int)op.extra;
 }
 
 static int takt__ask_name(takt_frame *frame, takt_op_kind kind, int fd, takt_addr *addr)
@@ -5931,10 +6028,27 @@ static int takt__burst_call(int fd, takt__burst *b)
     return n < 0 ? -errno : n;
 }
 
+/* Others than UDP pass over what they are told of segments, and send all as one. */
+static bool takt__burst_segments(const takt_posix *posix, int fd)
+{
+#if defined(SO_PROTOCOL)
+    int protocol = 0;
+    socklen_t len = sizeof protocol;
+    return posix->no_segments == 0 &&
+           getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
+           protocol == IPPROTO_UDP;
+#else
+    (void)posix;
+    (void)fd;
+    return false;
+#endif
+}
+
 /* Sends what of `op` is left. Its result; or -EAGAIN: the socket is full. */
 static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
 {
     takt_packet *const packets = (takt_packet *)op->buf;
+    bool segments = op->len - op->arg.done > 1 && takt__burst_segments(posix, op->fd);
     size_t single = 0; /* what stands before goes one by one */
     takt__burst b;
     while (op->arg.done < op->len) {
@@ -5943,8 +6057,7 @@ static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
         b.count = b.pieces_count = 0;
         for (size_t next = (size_t)op->arg.done; next < op->len && b.count < TAKT__BURST;) {
             const uint32_t run =
-                takt__burst_run(packets + next, op->len - next,
-                                posix->no_segments == 0 && next >= single);
+                takt__burst_run(packets + next, op->len - next, segments && next >= single);
             if (run > TAKT__BURST_PIECES - b.pieces_count)
                 break;
             takt__burst_add(&b, packets + next, run);
@@ -5958,8 +6071,10 @@ static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
         if (n == -EBADF || n == -ENOTSOCK)
             return n;
         if (n < 0 && b.lengths[0] > 1) { /* are they too long for this way, or can it never be? */
-            if (n == -EIO || n == -ENOPROTOOPT || n == -EOPNOTSUPP)
+            if (n == -EIO || n == -ENOPROTOOPT || n == -EOPNOTSUPP) {
                 posix->no_segments = n;
+                segments = false;
+            }
             single = (size_t)op->arg.done + b.lengths[0];
             continue;
         }
@@ -6908,6 +7023,8 @@ int64_t takt_posix_call(takt_posix *posix, takt_op *op)
         takt__pipe_put(&posix->pipes, (struct takt_pipe *)op->buf);
         return 0;
     }
+    if (op->kind == TAKT_OP_BURST)
+        return takt__try_burst(posix, op);
     result = takt__net_call(op);
     if (op->kind == TAKT_OP_SOCKET || op->kind == TAKT_OP_SIGNALS)
         return takt__posix_opened(posix, result);

@@ -697,12 +697,15 @@ static void takt__bufring_free(struct takt__bufring *ring)
     TAKT_FREE(ring);
 }
 
-/* Takes the ring back from the kernel, and its buffers with it. */
-static void takt__bufring_detach(struct takt__bufring *ring)
+/* Takes the ring back from the kernel, and its buffers with it. False: it is refused (by a
+ * seccomp filter, say); then nothing has happened, unless that must not be: when nobody receives
+ * any more. */
+static bool takt__bufring_detach(struct takt__bufring *ring, bool going)
 {
     takt_bufs *const bufs = ring->bufs;
     struct takt__bufring **link = &ring->uring->bufrings;
-    io_uring_unregister_buf_ring(&ring->uring->ring, ring->group);
+    if (io_uring_unregister_buf_ring(&ring->uring->ring, ring->group) < 0 && !going)
+        return false;
     while (*link != ring)
         link = &(*link)->next;
     *link = ring->next;
@@ -713,6 +716,7 @@ static void takt__bufring_detach(struct takt__bufring *ring)
     bufs->keeper = NULL;
     bufs->reclaim = NULL;
     takt__bufring_free(ring);
+    return true;
 }
 
 /* A completion that was not read may have one of its buffers: then it has to stay. */
@@ -721,8 +725,7 @@ static bool takt__bufring_reclaim(takt_bufs *bufs, bool going)
     struct takt__bufring *const ring = (struct takt__bufring *)bufs->keeper;
     if (!going && (takt__ring_unread(ring->uring) || takt__ring_hidden(ring->uring)))
         return false;
-    takt__bufring_detach(ring);
-    return true;
+    return takt__bufring_detach(ring, going);
 }
 
 /* The memory of a ring for `bufs`. False: there is none. */
@@ -1415,7 +1418,7 @@ static int takt__probe_memory(takt_uring *uring, const takt_uring_config *config
 static void takt__ring_release(takt_uring *uring)
 {
     while (uring->bufrings)
-        takt__bufring_detach(uring->bufrings);
+        takt__bufring_detach(uring->bufrings, true);
     io_uring_queue_exit(&uring->ring);
     if (uring->event_fd >= 0)
         close(uring->event_fd);
@@ -2848,7 +2851,7 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
     int64_t result;
     if (!uring->on_ring)
         return takt_posix_call(&uring->posix, op);
-    if (op->kind == TAKT_OP_PIPE)
+    if (op->kind == TAKT_OP_PIPE || op->kind == TAKT_OP_BURST)
         return takt_posix_call(&uring->posix, op);
     result = takt__net_call(op);
     if (op->kind == TAKT_OP_CLOSE) {
@@ -2865,6 +2868,7 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
  * is told to signal another one, from the first time that somebody asks. */
 int takt_uring_fd(takt_uring *uring)
 {
+    const uint64_t one = 1;
     int fd;
     if (!uring->on_ring)
         return takt_posix_fd(&uring->posix);
@@ -2879,6 +2883,7 @@ int takt_uring_fd(takt_uring *uring)
         return uring->ring.ring_fd;
     }
     uring->event_fd = fd;
+    (void)!write(fd, &one, sizeof one); /* what came before this was announced to nobody */
     takt__ring_judge(uring);
     return fd;
 }
