@@ -660,8 +660,12 @@ static void takt__ring_fill(struct io_uring_sqe *sqe, unsigned opcode, int fd, u
  * a buffer by the number of its place in `indexes`.
  *
  * Bundles (one completion, many buffers) are not asked for: one connection would be given all
- * that the ring holds, past the limit of its stream, and what comes in bulk is spliced. Nor
- * are incremental buffers: a lease is a whole buffer, whose rest is its holder's to fill.
+ * that the ring holds, past the limit of its stream. Since Linux 6.17 they can be bounded
+ * (sqe->len); of 4 buffers each, a received byte then costs 1.1 to 1.5 times the CPU time of a
+ * completion for each buffer, of 16 buffers 0.8 to 1.1 times (6.18, loopback, buffers of 2 to
+ * 64 KiB), every buffer is an item of its own all the same, and what comes in bulk is spliced.
+ * Nor are incremental buffers asked for: a lease is a whole buffer, whose rest is its holder's
+ * to fill.
  * ======================================================================== */
 
 enum {
