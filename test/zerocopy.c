@@ -376,7 +376,7 @@ static void one_that_is_cut_short_comes_back(void)
 /* LP-33: an empty pool is waited for, in order; who is told to stop leaves the line */
 static void a_buffer_is_waited_for_in_turn(void)
 {
-    unsigned char *all[2], *one = NULL, *two = NULL, *three = NULL;
+    unsigned char *all[2], *one = NULL, *two = NULL, *three = NULL, *four = NULL;
     int pair[2];
     for (int posix = 0; posix < 2; posix++) {
         wanted.mode = posix ? TAKT_URING_NEVER : TAKT_URING_ONLY;
@@ -399,11 +399,15 @@ static void a_buffer_is_waited_for_in_turn(void)
         EXPECT_EQ(end_of(0), TAKT_ECANCELED);
         EXPECT(!one);
         EXPECT_EQ(takt_bufs_put(&pool, &all[1]), 0);
+        EXPECT_EQ(begin(3, takt_lease(&pool, &four)), 0); /* it is there, but not for this one */
         EXPECT_EQ(end_of(1), 64);
-        EXPECT(two && !ended[2]);
+        EXPECT(two && !ended[2] && !ended[3]);
         EXPECT_EQ(takt_bufs_put(&pool, &two), 0);
         EXPECT_EQ(end_of(2), 1);
+        EXPECT(!ended[3]);
         EXPECT_EQ(takt_bufs_put(&pool, &three), 0);
+        EXPECT_EQ(end_of(3), 64);
+        EXPECT_EQ(takt_bufs_put(&pool, &four), 0);
         EXPECT_EQ(takt_bufs_put(&pool, &all[0]), 0);
         EXPECT_EQ(pool.in_use_max, 2);
         close(pair[0]);
