@@ -650,8 +650,10 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
  * unless `*data` tells that it never began, so that a defer may takt_bufs_put() it either way.
  * TAKT_EBUFFER if the bytes are not in such a buffer.
  *
- * io_uring sends without copying (see takt_uring_config) where that is worth it; anything else
- * is a takt_send(), and the buffer is back when it completes. `pool` has to outlive the loop:
+ * io_uring sends without copying (see takt_uring_config) where that is worth it, as long as at
+ * most half of the pool is with the system, and a quarter for one descriptor: peers that read
+ * slowly do not starve the others. Anything else is a takt_send(), and the buffer is back when
+ * it completes. `pool` has to outlive the loop:
  * the free of the loop waits a second for buffers; what is not back by then is never used
  * again, and is kept when the pool is freed. */
 TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *pool,
@@ -901,7 +903,8 @@ typedef struct takt_bufs {
     takt_op *waiting, *waiting_last; /* the backend's: ops that found it empty */
     struct takt_bufs *next_starved;
     bool starved;
-    uint32_t lost; /* buffers that the system never gave back: out for good */
+    uint32_t sending; /* of those in use: with the system, which has yet to give them back */
+    uint32_t lost;    /* of those: it never will */
     /* Of a backend that keeps free buffers with the system: */
     uint32_t kept; /* how many */
     void *keeper;
