@@ -8,7 +8,8 @@
 #   make CC=clang CXX=clang++ ...   another compiler
 #
 # demo and test install what is missing, by way of `make deps`. The longer runs are targets
-# of their own: peers storm rungs kernels mutants bench valgrind asan tsan rooms wrong tidy symbols
+# of their own: peers storm soak security rungs kernels mutants bench valgrind asan tsan
+# rooms wrong tidy symbols
 # readme ports coverage.
 
 CC ?= cc
@@ -27,7 +28,7 @@ PARTS = $(wildcard examples/*.h)
 # left out where its library is missing
 NO_ENET := $(shell $(CC) -E -include enet/enet.h -x c /dev/null > /dev/null 2>&1 || echo enet)
 EXAMPLES = $(filter-out $(NO_ENET),$(patsubst examples/%.c,%,$(wildcard examples/*.c)))
-ROOMS = $(filter-out demo doctor two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
+ROOMS = $(filter-out demo doctor soak two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
 BACKENDS = epoll poll uring refused
 SOURCES = $(HEADERS) $(wildcard examples/*.[ch] test/*.c test/*.h test/*.cc test/enet/*.c)
 VARIANTS = $(ROOMS) $(ROOMS:%=%.san)
@@ -98,6 +99,8 @@ build/enet.peer: test/enet/peer.c | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g $< $(LDLIBS) -o $@
 build/doctor: test/doctor.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+build/soak: test/soak.c | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O2 -g $< -o $@
 build/demo: test/demo.c | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< -o $@
 build/test/%: test/%.c test/test.h $(wildcard test/*.h) $(HEADERS) | build/test
@@ -128,6 +131,14 @@ valgrind: $(ROOMS:%=build/test/%)
 tsan: build/test/post.tsan build/per_core.tsan build/proxy.tsan # whatever has threads
 	@test/run.sh build/test/post.tsan "test/per_core.py build/per_core.tsan" \
 	    "test/proxy.py build/proxy.tsan uring+threads" "test/proxy.py build/proxy.tsan poll+threads"
+GIB = 64
+soak: build/proxy build/soak # so much through the proxy, on each backend; every byte is checked
+	@LIMIT=3000 JOBS=1 test/run.sh "build/soak build/proxy uring $(GIB)" \
+	    "build/soak build/proxy poll $(GIB)"
+security: build/proxy build/proxy.san build/http.san build/test/sandbox # the slow ones
+	@LIMIT=1200 JOBS=1 test/run.sh "test/security.py build/proxy uring poll" \
+	    "test/security.py build/proxy uring+threads+sandbox" build/test/sandbox \
+	    $(foreach b,uring+sandbox poll+sandbox refused+sandbox,"test/proxy.py build/proxy $b")
 peers: examples
 	@test/peers.sh $(SECONDS)
 storm: examples build/proxy.san
@@ -175,6 +186,6 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test check build-test asan tsan valgrind peers storm rungs kernels \
+.PHONY: all examples demo test check build-test asan tsan security soak valgrind peers storm rungs kernels \
         mutants bench rooms wrong tidy symbols readme contract ports coverage deps deps-ports \
         deps-kernels deps-coverage install clean
