@@ -186,6 +186,6 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test check build-test asan tsan security soak valgrind peers storm rungs kernels \
-        mutants bench rooms wrong tidy symbols readme contract ports coverage deps deps-ports \
+.PHONY: all examples demo test check build-test asan tsan security soak valgrind peers storm rungs \
+        kernels mutants bench rooms wrong tidy symbols readme contract ports coverage deps deps-ports \
         deps-kernels deps-coverage install clean
