@@ -21,6 +21,9 @@ CXXWARN = -Wall -Wextra -Wconversion -Wshadow -Wimplicit-fallthrough -Werror
 CPPFLAGS += -D_GNU_SOURCE -I.
 SAN = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN = -O1 -g -fsanitize=thread
+# every number that wraps around without being meant to, too
+INT = -O1 -g -fsanitize=undefined,integer -fno-sanitize=unsigned-shift-base \
+      -fno-sanitize-recover=all -fsanitize-ignorelist=test/integer.ignore
 LDLIBS += -luring
 
 HEADERS = takt.h takt_uring.h
@@ -109,6 +112,10 @@ build/test/contract.san: test/contract.c $(wildcard test/*.h) $(HEADERS) | build
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
 build/test/%.san: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) -O0 $< $(LDLIBS) -o $@
+build/%.int: examples/%.c $(PARTS) $(HEADERS) test/integer.ignore | build/test
+	clang -std=c11 $(WARN) $(CPPFLAGS) $(INT) $< $(LDLIBS) -o $@
+build/test/%.int: test/%.c $(wildcard test/*.h) $(HEADERS) test/integer.ignore | build/test
+	clang -std=c11 $(WARN) $(CPPFLAGS) $(INT) $< $(LDLIBS) -o $@
 build/test/%.tsan: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $< $(LDLIBS) -o $@
 build/test/%.clang: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
@@ -135,10 +142,13 @@ GIB = 64
 soak: build/proxy build/soak # so much through the proxy, on each backend; every byte is checked
 	@LIMIT=3000 JOBS=1 test/run.sh "build/soak build/proxy uring $(GIB)" \
 	    "build/soak build/proxy poll $(GIB)"
-security: build/proxy build/proxy.san build/http.san build/test/sandbox # the slow ones
+INTEGERS = op memory relay stream loop burst sched
+security: build/proxy build/proxy.int build/http build/test/sandbox build/per_core \
+          $(INTEGERS:%=build/test/%.int) # floods, the sandbox, and numbers that wrap around
 	@LIMIT=1200 JOBS=1 test/run.sh "test/security.py build/proxy uring poll" \
 	    "test/security.py build/proxy uring+threads+sandbox" build/test/sandbox \
-	    $(foreach b,uring+sandbox poll+sandbox refused+sandbox,"test/proxy.py build/proxy $b")
+	    $(foreach b,uring+sandbox poll+sandbox refused+sandbox,"test/proxy.py build/proxy $b") \
+	    $(INTEGERS:%=build/test/%.int) "test/proxy.py build/proxy.int uring poll"
 peers: examples
 	@test/peers.sh $(SECONDS)
 storm: examples build/proxy.san

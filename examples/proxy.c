@@ -278,7 +278,7 @@ static TAKT_CORO(front)
 static const char usage[] =
     "usage: proxy --listen ADDRESS --upstream ADDRESS [options]\n"
     "  ADDRESS                127.0.0.1:8080, [::1]:8080, :8080 or unix:/path; port 0 picks one\n"
-    "  --threads N            loops, a thread each; 1 to 64            (1)\n"
+    "  --threads N            loops, a thread each; 1 to 64, TCP only  (1)\n"
     "  --backend NAME         auto (io_uring if it works, else epoll), uring or poll\n"
     "  --connect TIME         limit of connecting to the upstream      (5s)\n"
     "  --idle TIME            limit of silence in both directions      (60s)\n"
