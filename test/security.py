@@ -342,7 +342,7 @@ int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 
 def it_goes_on_accepting_after_any_error(backend):  # S5
     if not backend.startswith("poll"):
-        return  # a request of a ring passes no libc; front() does not know which it is
+        return  # the same of a ring: fault.c, an_accept_may_fail_with_anything
     with tempfile.TemporaryDirectory() as place:
         shim = os.path.join(place, "shim")
         with open(shim + ".c", "w", encoding="ascii") as f:
