@@ -57,6 +57,7 @@ test: deps
 	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
 	    "test/proxy.py build/proxy uring+threads+sandbox" "test/per_core.py build/per_core" \
+	    "build/soak build/proxy uring 0.5" \
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
 	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
 	    "test/game.py build/game.san build/game uring 1000" \
@@ -66,7 +67,7 @@ test: deps
 
 check: test
 
-build-test: examples $(EXAMPLES:%=build/%.read) \
+build-test: examples build/soak $(EXAMPLES:%=build/%.read) \
             build/proxy.san build/chat.san build/udp_echo.san \
             build/game.san \
             build/enet.san build/enet.hidden build/enet.peer \
@@ -197,5 +198,5 @@ clean:
 	rm -rf build
 
 .PHONY: all examples demo test check build-test asan tsan security soak valgrind peers storm rungs \
-        kernels mutants bench rooms wrong tidy symbols readme contract ports coverage deps deps-ports \
-        deps-kernels deps-coverage install clean
+        kernels mutants bench rooms wrong tidy symbols readme contract ports coverage deps \
+        deps-ports deps-kernels deps-coverage install clean

@@ -252,8 +252,9 @@ def descriptors_sent_along_do_not_stay(backend):  # S26
 
 
 def the_environment_has_no_say(backend):  # S27
-    hostile = {"LC_ALL": "%n%s%n", "LANG": "../../etc", "TZ": ":/etc/shadow", "LANGUAGE": "x" * 9999,
-               "IFS": "/", "PATH": "", "MALLOC_TRACE": "/tmp/x", "LOCPATH": "/tmp", "COLUMNS": "-1",
+    hostile = {"LC_ALL": "%n%s%n", "LANG": "../../etc", "TZ": ":/etc/shadow",
+               "LANGUAGE": "x" * 9999, "IFS": "/", "PATH": "", "MALLOC_TRACE": "/tmp/x",
+               "LOCPATH": "/tmp", "COLUMNS": "-1",
                "LISTEN": "1", "--threads": "9", "TAKT_": "%s", "TAKT_BACKENDS": "none"}
     with Upstream(echo) as up, Proxy(backend, up.address, env=hostile) as proxy:
         assert serves(proxy)

@@ -126,7 +126,8 @@ static void try_rings(void)
     }
     ALLOWED(syscall(SYS_io_uring_register, ring.ring_fd, IORING_UNREGISTER_RING_FDS, probe, 1));
     if (streams)
-        ALLOWED(syscall(SYS_io_uring_register, ring.ring_fd, IORING_UNREGISTER_PBUF_RING, probe, 1));
+        ALLOWED(syscall(SYS_io_uring_register, ring.ring_fd, IORING_UNREGISTER_PBUF_RING, probe,
+                        1));
     ALLOWED(syscall(SYS_io_uring_enter, ring.ring_fd, 0, 0, 0, NULL, 0));
 }
 

@@ -499,6 +499,8 @@ int main(int argc, char **argv)
     double round = wanted / 8 < 4 * GIB ? wanted / 8 : 4 * GIB;
     struct timespec first, last;
     double seconds;
+    if (round < GIB / 8)
+        round = GIB / 8;
     if (argc < 4 || wanted <= 0) {
         fputs("usage: soak PROGRAM BACKEND GIB [SEED]\n", stderr);
         return 2;
