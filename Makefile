@@ -22,7 +22,7 @@ CPPFLAGS += -D_GNU_SOURCE -I.
 SAN = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN = -O1 -g -fsanitize=thread
 # every number that wraps around without being meant to, too
-INT = -O1 -g -fsanitize=undefined,integer -fno-sanitize=unsigned-shift-base \
+INT = -O0 -g -fsanitize=undefined,integer -fno-sanitize=unsigned-shift-base \
       -fno-sanitize-recover=all -fsanitize-ignorelist=test/integer.ignore
 LDLIBS += -luring
 
