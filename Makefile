@@ -51,12 +51,13 @@ test: deps
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
 	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
 	    "test/game.py build/game.san build/game uring 1000" \
-	    "test/game.py build/game.san build/game poll 1145"
+	    "test/game.py build/game.san build/game poll 1145" \
+	    "test/embed.py build/embed.san uring" "test/embed.py build/embed.san poll"
 
 check: test
 
-build-test: examples build/proxy.san build/chat.san build/udp_echo.san build/game.san $(EXAMPLES:%=build/%.read) \
-            $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
+build-test: examples build/proxy.san build/chat.san build/udp_echo.san build/game.san build/embed.san \
+            $(EXAMPLES:%=build/%.read) $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
             build/test/contract.cxx $(ROOMS:%=build/test/%.read)
 
 # clang and C++ read everything, and see to its warnings; only contract.c do they build
