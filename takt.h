@@ -415,6 +415,7 @@ const char *takt_strerror(int error);
     X(DIAL, "connect", WRITER)       \
     X(RECV, "recv", READER)          \
     X(SEND, "send", WRITER)          \
+    X(SEND_LEASE, "send", WRITER)    \
     X(RECVFROM, "recvfrom", READER)  \
     X(SENDTO, "sendto", WRITER)      \
     X(BURST, "sendmmsg", WRITER)     \
@@ -625,6 +626,27 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
 {
     takt_op op = takt__op(TAKT_OP_SEND, fd, bufs, (size_t)(count > 0 ? count : 0));
     op.flags = TAKT_OP_ALL | TAKT_OP_VECTOR;
+    return op;
+}
+
+/* Sends the `len` bytes at `*data`, which lie in a buffer of `pool` that is out, and hands that
+ * buffer over, so that they need not be copied: `*data` is NULL from the await on, and the
+ * buffer is back in its pool once the system reads it no more; maybe long after the await, when
+ * the peer has the bytes, also if the coroutine has ended by then. Nobody waits for that but
+ * who wants a buffer. Otherwise as takt_send(), errors included: these too take the buffer,
+ * unless `*data` tells that it never began, so that a defer may takt_bufs_put() it either way.
+ * TAKT_EBUFFER if the bytes are not in such a buffer.
+ *
+ * io_uring sends without copying (see takt_uring_config) where that is worth it; anything else
+ * is a takt_send(), and the buffer is back when it completes. `pool` has to outlive the loop:
+ * the free of the loop waits a second for buffers; what is not back by then is never used
+ * again, and is kept when the pool is freed. */
+TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *pool,
+                                                     unsigned char **data TAKT__KEPT, size_t len)
+{
+    takt_op op = takt__op(TAKT_OP_SEND_LEASE, fd, data, len);
+    op.arg.ptr = pool;
+    op.flags = TAKT_OP_ALL;
     return op;
 }
 
@@ -866,6 +888,7 @@ typedef struct takt_bufs {
     takt_op *waiting, *waiting_last; /* the backend's: ops that found it empty */
     struct takt_bufs *next_starved;
     bool starved;
+    uint32_t lost; /* buffers that the system never gave back: out for good */
     /* Of a backend that keeps free buffers with the system: */
     uint32_t kept; /* how many */
     void *keeper;
@@ -878,7 +901,9 @@ typedef struct takt_bufs {
  * free, unless it failed. */
 int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size);
 
-/* Frees the memory. No buffer may be in use, and no op in flight on the pool. */
+/* Frees the memory. No buffer may be in use, and no op in flight on the pool: after
+ * takt_send_lease() that is certain once the loop is freed. Where the system did not give a
+ * buffer back then, the memory is kept, on purpose. */
 void takt_bufs_free(takt_bufs *bufs);
 
 /* Takes a buffer, of bufs->size bytes and no certain contents; yours until it is put
@@ -1007,6 +1032,9 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  * What TAKT_OP_SPLICE has taken from op->fd and not handed on to op->extra stays in *op->buf,
  * a struct takt_pipe * whose contents are the backend's affair; B_call drops it as TAKT_OP_PIPE.
  * A backend without such answers -ENOTSUP, and relays copy.
+ *
+ * TAKT_OP_SEND_LEASE hands a buffer over, see takt_send_lease(): the backend takes it in
+ * submit, unless it refuses, and puts it back once the system has done with it.
  *
  * What an op says may be written is the backend's until its terminal completion: under
  * AddressSanitizer anybody else is caught in there. A backend that writes into it itself
@@ -3062,6 +3090,30 @@ takt__unwind:                                                                   
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
+/* Copies `size` bytes, which is constant. Word by word, as a compiler that knows what is in
+ * `from` then stores just that, and needs no `from`. */
+TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
+{
+    size_t done = 0;
+#if defined(__OPTIMIZE__)
+#define TAKT__WORD(at)                                                                       \
+    if (size >= (at) + 8)                                                                    \
+        memcpy(to + (at), from + (at), 8), done += 8;
+#define TAKT__WORDS(at)                                                                      \
+    TAKT__WORD(at) TAKT__WORD((at) + 8) TAKT__WORD((at) + 16) TAKT__WORD((at) + 24)
+    TAKT__WORDS(0)
+    TAKT__WORDS(32)
+    TAKT__WORDS(64)
+    TAKT__WORDS(96)
+    TAKT__WORDS(128)
+    TAKT__WORDS(160)
+#undef TAKT__WORDS
+#undef TAKT__WORD
+#endif
+    if (done < size)
+        memcpy(to + done, from + done, size - done);
+}
+
 /* The child, cleared, with its arguments, which may speak of what it was: so they are
  * gathered in a copy, or, where that would cost more, in an initializer. C++ has none with
  * names. Its header is takt__frame_begin()'s. */
@@ -3071,9 +3123,9 @@ takt__unwind:                                                                   
     memset((char *)(void *)&takt__in + sizeof(takt_frame), 0,                                \
            sizeof takt__in - sizeof(takt_frame));                                            \
     TAKT__SET(takt__in, __VA_ARGS__)(void) 0;                                                \
-    memcpy((char *)(void *)&(child) + sizeof(takt_frame),                                    \
-           (const char *)(const void *)&takt__in + sizeof(takt_frame),                       \
-           sizeof takt__in - sizeof(takt_frame));
+    takt__copy_in((char *)(void *)&(child) + sizeof(takt_frame),                             \
+                  (const char *)(const void *)&takt__in + sizeof(takt_frame),                \
+                  sizeof takt__in - sizeof(takt_frame));
 #ifndef __cplusplus
 #define TAKT__FILL(child, fn, ...)                                                           \
     if (sizeof(struct fn) > 256) {                                                           \
@@ -4053,11 +4105,12 @@ static inline int takt__direction(const takt_op *op)
 #define TAKT__NO_BUFFER UINT32_MAX
 #define TAKT__LEASED (UINT32_MAX - 1)
 #define TAKT__WITH_BACKEND (UINT32_MAX - 2) /* with the backend */
+#define TAKT__HANDED_OVER (UINT32_MAX - 3)  /* being sent: takt_send_lease() */
 
 int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size)
 {
     memset(bufs, 0, sizeof *bufs);
-    if (count == 0 || size == 0 || count >= TAKT__WITH_BACKEND ||
+    if (count == 0 || size == 0 || count >= TAKT__HANDED_OVER ||
         (sizeof(size_t) < 8 && size > SIZE_MAX / count))
         return -EINVAL;
     bufs->memory = (unsigned char *)TAKT_CALLOC(count, size);
@@ -4074,10 +4127,11 @@ int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size)
 
 void takt_bufs_free(takt_bufs *bufs)
 {
-    TAKT_ASSERT(bufs->in_use == 0 && bufs->waiting == NULL);
+    TAKT_ASSERT(bufs->in_use == bufs->lost && bufs->waiting == NULL);
     if (bufs->reclaim)
         bufs->reclaim(bufs, true);
-    TAKT_FREE(bufs->memory);
+    if (!bufs->lost) /* the system may still read it */
+        TAKT_FREE(bufs->memory);
     TAKT_FREE(bufs->next);
     memset(bufs, 0, sizeof *bufs);
 }
@@ -4119,21 +4173,80 @@ unsigned char *takt_bufs_take(takt_bufs *bufs)
     return takt__bufs_lend(bufs, takt__bufs_pop(bufs));
 }
 
+/* The buffer around `data`, if it is out; else TAKT__NO_BUFFER. */
+static uint32_t takt__bufs_around(const takt_bufs *bufs, const unsigned char *data)
+{
+    const uintptr_t offset = (uintptr_t)data - (uintptr_t)bufs->memory;
+    uint32_t index;
+    if (offset >= (uintptr_t)bufs->count * bufs->size)
+        return TAKT__NO_BUFFER;
+    index = (uint32_t)(offset / bufs->size);
+    return index < bufs->fresh && bufs->next[index] == TAKT__LEASED ? index : TAKT__NO_BUFFER;
+}
+
 int takt_bufs_put(takt_bufs *bufs, unsigned char **data)
 {
-    const uintptr_t offset = (uintptr_t)*data - (uintptr_t)bufs->memory;
-    uint32_t index;
+    const uint32_t index = takt__bufs_around(bufs, *data);
     if (*data == NULL)
         return 0;
     *data = NULL;
-    if (offset >= (uintptr_t)bufs->count * bufs->size)
-        return TAKT_EBUFFER;
-    index = (uint32_t)(offset / bufs->size);
-    if (index >= bufs->fresh || bufs->next[index] != TAKT__LEASED)
+    if (index == TAKT__NO_BUFFER)
         return TAKT_EBUFFER;
     takt__bufs_push(bufs, index);
     bufs->in_use--;
     return 0;
+}
+
+/* -- buffers that are handed over to be sent; the backends' ---------------------
+ *
+ * Once it is, an op has: buf, the first byte that is left; len, how many are; extra, how many
+ * there were.
+ */
+
+/* 0, or TAKT_EBUFFER if what `op` is to send does not lie in a buffer that is out. */
+TAKT__UNUSED static int takt__handed_check(const takt_op *op)
+{
+    const takt_bufs *const bufs = (const takt_bufs *)op->arg.ptr;
+    const unsigned char *const data = *(unsigned char *const *)op->buf;
+    const uintptr_t offset = (uintptr_t)data - (uintptr_t)bufs->memory;
+    return takt__bufs_around(bufs, data) == TAKT__NO_BUFFER ||
+                   op->len > bufs->size - offset % bufs->size
+               ? TAKT_EBUFFER
+               : 0;
+}
+
+/* Takes over what was checked. */
+TAKT__UNUSED static void takt__handed_take(takt_op *op)
+{
+    takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
+    unsigned char **const data = (unsigned char **)op->buf;
+    bufs->next[takt__bufs_around(bufs, *data)] = TAKT__HANDED_OVER;
+    op->buf = *data;
+    op->extra = (uint32_t)op->len;
+    *data = NULL;
+}
+
+/* `n` bytes of it were sent. */
+TAKT__UNUSED static void takt__handed_sent(takt_op *op, size_t n)
+{
+    n = n < op->len ? n : op->len;
+    op->buf = (unsigned char *)op->buf + n;
+    op->len -= n;
+}
+
+/* The number of the buffer that `op` was handed. */
+TAKT__UNUSED static uint32_t takt__handed_index(const takt_op *op)
+{
+    const takt_bufs *const bufs = (const takt_bufs *)op->arg.ptr;
+    const unsigned char *const data = (const unsigned char *)op->buf - (op->extra - op->len);
+    return (uint32_t)((size_t)(data - bufs->memory) / bufs->size);
+}
+
+/* A buffer that was handed over is the pool's again. */
+TAKT__UNUSED static void takt__handed_back(takt_bufs *bufs, uint32_t index)
+{
+    takt__bufs_push(bufs, index);
+    bufs->in_use--;
 }
 
 /* -- the line of those who found it empty; the backends' ------------------ */
@@ -6055,6 +6168,20 @@ static int64_t takt__try_stream(takt_fd *entry, takt_op *op, bool sending)
     }
 }
 
+static int64_t takt__try_handed(takt_op *op)
+{
+    while (op->len) {
+        const int64_t n = takt__answer(send(op->fd, op->buf, takt__clamp(op->len),
+                                            TAKT__SEND_FLAGS));
+        if (n < 0)
+            return n;
+        if (n == 0)
+            return TAKT_ETRUNCATED;
+        takt__handed_sent(op, (size_t)n);
+    }
+    return op->extra;
+}
+
 static int64_t takt__try_accept(takt_posix *posix, takt_op *op)
 {
     takt_addr *const peer = (takt_addr *)op->arg.ptr;
@@ -6184,6 +6311,8 @@ static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
         return takt__try_stream(entry, op, false);
     case TAKT_OP_SEND:
         return takt__try_stream(entry, op, true);
+    case TAKT_OP_SEND_LEASE:
+        return takt__try_handed(op);
     case TAKT_OP_RECVFROM:
         return takt__try_datagram(op, false);
     case TAKT_OP_SENDTO:
@@ -6232,10 +6361,13 @@ static int takt__posix_watch(takt_posix *posix, int fd, takt_fd *entry)
     return 0;
 }
 
-/* What a connect needs after it is over: the descriptor, or its end. */
-static int64_t takt__posix_dialled(takt_posix *posix, takt_op *op, int64_t result)
+/* What some need after they are over: a connect the descriptor, or its end; and what was
+ * handed over goes back. */
+static int64_t takt__posix_settle(takt_posix *posix, takt_op *op, int64_t result)
 {
     const int fd = op->fd;
+    if (op->kind == TAKT_OP_SEND_LEASE)
+        takt__handed_back((takt_bufs *)op->arg.ptr, takt__handed_index(op));
     if (op->kind != TAKT_OP_DIAL || fd < 0)
         return result;
     if (result == 0 && takt__met_itself(fd, (const takt_addr *)op->arg.ptr))
@@ -6399,7 +6531,7 @@ static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
         return false;
     if (many && result == -ENODATA)
         result = 0;
-    takt__posix_done(posix, op, takt__posix_dialled(posix, op, result));
+    takt__posix_done(posix, op, takt__posix_settle(posix, op, result));
     return true;
 }
 
@@ -6559,7 +6691,7 @@ static void takt__posix_end(takt_posix *posix, takt_op *op, int64_t result)
         op->extra = (uint32_t)result;
         op->state = TAKT__ITEM_LAST;
     } else {
-        takt__posix_done(posix, op, takt__posix_dialled(posix, op, result));
+        takt__posix_done(posix, op, takt__posix_settle(posix, op, result));
     }
 }
 
@@ -6594,7 +6726,7 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
     case TAKT_OP_DIAL:
         result = takt__posix_connect(posix, op);
         if (result != -EINPROGRESS)
-            takt__posix_done(posix, op, takt__posix_dialled(posix, op, result));
+            takt__posix_done(posix, op, takt__posix_settle(posix, op, result));
         return 0;
     case TAKT_OP_CLOSE:
         if (op->fd < 0 || op->fd >= posix->fds.count) { /* nothing of ours is in flight there */
@@ -6623,13 +6755,16 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
             return -ENOTSUP;
         break;
     }
-    rc = op->flags & TAKT_OP_MULTI               ? takt__many_check(op)
-         : op->kind == TAKT_OP_RECVMSG ? -ENOTSUP
-                                       : 0;
+    rc = op->flags & TAKT_OP_MULTI           ? takt__many_check(op)
+         : op->kind == TAKT_OP_RECVMSG    ? -ENOTSUP
+         : op->kind == TAKT_OP_SEND_LEASE ? takt__handed_check(op)
+                                          : 0;
     if (rc == 0)
         rc = takt_fds_enter(&posix->fds, op);
     if (rc < 0)
         return rc;
+    if (op->kind == TAKT_OP_SEND_LEASE)
+        takt__handed_take(op);
     if (op->kind == TAKT_OP_CLOSE)
         takt__posix_close(posix, op);
     else if (op->flags & TAKT_OP_MULTI && (rc = takt__posix_begin(posix, op)) < 0)
@@ -7278,7 +7413,10 @@ int takt_error(const takt_frame *frame)
 
 uint64_t takt_done(const takt_frame *frame)
 {
-    return frame->strand ? frame->strand->slot.op.arg.done : 0;
+    const takt_op *const op = frame->strand ? &frame->strand->slot.op : NULL;
+    if (op && op->kind == TAKT_OP_SEND_LEASE)
+        return op->extra ? op->extra - op->len : 0; /* nothing was begun */
+    return op ? op->arg.done : 0;
 }
 
 bool takt_stopping(const takt_frame *frame)
