@@ -576,7 +576,7 @@ static int play(const takt_addr *server, int players, takt_ns time, net_config c
     static net loop;
     static struct crowd crowd;
     crowd.server = *server;
-    takt_addr_parse(&crowd.any, server->len > 16 ? "[::]:0" : ":0");
+    takt_addr_parse(&crowd.any, server->len > 16 ? "[::]:0" : ":0"); /* IPv6 is longer */
     takt_raise_fd_limit();
     TAKT_POOL(config, bot, (uint32_t)players);
     if (net_init(&loop, &config) < 0)
