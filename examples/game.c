@@ -29,10 +29,11 @@
 #include <time.h>
 
 #define TICK (TAKT_SEC / 60)
-#define SLICE (1 * TAKT_MS) /* of a frame, for a turn of takt */
+#define SLICE (TAKT_MS)    /* the longest turn of takt, */
+#define BUDGET (TICK / 4) /* and all that a frame takes, before it looks at its clock */
 
 enum { PARTS = 3, PART = 380, PLAYERS = PARTS * PART, PLACES = 4096 };
-enum { BATCH = 256, ARRIVALS = 2 * PLAYERS, BUFFERS = 2 * BATCH, ROOM = 256 + 64 };
+enum { BATCH = 256, BUFFERS = 2 * BATCH, ROOM = 256 + 64 };
 
 TAKT_LOOP(net, takt_uring);
 
@@ -344,7 +345,7 @@ static takt_ns tick(struct game *game, takt_ns due)
 {
     const takt_ns late = net_now(&game->loop) - due;
     takt_ns cpu = cpu_time();
-    game->late += late > TICK / 4;
+    game->late += late > TICK / 2;
     game->missed += (uint64_t)(late / TICK);
     world_step(&game->world);
     send_snapshots(game);
@@ -365,15 +366,15 @@ static void rest(struct game *game, takt_ns due)
         ppoll(&watched, 1, &ts, NULL);
 }
 
-/* Turns of takt, which do not wait, and what they bring: all there is, or what a frame can bear. */
+/* Turns of takt, which do not wait, and what they bring: all there is, within the budget. */
 static int take_arrivals(struct game *game)
 {
-    int rc, count, left = ARRIVALS;
+    const takt_ns until = net_now(&game->loop) + BUDGET;
+    int rc, count;
     do {
-        rc = net_turn(&game->loop, 0, BATCH); /* ends after SLICE at the latest */
+        rc = net_turn(&game->loop, 0, BATCH);
         count = take_batch(game);
-        left -= count;
-    } while (rc >= 0 && count > 0 && left > 0);
+    } while (rc >= 0 && count > 0 && net_now(&game->loop) < until);
     return rc;
 }
 
