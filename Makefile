@@ -49,7 +49,7 @@ test: deps
 	@$(MAKE) --no-print-directory -j2 build-test
 	@test/run.sh $(SUITE) build/test/two build/test/cxx "test/wrong/run.sh" \
 	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" "test/contract.sh" \
-	    "test/fault/coverage.sh" \
+	    "test/fault/coverage.sh" "TAKT_RESTRICT=1 build/test/contract uring" \
 	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
 	    "test/proxy.py build/proxy uring+threads+sandbox" "test/per_core.py build/per_core" \
@@ -136,7 +136,7 @@ storm: examples build/proxy.san
 	                                            "test/storm.py build/proxy.san $b $(SECONDS)")
 mutants: # the library broken in a hundred places: the suite has to notice each
 	@test/mutants.py
-rungs: examples build/test/contract build/test/stream_backend build/test/fault
+rungs: examples $(foreach t,contract stream_backend fault restrict zerocopy,build/test/$t)
 	@test/rungs.sh
 kernels: examples $(ROOMS:%=build/test/%) # others than the running one
 	@test/kernels.sh $(ROOMS)
