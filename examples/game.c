@@ -207,7 +207,7 @@ static TAKT_CORO(player)
         my->playing = false;
         memset(&my->game->world.at[my->slot], 0, sizeof(struct cell));
         my->note.reason = my->reason;
-        for (my->tries = 0; my->tries < 5 && !my->thanks.set; my->tries++) {
+        for (my->tries = 0; my->tries < 10 && !my->thanks.set; my->tries++) {
             TAKT_TRY_AWAIT(my->n, takt_send_burst(my->game->gate.fd, &my->goodbye, 1));
             TAKT_TRY_AWAIT(my->n, takt_within(100 * TAKT_MS, takt_event_wait(&my->thanks)));
         }
@@ -315,19 +315,21 @@ static int take_batch(struct game *game)
 
 /* -- the frame loop ------------------------------------------------------------------ */
 
-/* To all players, in one flush; it never waits. */
+/* To all players, in one flush; it never waits. Each time another is the first, so that it is
+ * not always the same who go without when there is no room. */
 static void send_snapshots(struct game *game)
 {
     uint32_t lengths[PARTS];
     const int parts = world_snapshot(&game->world, game->parts, lengths);
     size_t count = 0;
     int sent;
-    for (int i = 0; i < PLAYERS; i++)
-        for (int part = 0; game->players[i].playing && part < parts; part++) {
-            const takt_packet packet = {&game->parts[part], lengths[part], 0,
-                                        &game->players[i].from, &game->players[i].to};
+    for (uint32_t i = 0; i < PLAYERS; i++) {
+        const struct player *const to = &game->players[(game->world.tick * 61 + i) % PLAYERS];
+        for (int part = 0; to->playing && part < parts; part++) {
+            const takt_packet packet = {&game->parts[part], lengths[part], 0, &to->from, &to->to};
             game->packets[count++] = packet;
         }
+    }
     sent = takt_try_send_burst(&game->gate.frame, game->gate.fd, game->packets, count);
     game->sent += (uint64_t)(sent > 0 ? sent : 0);
     game->dropped += count - (uint64_t)(sent > 0 ? sent : 0);
@@ -366,15 +368,16 @@ static void rest(struct game *game, takt_ns due)
         ppoll(&watched, 1, &ts, NULL);
 }
 
-/* Turns of takt, which do not wait, and what they bring: all there is, within the budget. */
+/* Turns of takt, which do not wait, and what they bring: all there is within the budget; or as
+ * much as all players say in a tick, as else their inputs would starve on a busy machine. */
 static int take_arrivals(struct game *game)
 {
     const takt_ns until = net_now(&game->loop) + BUDGET;
-    int rc, count;
+    int rc, count, taken = 0;
     do {
         rc = net_turn(&game->loop, 0, BATCH);
-        count = take_batch(game);
-    } while (rc >= 0 && count > 0 && net_now(&game->loop) < until);
+        taken += count = take_batch(game);
+    } while (rc >= 0 && count > 0 && (taken < PLAYERS || net_now(&game->loop) < until));
     return rc;
 }
 
@@ -512,13 +515,15 @@ static bool look(struct bot *my, const struct snapshot *s, int length)
 static bool move(struct bot *my)
 {
     const bool late = takt_now(&my->frame) >= my->crowd->half;
+    if (late && my->expected == TIMED_OUT)
+        return false;
     my->out.number++;
     my->out.way = way_of(my->out.number);
     if (late && my->expected == KICKED)
         my->out.way = WAYS; /* no such way */
     if (takt_now(&my->frame) >= my->crowd->end)
         my->out.kind = LEAVE;
-    return !late || my->expected != TIMED_OUT;
+    return true;
 }
 
 /* True: it has something to say. */
@@ -526,7 +531,7 @@ static bool answer(struct bot *my, const struct snapshot *s, int length)
 {
     const struct note *const note = (const struct note *)(const void *)s;
     if (s->kind == SNAPSHOT)
-        return my->out.kind == INPUT && look(my, s, length) && move(my);
+        return my->out.kind != HELLO && look(my, s, length) && move(my);
     if (s->kind == COOKIE) {
         my->out.cookie = note->cookie;
     } else if (s->kind == WELCOME && my->out.kind == HELLO) {
