@@ -10,8 +10,8 @@
  *     before it sleeps   it watches net_fd(), and sleeps until net_deadline() at the latest
  *     when it wakes      net_turn(&loop, 0, MOST): so much and no more, and it never waits
  *
- * Its callbacks start coroutines, and single operations with a callback of their own. All of
- * that moves the deadline: so this is asked for last, and no wake-up is lost.
+ * Its callbacks start coroutines, or single operations that end in a callback. All of that moves
+ * the deadline: so this is asked for last, and no wake-up is lost.
  */
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
@@ -26,30 +26,6 @@ enum { PROBES = 64, MOST = 32 };
 
 TAKT_LOOP(net, takt_uring);
 static net loop;
-
-/* -- a single operation, from outside: `done` is told of its result ------------------- */
-
-struct request {
-    takt_frame frame;
-    takt_op op;                                 /* in: what it points to stays put until then */
-    void (*done)(void *user, int64_t result);   /* in: in a turn; may submit, and cancel */
-    void *user;                                 /* in */
-    int64_t result;
-};
-
-static TAKT_CORO(request)
-{
-    TAKT_BEGIN(request, my);
-    TAKT_TRY_AWAIT(my->result, my->op);
-    my->done(my->user, my->result);
-    TAKT_END;
-}
-
-/* False: there is no room, and `done` will not be called. */
-static bool submit_op(takt_op op, void (*done)(void *user, int64_t result), void *user)
-{
-    return TAKT_SPAWN_ON(&loop, request, .op = op, .done = done, .user = user);
-}
 
 /* -- several in a row: a coroutine ---------------------------------------------------- */
 
@@ -128,14 +104,14 @@ static void read_keyboard(void)
     }
 }
 
-/* A clock of the host's, by takt: each tick submits the next. */
+/* A single operation needs no coroutine: each tick submits the next. */
 static void tick(void *user, int64_t result)
 {
     int *const seconds = (int *)user;
     if (result < 0)
-        return; /* the loop has ended */
+        return; /* TAKT_ECANCELED: the loop has ended */
     fprintf(stderr, "embed: %d s, %d under way\n", ++*seconds, probes);
-    submit_op(takt_sleep(TAKT_SEC), tick, user);
+    (void)!net_submit_op(&loop, takt_sleep(TAKT_SEC), tick, user); /* there is room for more */
 }
 
 struct ctrl_c {
@@ -190,10 +166,10 @@ int main(int argc, char **argv)
         return 2;
     }
     TAKT_POOL(config, probe, PROBES);
-    TAKT_POOL(config, request, 8);
+    TAKT_POOL(config, takt_request, 8);
     TAKT_POOL(config, ctrl_c, 1);
     if (net_init(&loop, &config) < 0 || !TAKT_SPAWN_ON(&loop, ctrl_c) ||
-        !submit_op(takt_sleep(TAKT_SEC), tick, &seconds))
+        !net_submit_op(&loop, takt_sleep(TAKT_SEC), tick, &seconds))
         return 1;
     rc = host_run();
     return net_free(&loop) < 0 || rc < 0; /* what is under way is cancelled */

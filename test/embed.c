@@ -220,6 +220,72 @@ static void what_is_started_from_outside(void)
     finish();
 }
 
+/* -- one op by itself, with a callback ------------------------------------------------------ */
+
+static int64_t result;
+
+static void told(void *user, int64_t value)
+{
+    result = value;
+    ++*(int *)user;
+}
+
+static void told_and_goes_on(void *user, int64_t value)
+{
+    told(user, value);
+    if (*(int *)user < 5)
+        EXPECT(net_submit_op(&loop, takt_sleep(TAKT_MS), told_and_goes_on, user));
+}
+
+static void a_single_op(void)
+{
+    static char bytes[8];
+    net_config config = wanted;
+    int pair[2];
+    pair_of(SOCK_STREAM, pair);
+    TAKT_POOL(config, takt_request, 2);
+    EXPECT_EQ(net_init(&loop, &config), 0);
+    settle();
+    done = 0;
+    EXPECT(net_submit_op(&loop, takt_recv(pair[0], bytes, sizeof bytes), told, &done));
+    settle();
+    EXPECT_EQ(done, 0);
+    EXPECT_EQ(write(pair[1], "four", 4), 4);
+    sleep_until(&done, 1);
+    EXPECT_EQ(result, 4);
+    EXPECT(net_submit_op(&loop, takt_recv(-1, bytes, sizeof bytes), told, &done));
+    sleep_until(&done, 2);
+    EXPECT_EQ(result, -EBADF);
+    EXPECT(net_submit_op(&loop, takt_within(TAKT_MS, takt_recv(pair[0], bytes, 1)), told, &done));
+    sleep_until(&done, 3);
+    EXPECT_EQ(result, -ETIMEDOUT);
+    done = 0;
+    EXPECT(net_submit_op(&loop, takt_sleep(TAKT_MS), told_and_goes_on, &done));
+    sleep_until(&done, 5);
+    EXPECT_EQ(result, 0);
+
+    /* beyond its room it is refused, and at the end each is told, once */
+    done = 0;
+    EXPECT(net_submit_op(&loop, takt_recv(pair[0], bytes, 1), told, &done));
+    EXPECT(net_submit_op(&loop, takt_sleep(600 * TAKT_SEC), told, &done));
+    EXPECT(!net_submit_op(&loop, takt_nop(), told, &done));
+    net_stop(&loop, 0);
+    sleep_until(&done, 2);
+    EXPECT_EQ(result, TAKT_ECANCELED);
+    EXPECT(!net_submit_op(&loop, takt_nop(), told, &done));
+    finish();
+    EXPECT_EQ(done, 2);
+
+    EXPECT_EQ(net_init(&loop, &config), 0);
+    done = 0;
+    EXPECT(net_submit_op(&loop, takt_recv(pair[0], bytes, 1), told, &done));
+    finish(); /* which drains */
+    EXPECT_EQ(done, 1);
+    EXPECT_EQ(result, TAKT_ECANCELED);
+    close(pair[0]);
+    close(pair[1]);
+}
+
 static void what_is_done_to_one_that_waits(void)
 {
     struct waiter *it;
@@ -594,6 +660,7 @@ int main(int argc, char **argv)
         TEST(a_completion),
         TEST(a_timer),
         TEST(what_is_started_from_outside),
+        TEST(a_single_op),
         TEST(what_is_done_to_one_that_waits),
         TEST(a_buffer_that_comes_back),
         TEST(room_to_send),
