@@ -63,13 +63,14 @@ test: deps
 	    "test/game.py build/game.san build/game uring 1000" \
 	    "test/game.py build/game.san build/game poll 1145" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
-	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll"
+	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll" \
+	    "test/embed.py build/embed.san uring" "test/embed.py build/embed.san poll"
 
 check: test
 
 build-test: examples build/soak $(EXAMPLES:%=build/%.read) \
             build/proxy.san build/chat.san build/udp_echo.san \
-            build/game.san \
+            build/game.san build/embed.san \
             build/enet.san build/enet.hidden build/enet.peer \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
             build/test/contract.cxx $(ROOMS:%=build/test/%.read)

@@ -2336,6 +2336,8 @@ void takt_channel_close(takt_channel *channel);
  *   int  net_collect(net *, takt_frame **results, int max, int *count)   net_run() that
  *        keeps results: until nothing is pending, or `max` have come. 0, or what ended
  *        the loop
+ *   bool net_submit_op(net *, takt_op, void (*done)(void *user, int64_t result), void *user)
+ *        begins one op from outside coroutines, or from a callback: takt_request
  *   int  net_pending(const net *)       tasks and submitted frames that are alive
  *   int  net_failed(const net *)        0, or what ended the loop
  *   int  net_drain(net *)               discards everything: cancels, waits for the
@@ -2359,6 +2361,27 @@ void takt_channel_close(takt_channel *channel);
 #define TAKT_LOOP(name, backend_)                                                            \
     TAKT__LOOP(name, backend_)                                                               \
     TAKT__LOOP_ANY(name)
+
+/* One op, by itself: the task that net_submit_op() spawns. TAKT_POOL(config, takt_request, n)
+ * gives n of them room. `done` is called once, in a turn: with the op's result or error, or with
+ * TAKT_ECANCELED when the loop was stopped or drained. It may do what a coroutine may, but
+ * suspend, and submit the next, for which there must be room beside this one. What the op points
+ * to stays put until then. net_submit_op() returns false when there is no room, or the loop is
+ * stopping: nobody will be called. */
+typedef struct takt_request {
+    takt_frame frame;
+    takt_op op;
+    void (*done)(void *user, int64_t result);
+    void *user;
+    int64_t result;
+} takt_request;
+
+/* Its body: what TAKT_CORO() declares. */
+takt_status takt_request_coro(takt_frame *takt_self);
+
+/* net_submit_op(), of any loop: `sched` is &loop.sched, or takt_sched_of(). */
+TAKT__MUST_USE bool takt_submit_op(takt_sched *sched, takt_op op,
+                                   void (*done)(void *user, int64_t result), void *user);
 
 /* The same for submissions of one coroutine: `int name_submit(name *, struct coro *)`, and
  * results of name_poll() and name_collect() are `struct coro *`. */
@@ -3821,6 +3844,12 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
         if (sched->fatal)                                                                    \
             return sched->fatal;                                                             \
         return sched->stats.resumed == before ? TAKT_EWOULDBLOCK : 0;                        \
+    }                                                                                        \
+                                                                                             \
+    TAKT__MUST_USE TAKT__UNUSED static inline bool name##_submit_op(                         \
+        name *takt_l, takt_op op, void (*done)(void *user, int64_t result), void *user)      \
+    {                                                                                        \
+        return takt_submit_op(&takt_l->sched, op, done, user);                               \
     }                                                                                        \
                                                                                              \
     TAKT__UNUSED static inline int name##_pending(const name *takt_l)                        \
@@ -10345,6 +10374,24 @@ takt_ns takt__wait(takt_sched *s, takt_ns wait)
         return wait;
     deadline -= takt__now(s);
     return deadline <= 0 ? 0 : deadline < wait ? deadline : wait;
+}
+
+/* -- one op by itself --------------------------------------------------------- */
+
+TAKT_CORO(takt_request)
+{
+    TAKT_BEGIN(takt_request, my);
+    my->result = TAKT_ECANCELED;
+    TAKT_DEFER { my->done(my->user, my->result); }
+    TAKT_TRY_AWAIT(my->result, my->op);
+    TAKT_END;
+}
+
+bool takt_submit_op(takt_sched *sched, takt_op op, void (*done)(void *user, int64_t result),
+                    void *user)
+{
+    return TAKT__SPAWN(sched, NULL, NULL, takt_request, takt_request, .op = op, .done = done,
+                       .user = user);
 }
 
 /* -- stopping, drain -------------------------------------------------------- */
