@@ -19,6 +19,7 @@ WARN = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wimplicit-fallthrough -We
 CXXWARN = -Wall -Wextra -Wconversion -Wshadow -Wimplicit-fallthrough -Werror
 CPPFLAGS += -D_GNU_SOURCE -I.
 SAN = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+TSAN = -O1 -g -fsanitize=thread
 LDLIBS += -luring
 
 HEADERS = takt.h takt_uring.h
@@ -27,7 +28,8 @@ NO_ENET := $(shell $(CC) -E -include enet/enet.h -x c /dev/null > /dev/null 2>&1
 EXAMPLES = $(filter-out $(NO_ENET),$(patsubst examples/%.c,%,$(wildcard examples/*.c)))
 ROOMS = $(filter-out demo doctor two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
 BACKENDS = epoll poll uring refused
-SOURCES = $(HEADERS) $(wildcard examples/*.[ch] test/*.c test/*.h test/*.cc test/enet/*.c)
+SOURCES = $(HEADERS) $(wildcard examples/*.[ch] test/*.c test/*.h test/*.cc test/enet/*.c \
+                               test/resolve/*.c)
 VARIANTS = $(ROOMS) $(ROOMS:%=%.san)
 # whose tests name statements of the contract
 STATED = $(shell grep -lE '^/\* [A-Z]{2}-[0-9]' test/*.c | sed 's|test/||; s|\.c$$||')
@@ -53,12 +55,15 @@ test: deps
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
 	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
-	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll"
+	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll" \
+	    "test/resolve/resolve.py build/resolve.held.tsan uring" \
+	    "test/resolve/resolve.py build/resolve.held.san poll"
 
 check: test
 
 build-test: examples build/proxy.san build/chat.san build/udp_echo.san $(EXAMPLES:%=build/%.read) \
             build/enet.san build/enet.hidden build/enet.peer \
+            build/resolve.held.tsan build/resolve.held.san \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
             build/test/contract.cxx $(ROOMS:%=build/test/%.read)
 
@@ -87,6 +92,12 @@ build/enet.hidden: examples/enet.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g -fvisibility=hidden $< $(LDLIBS) -o $@
 build/enet.peer: test/enet/peer.c | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g $< $(LDLIBS) -o $@
+# with a getaddrinfo() of the test's
+HELD = examples/resolve.c test/resolve/hold.c
+build/resolve.held.san: $(HELD) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $(HELD) $(LDLIBS) -o $@
+build/resolve.held.tsan: $(HELD) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $(HELD) $(LDLIBS) -o $@
 build/doctor: test/doctor.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/demo: test/demo.c | build/test
