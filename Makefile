@@ -54,6 +54,8 @@ test: deps
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
 	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
+	    "test/game.py build/game.san build/game uring 1000" \
+	    "test/game.py build/game.san build/game poll 1145" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll" \
 	    "test/resolve/resolve.py build/resolve.held.tsan uring" \
@@ -61,7 +63,9 @@ test: deps
 
 check: test
 
-build-test: examples build/proxy.san build/chat.san build/udp_echo.san $(EXAMPLES:%=build/%.read) \
+build-test: examples $(EXAMPLES:%=build/%.read) \
+            build/proxy.san build/chat.san build/udp_echo.san \
+            build/game.san \
             build/enet.san build/enet.hidden build/enet.peer \
             build/resolve.held.tsan build/resolve.held.san \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \

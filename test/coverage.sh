@@ -77,7 +77,7 @@ gcovr --root . --object-directory "$dir" --filter takt.h --filter takt_uring.h \
 python3 - "$dir/lines.json" $# "$(wc -l < "$dir/failed")" <<'END'
 import json, re, sys
 
-FREE = {'net', 'posix', 'pipes', 'many', 'burst', 'try', 'wait'}  # of takt.h; of takt_uring.h every room
+FREE = {'net', 'posix', 'pipes', 'many', 'burst', 'try', 'wait', 'ask'}  # of takt.h
 files = {f['file']: f['lines'] for f in json.load(open(sys.argv[1]))['files']}
 failed = int(sys.argv[3])
 passed = int(sys.argv[2]) - failed

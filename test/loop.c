@@ -5,6 +5,20 @@
  * jumps to the next deadline, and it does what a script tells it. What takes an hour
  * takes no time, and always the same way.
  */
+#include <string.h>
+
+static char logged[4][256]; /* the first lines */
+static int log_count;
+
+static void remember(const char *text)
+{
+    const size_t len = strlen(text) < sizeof logged[0] ? strlen(text) : sizeof logged[0] - 1;
+    if (log_count < 4)
+        memcpy(logged[log_count], text, len); /* a zero follows: the lines are no longer */
+    log_count++;
+}
+
+#define TAKT_LOG(text) remember(text)
 #define TAKT_IMPLEMENTATION
 #include "../takt.h"
 
@@ -696,6 +710,46 @@ static void a_slice_bounds_a_turn_in_time(void)
     EXPECT_EQ(loop.sched.config.completions, 50);
 }
 
+struct hog {
+    takt_frame frame;
+    sim *clock; /* in */
+    takt_ns first, then;
+};
+
+static TAKT_CORO(hog)
+{
+    TAKT_BEGIN(hog, my);
+    my->clock->now += my->first;
+    TAKT_AWAIT(takt_nop());
+    my->clock->now += my->then;
+    TAKT_END;
+}
+
+/* I11: a coroutine that keeps the loop is named; one that does not, is not. */
+static void who_holds_up_the_others_is_named(void)
+{
+    static struct hog hogs[3];
+    for (int limited = 0; limited < 2; limited++) {
+        world_config config = world_defaults();
+        config.loop.hold_limit = limited ? 10 * TAKT_MS : 0;
+        EXPECT_EQ(world_init(&loop, &config), 0);
+        memset((void *)hogs, 0, sizeof hogs);
+        log_count = 0;
+        memset(logged, 0, sizeof logged);
+        EXPECT(TAKT_START_ON(&loop, hogs[0], hog, .clock = &loop.backend, .first = TAKT_MS));
+        EXPECT(TAKT_START_ON(&loop, hogs[1], hog, .clock = &loop.backend, .first = 25 * TAKT_MS));
+        EXPECT(TAKT_START_ON(&loop, hogs[2], hog, .clock = &loop.backend,
+                             .then = 10 * TAKT_MS + 1));
+        EXPECT_EQ(world_run(&loop), 0);
+        EXPECT_EQ(loop.sched.stats.held, TAKT_DEBUG && limited ? 2u : 0u);
+        EXPECT_EQ(log_count, TAKT_DEBUG && limited ? 2 : 0);
+        EXPECT(!log_count || strstr(logged[0], "loop.c:"));
+        EXPECT(!log_count || strstr(logged[0], ": hog: before it came here it kept all others "
+                                               "waiting for 25 ms"));
+        EXPECT_EQ(world_free(&loop), 0);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const test tests[] = {
@@ -717,6 +771,7 @@ int main(int argc, char **argv)
         TEST(memory_is_kept_as_long_as_the_backend_has_it),
         TEST(an_init_that_fails_leaves_nothing),
         TEST(a_slice_bounds_a_turn_in_time),
+        TEST(who_holds_up_the_others_is_named),
     };
     return RUN_TESTS(argc, argv, tests);
 }

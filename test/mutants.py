@@ -77,6 +77,8 @@ MUTANTS = [
     ("the last of a line of datagrams is forgotten", T,
      "    if (!op->next)\n        fd->writer_last = before ? takt__place_of(before) : 0;\n", "",
      "gaps:who_leaves_the_line_of_a_socket_takes_nobody_along"),
+    ("who holds up the others goes unnoticed", T, "    if (held > s->config.hold_limit) {",
+     "    if (held < 0) {", "loop:who_holds_up_the_others_is_named"),
     # -- the portable backend
     ("half-close is dropped", T, "takt__posix_done(posix, op, takt__do_shutdown(op));",
      "takt__posix_done(posix, op, 0);",

@@ -89,7 +89,7 @@ END
 }
 
 program() {
-    compile -O1 -Wall -Wextra -Wpedantic -Werror "$block" -luring -o "$scratch/program"
+    compile -Wall -Wextra -Wpedantic -Werror "$block" -luring -o "$scratch/program"
     [ -f "$block.text" ] || return
     prints "as it is" "$scratch/program"
     prints "without io_uring" "$scratch/refused" "$scratch/program"

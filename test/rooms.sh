@@ -15,7 +15,7 @@ failed=0
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 # Rooms whose prototypes are implemented in another room, or by the user's backend.
-without_impl='config time frame keywords engine macros'
+without_impl='config time frame keywords engine macros runner rounds'
 lines_max=600
 
 check() { # TEXT STATUS [FILE]
