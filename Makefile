@@ -58,6 +58,7 @@ test: deps
 	    "test/game.py build/game.san build/game poll 1145" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll" \
+	    "test/per_core.py build/per_core.tsan uring" "test/per_core.py build/per_core.tsan poll" \
 	    "test/resolve/resolve.py build/resolve.held.tsan uring" \
 	    "test/resolve/resolve.py build/resolve.held.san poll"
 
@@ -67,7 +68,7 @@ build-test: examples $(EXAMPLES:%=build/%.read) \
             build/proxy.san build/chat.san build/udp_echo.san \
             build/game.san \
             build/enet.san build/enet.hidden build/enet.peer \
-            build/resolve.held.tsan build/resolve.held.san \
+            build/resolve.held.tsan build/resolve.held.san build/per_core.tsan \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
             build/test/contract.cxx $(ROOMS:%=build/test/%.read)
 
@@ -82,6 +83,8 @@ build/%: examples/%.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -DNDEBUG $(CFLAGS) $< $(LDLIBS) -o $@
 build/%.san: examples/%.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
+build/%.tsan: examples/%.c $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $< $(LDLIBS) -o $@
 build/%.read: examples/%.c $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) -fsyntax-only $<
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) -fsyntax-only $<
