@@ -91,4 +91,22 @@ static inline int bench_listen(void)
     return fd;
 }
 
+/* A datagram socket of the same kind, with room for bursts. */
+static inline int bench_udp(void)
+{
+    struct sockaddr_in addr;
+    socklen_t len = sizeof addr;
+    const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), room = 4 << 20;
+    memset(&addr, 0, sizeof addr);
+    addr.sin_family = AF_INET;
+    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room) < 0 ||
+        getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
+        bench_die("a datagram socket");
+    fprintf(stderr, "listening on 127.0.0.1:%d\n", ntohs(addr.sin_port));
+    return fd;
+}
+
 #endif
