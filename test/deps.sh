@@ -47,6 +47,7 @@ if [ "${1:-}" = bench ]; then
     need taskset util-linux
     need /usr/sbin/haproxy haproxy
     need /usr/lib/nginx/modules/ngx_stream_module.so libnginx-mod-stream
+    need socat socat
     need ip iproute2
     need /usr/include/uv.h libuv1-dev
     need /usr/include/ev.h libev-dev

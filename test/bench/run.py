@@ -402,18 +402,26 @@ stream {{
     return listening(["/usr/sbin/nginx", "-c", path], port)
 
 
+def socat(upstream):
+    """A process for each connection."""
+    port = free_port()
+    return listening(["socat", "-b", "65536", f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr",
+                      f"TCP:{upstream}"], port)
+
+
 def takt_proxy(upstream, backend="auto"):
     return Server("build/proxy", "--listen", "127.0.0.1:0", "--upstream", upstream, "--quiet",
                   "--backend", backend, tells=r"proxy: (\S+) ->")
 
 
-def proxies(upstream, bulk=False):
+def proxies(upstream):
     """All that are here, each before that upstream."""
     found = {"takt": takt_proxy(upstream), "takt on epoll": takt_proxy(upstream, "poll")}
-    if bulk and here("proxy_splice"):
+    if here("proxy_splice"):
         found["epoll + splice by hand"] = Server(f"{BUILD}/proxy_splice", upstream)
     for name, program, start in (("haproxy", "/usr/sbin/haproxy", haproxy),
-                                 ("nginx", NGINX_STREAM, nginx)):
+                                 ("nginx", NGINX_STREAM, nginx),
+                                 ("socat", "/usr/bin/socat", socat)):
         if os.path.exists(program):
             found[name] = start(upstream)
         else:
@@ -425,7 +433,7 @@ def proxy_rows(name, results, units):
     """`results`: by proxy, a list of tuples, in the order of `units`."""
     for ours in ("takt", "takt on epoll"):
         for column, unit in enumerate(units):
-            for peer in ("haproxy", "nginx", "epoll + splice by hand"):
+            for peer in ("haproxy", "nginx", "socat", "epoll + splice by hand"):
                 if peer in results:
                     mine, theirs = ([run[column] for run in results[who]] for who in (ours, peer))
                     Row(name + ours[4:], mine, peer, theirs, unit,
@@ -484,7 +492,7 @@ def bulk_of(connections):
                               stderr=subprocess.PIPE, text=True)
     servers = {}
     try:
-        servers = proxies(source.stderr.readline().split()[-1], bulk=True)
+        servers = proxies(source.stderr.readline().split()[-1])
         results = {name: [] for name in servers}
         names = list(servers)
         for _ in range(ROUNDS):

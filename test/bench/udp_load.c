@@ -36,19 +36,6 @@ static uint64_t datagrams, lost;
 static bool joined;
 static int epoll, pid;
 
-static uint64_t server_cpu(void)
-{
-    unsigned long long ns = 0;
-    char path[64];
-    FILE *file;
-    snprintf(path, sizeof path, "/proc/%d/schedstat", pid);
-    file = fopen(path, "r");
-    if (!file || fscanf(file, "%llu", &ns) != 1)
-        bench_die(path);
-    fclose(file);
-    return ns;
-}
-
 static void send_all(struct flow *flow)
 {
     flow->back = 0;
@@ -155,10 +142,10 @@ int main(int argc, char **argv)
     open_flows(argv[1]);
     run_for(30000000);
     usleep(3000); /* to silence */
-    cpu = server_cpu();
+    cpu = bench_cpu_of(pid, true);
     ns = run_for(bench_number(argc, argv, 6, 100) * 1000000);
     usleep(3000);
-    cpu = server_cpu() - cpu;
+    cpu = bench_cpu_of(pid, true) - cpu;
     printf("%llu %.6f %llu %llu\n", (unsigned long long)datagrams, (double)ns / 1e9,
            (unsigned long long)cpu, (unsigned long long)lost);
     return 0;
