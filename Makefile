@@ -8,7 +8,7 @@
 #   make CC=clang CXX=clang++ ...   another compiler
 #
 # demo and test install what is missing, by way of `make deps`. The longer runs are targets
-# of their own: peers storm rungs kernels mutants bench valgrind asan rooms wrong tidy symbols
+# of their own: peers storm rungs kernels mutants bench valgrind asan tsan rooms wrong tidy symbols
 # readme ports coverage.
 
 CC ?= cc
@@ -23,6 +23,7 @@ TSAN = -O1 -g -fsanitize=thread
 LDLIBS += -luring
 
 HEADERS = takt.h takt_uring.h
+PARTS = $(wildcard examples/*.h)
 # left out where its library is missing
 NO_ENET := $(shell $(CC) -E -include enet/enet.h -x c /dev/null > /dev/null 2>&1 || echo enet)
 EXAMPLES = $(filter-out $(NO_ENET),$(patsubst examples/%.c,%,$(wildcard examples/*.c)))
@@ -49,16 +50,16 @@ test: deps
 	@$(MAKE) --no-print-directory -j2 build-test
 	@test/run.sh $(SUITE) build/test/two build/test/cxx "test/wrong/run.sh" \
 	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" "test/contract.sh" \
-	    "test/fault/coverage.sh" \
+	    "test/fault/coverage.sh" "TAKT_RESTRICT=1 build/test/contract uring" \
 	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
+	    "test/proxy.py build/proxy uring+threads+sandbox" "test/per_core.py build/per_core" \
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
 	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
 	    "test/game.py build/game.san build/game uring 1000" \
 	    "test/game.py build/game.san build/game poll 1145" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll" \
-	    "test/per_core.py build/per_core.tsan uring" "test/per_core.py build/per_core.tsan poll" \
 	    "test/resolve/resolve.py build/resolve.held.tsan uring" \
 	    "test/resolve/resolve.py build/resolve.held.san poll"
 
@@ -68,7 +69,7 @@ build-test: examples $(EXAMPLES:%=build/%.read) \
             build/proxy.san build/chat.san build/udp_echo.san \
             build/game.san \
             build/enet.san build/enet.hidden build/enet.peer \
-            build/resolve.held.tsan build/resolve.held.san build/per_core.tsan \
+            build/resolve.held.tsan build/resolve.held.san \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
             build/test/contract.cxx $(ROOMS:%=build/test/%.read)
 
@@ -79,23 +80,22 @@ build/test/%.read: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	@touch $@
 
 # as people would install them: without the search for misuse at run time
-build/%: examples/%.c $(HEADERS) | build/test
+build/%: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -DNDEBUG $(CFLAGS) $< $(LDLIBS) -o $@
-build/%.san: examples/%.c $(HEADERS) | build/test
+build/%.san: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
-build/%.tsan: examples/%.c $(HEADERS) | build/test
+build/%.tsan: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $< $(LDLIBS) -o $@
-build/%.read: examples/%.c $(HEADERS) | build/test
+build/%.read: examples/%.c $(PARTS) $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) -fsyntax-only $<
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) -fsyntax-only $<
 	@touch $@
-build/%.clang: examples/%.c $(HEADERS) | build/test
+build/%.clang: examples/%.c $(PARTS) $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
-build/%.cxx: examples/%.c $(HEADERS) | build/test
+build/%.cxx: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/enet build/enet.%: LDLIBS += -lenet
-build/enet build/enet.san build/enet.read build/enet.hidden: examples/takt_enet.h
-build/enet.hidden: examples/enet.c $(HEADERS) | build/test
+build/enet.hidden: examples/enet.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g -fvisibility=hidden $< $(LDLIBS) -o $@
 build/enet.peer: test/enet/peer.c | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g $< $(LDLIBS) -o $@
@@ -115,6 +115,8 @@ build/test/contract.san: test/contract.c $(wildcard test/*.h) $(HEADERS) | build
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
 build/test/%.san: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) -O0 $< $(LDLIBS) -o $@
+build/test/%.tsan: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $< $(LDLIBS) -o $@
 build/test/%.clang: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) -O1 $< $(LDLIBS) -o $@
 build/test/%.cxx: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
@@ -132,6 +134,9 @@ asan: $(ROOMS:%=build/test/%.san)
 valgrind: $(ROOMS:%=build/test/%)
 	@test/run.sh $(foreach v,$(filter-out contract fault,$(ROOMS)),"test/valgrind.sh build/test/$v") \
 	    $(foreach b,$(BACKENDS),"test/valgrind.sh build/test/contract $b")
+tsan: build/test/post.tsan build/per_core.tsan build/proxy.tsan # whatever has threads
+	@test/run.sh build/test/post.tsan "test/per_core.py build/per_core.tsan" \
+	    "test/proxy.py build/proxy.tsan uring+threads" "test/proxy.py build/proxy.tsan poll+threads"
 peers: examples
 	@test/peers.sh $(SECONDS)
 storm: examples build/proxy.san
@@ -139,7 +144,7 @@ storm: examples build/proxy.san
 	                                            "test/storm.py build/proxy.san $b $(SECONDS)")
 mutants: # the library broken in a hundred places: the suite has to notice each
 	@test/mutants.py
-rungs: examples build/test/contract build/test/stream_backend build/test/fault
+rungs: examples $(foreach t,contract stream_backend fault restrict zerocopy,build/test/$t)
 	@test/rungs.sh
 kernels: examples $(ROOMS:%=build/test/%) # others than the running one
 	@test/kernels.sh $(ROOMS)
@@ -179,6 +184,6 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test check build-test asan valgrind peers storm rungs kernels mutants \
-        bench rooms wrong tidy symbols readme contract ports coverage deps deps-ports deps-kernels \
-        deps-coverage install clean
+.PHONY: all examples demo test check build-test asan tsan valgrind peers storm rungs kernels \
+        mutants bench rooms wrong tidy symbols readme contract ports coverage deps deps-ports \
+        deps-kernels deps-coverage install clean

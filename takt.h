@@ -420,6 +420,7 @@ const char *takt_strerror(int error);
     X(SENDTO, "sendto", WRITER)      \
     X(BURST, "sendmmsg", WRITER)     \
     X(LEASE, "recv", READER)         \
+    X(BUFFER, "buffer", NEITHER)     \
     X(RECVMSG, "recvmsg", READER)    \
     X(READY, "readiness", EITHER)    \
     X(READ, "read", READER)          \
@@ -596,6 +597,18 @@ TAKT__MUST_USE static inline takt_op takt_recv_lease(int fd, struct takt_bufs *p
                                                      unsigned char **data TAKT__KEPT)
 {
     takt_op op = takt__op(TAKT_OP_LEASE, fd, data, 0);
+    op.arg.ptr = pool;
+    return op;
+}
+
+/* Takes a buffer of `pool`, to be filled: for takt_send_lease(), for one. `data`: where to put
+ * its address; it is set exactly when the result is above 0, and yours until takt_bufs_put() or
+ * until it is handed over. Result: pool->size. An empty pool is waited for, first come, first
+ * served, together with those who receive into it. */
+TAKT__MUST_USE static inline takt_op takt_lease(struct takt_bufs *pool,
+                                                unsigned char **data TAKT__KEPT)
+{
+    takt_op op = takt__op(TAKT_OP_BUFFER, -1, data, 0);
     op.arg.ptr = pool;
     return op;
 }
@@ -4292,6 +4305,15 @@ TAKT__UNUSED static void takt__bufs_leave(takt_bufs *bufs, takt_op *op)
     op->next = NULL;
 }
 
+/* Gives a TAKT_OP_BUFFER its buffer. False: there is none, and it has to wait. */
+TAKT__UNUSED static bool takt__bufs_grant(takt_op *op)
+{
+    unsigned char *const data = takt_bufs_take((takt_bufs *)op->arg.ptr);
+    if (data)
+        *(unsigned char **)op->buf = data;
+    return data != NULL;
+}
+
 /* The next op that can have a buffer now, or NULL. Pools without waiters leave the
  * list of the starved. */
 TAKT__UNUSED static takt_op *takt__bufs_serve(takt_bufs **starved)
@@ -5809,8 +5831,12 @@ static void takt__many_hit(takt_addr *to, const struct cmsghdr *c)
 static struct cmsghdr *takt__control_after(const struct msghdr *message, struct cmsghdr *c)
 {
     const char *const end = (const char *)message->msg_control + message->msg_controllen;
-    const size_t size = c->cmsg_len < CMSG_LEN(0) ? 0 : CMSG_SPACE(c->cmsg_len - CMSG_LEN(0));
-    if (size == 0 || (size_t)(end - (char *)c) < size + sizeof *c)
+    const size_t left = (size_t)(end - (char *)c);
+    size_t size;
+    if (c->cmsg_len < CMSG_LEN(0) || c->cmsg_len > left)
+        return NULL;
+    size = CMSG_SPACE(c->cmsg_len - CMSG_LEN(0));
+    if (left < size + sizeof *c)
         return NULL;
     return (struct cmsghdr *)(void *)((char *)c + size);
 }
@@ -6698,6 +6724,18 @@ static void takt__posix_end(takt_posix *posix, takt_op *op, int64_t result)
     }
 }
 
+/* Gives `op` a buffer, or puts it in the line of the pool; its turn may have come. */
+static void takt__posix_buffer(takt_posix *posix, takt_op *op, bool turn)
+{
+    takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
+    if ((turn || !bufs->waiting) && takt__bufs_grant(op)) {
+        takt__posix_done(posix, op, bufs->size);
+    } else {
+        op->state = TAKT__NO_BUFFERS;
+        takt__bufs_wait(bufs, op, &posix->starved);
+    }
+}
+
 /* Cancels what is in flight on a descriptor and closes it. */
 static void takt__posix_close(takt_posix *posix, takt_op *op)
 {
@@ -6738,6 +6776,9 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
             return 0;
         }
         break;
+    case TAKT_OP_BUFFER:
+        takt__posix_buffer(posix, op, false);
+        return 0;
     case TAKT_OP_RECV:
     case TAKT_OP_SEND:
         op->arg.done = 0; /* the user's array of a batch may be awaited again */
@@ -6801,7 +6842,10 @@ static void takt__posix_run_queued(takt_posix *posix)
     takt_op *op;
     while ((op = takt__bufs_serve(&posix->starved)) != NULL) {
         op->state = TAKT__WAITING;
-        takt__posix_try(posix, op, TAKT__MAY_READ);
+        if (op->kind == TAKT_OP_BUFFER)
+            takt__posix_buffer(posix, op, true);
+        else
+            takt__posix_try(posix, op, TAKT__MAY_READ);
     }
     if (takt__posix_later_due(posix))
         takt__posix_run_later(posix);
@@ -11211,7 +11255,8 @@ static void takt__dump_buffers(takt__printer *p)
         const takt_bufs *const bufs = (const takt_bufs *)strand->slot.op.arg.ptr;
         takt__text *text;
         int i = 0;
-        if (strand->wait != TAKT__ON_OP || strand->slot.op.kind != TAKT_OP_LEASE)
+        if (strand->wait != TAKT__ON_OP || (strand->slot.op.kind != TAKT_OP_LEASE &&
+                                            strand->slot.op.kind != TAKT_OP_BUFFER))
             continue;
         while (i < count && seen[i] != bufs)
             i++;

@@ -113,14 +113,18 @@ typedef struct takt_uring_config {
                              * so many out, and where memory may not be locked, it copies */
     bool zerocopy_always;   /* also to where the system copies after all (loopback, some
                              * network cards): else a descriptor that does is noticed */
+    bool restrict_ops;      /* the kernel is to refuse, for good, whatever takt does not ask of
+                             * its ring: seccomp filters do not see what goes through there.
+                             * Where that cannot be had there is no ring */
 } takt_uring_config;
 
 /* Sets `config` from the environment: for examples and tests, never for programs
  * with rights of their own. TAKT_BACKEND: auto, uring or poll. TAKT_DISABLE: the
- * words of rungs, with commas between. Both are ignored in a program that runs
- * with rights its user lacks (AT_SECURE of getauxval(3)). What is not set stays: mode
- * AUTO, and the rungs of `config`. 0, or -EINVAL at an unknown word; `config` is then
- * changed in part. Before init, from any thread: it reads getenv(3). */
+ * words of rungs, with commas between. TAKT_RESTRICT: 1 for restrict_ops. All are
+ * ignored in a program that runs with rights its user lacks (AT_SECURE of
+ * getauxval(3)). What is not set stays: mode AUTO, and the rungs and the rest of
+ * `config`. 0, or -EINVAL at an unknown word; `config` is then changed in part.
+ * Before init, from any thread: it reads getenv(3). */
 int takt_uring_config_from_env(takt_uring_config *config);
 
 /* ==========================================================================
@@ -137,6 +141,7 @@ struct takt__loan;
 typedef struct takt_uring {
     /* For you to read, from on_ring to zerocopies_held: loop.backend */
     bool on_ring;           /* false: the portable backend runs */
+    bool restricted;        /* as restrict_ops says */
     int setup_error;        /* why the ring does not, or 0 */
     const char *setup_step; /* what failed with it */
     uint32_t rungs;         /* those in use; bits as in takt_uring_config.disable */
@@ -692,12 +697,15 @@ static void takt__bufring_free(struct takt__bufring *ring)
     TAKT_FREE(ring);
 }
 
-/* Takes the ring back from the kernel, and its buffers with it. */
-static void takt__bufring_detach(struct takt__bufring *ring)
+/* Takes the ring back from the kernel, and its buffers with it. False: it is refused (by a
+ * seccomp filter, say); then nothing has happened, unless that must not be: when nobody receives
+ * any more. */
+static bool takt__bufring_detach(struct takt__bufring *ring, bool going)
 {
     takt_bufs *const bufs = ring->bufs;
     struct takt__bufring **link = &ring->uring->bufrings;
-    io_uring_unregister_buf_ring(&ring->uring->ring, ring->group);
+    if (io_uring_unregister_buf_ring(&ring->uring->ring, ring->group) < 0 && !going)
+        return false;
     while (*link != ring)
         link = &(*link)->next;
     *link = ring->next;
@@ -708,6 +716,7 @@ static void takt__bufring_detach(struct takt__bufring *ring)
     bufs->keeper = NULL;
     bufs->reclaim = NULL;
     takt__bufring_free(ring);
+    return true;
 }
 
 /* A completion that was not read may have one of its buffers: then it has to stay. */
@@ -716,8 +725,7 @@ static bool takt__bufring_reclaim(takt_bufs *bufs, bool going)
     struct takt__bufring *const ring = (struct takt__bufring *)bufs->keeper;
     if (!going && (takt__ring_unread(ring->uring) || takt__ring_hidden(ring->uring)))
         return false;
-    takt__bufring_detach(ring);
-    return true;
+    return takt__bufring_detach(ring, going);
 }
 
 /* The memory of a ring for `bufs`. False: there is none. */
@@ -1043,14 +1051,17 @@ static unsigned takt__probe_flags(int step, uint32_t disable)
 }
 
 /* Goes down the ladder until the kernel knows all the flags. */
-static int takt__probe_descend(takt_uring *uring, uint32_t disable, unsigned entries, unsigned cq)
+static int takt__probe_descend(takt_uring *uring, const takt_uring_config *config,
+                               unsigned entries, unsigned cq)
 {
     enum { STEPS = 5 };
     int rc = -EINVAL;
     for (int step = 0; step < STEPS && rc == -EINVAL; step++) {
         struct io_uring_params params;
         memset(&params, 0, sizeof params);
-        params.flags = takt__probe_flags(step, disable);
+        params.flags = takt__probe_flags(step, config->disable);
+        if (config->restrict_ops)
+            params.flags |= IORING_SETUP_R_DISABLED;
         params.cq_entries = cq;
         rc = io_uring_queue_init_params(entries, &uring->ring, &params);
     }
@@ -1069,8 +1080,7 @@ static int takt__probe_setup(takt_uring *uring, const takt_uring_config *config)
         entries = most;
     cq = config->cq_entries ? config->cq_entries : 4 * entries;
     for (;;) {
-        const int rc = takt__probe_descend(uring, config->disable, entries,
-                                           cq > entries ? cq : entries);
+        const int rc = takt__probe_descend(uring, config, entries, cq > entries ? cq : entries);
         if (rc != -ENOMEM)
             return rc;
         if (entries > fewest) {
@@ -1083,6 +1093,60 @@ static int takt__probe_setup(takt_uring *uring, const takt_uring_config *config)
             return rc;
         }
     }
+}
+
+/* What takt asks of a ring, the newest last: a kernel that does not know one knows none of
+ * those behind it. */
+#define TAKT__RING_ASKS(X)                   \
+    X(SQE_FLAGS_ALLOWED, IOSQE_BUFFER_SELECT) \
+    X(SQE_OP, IORING_OP_NOP)                 \
+    X(SQE_OP, IORING_OP_POLL_ADD)            \
+    X(SQE_OP, IORING_OP_SENDMSG)             \
+    X(SQE_OP, IORING_OP_RECVMSG)             \
+    X(SQE_OP, IORING_OP_TIMEOUT)             \
+    X(SQE_OP, IORING_OP_ACCEPT)              \
+    X(SQE_OP, IORING_OP_ASYNC_CANCEL)        \
+    X(SQE_OP, IORING_OP_CONNECT)             \
+    X(SQE_OP, IORING_OP_READ)                \
+    X(SQE_OP, IORING_OP_WRITE)               \
+    X(SQE_OP, IORING_OP_SEND)                \
+    X(SQE_OP, IORING_OP_RECV)                \
+    X(REGISTER_OP, IORING_REGISTER_EVENTFD)  \
+    X(REGISTER_OP, IORING_REGISTER_RING_FDS) \
+    X(REGISTER_OP, IORING_UNREGISTER_RING_FDS) \
+    X(REGISTER_OP, IORING_REGISTER_PBUF_RING) \
+    X(REGISTER_OP, IORING_UNREGISTER_PBUF_RING) \
+    X(SQE_OP, IORING_OP_SEND_ZC)
+
+/* Ends what else could be asked of the ring, and lets it begin; this thread is its issuer.
+ * 0 or an error. */
+static int takt__probe_restrict(takt_uring *uring)
+{
+    static const struct {
+        uint16_t kind;
+        uint8_t value;
+    } asks[] = {
+#define TAKT__X(kind, value) {IORING_RESTRICTION_##kind, value},
+        TAKT__RING_ASKS(TAKT__X)
+#undef TAKT__X
+    };
+    enum { COUNT = sizeof asks / sizeof asks[0] };
+    struct io_uring_restriction list[COUNT];
+    const unsigned fd = (unsigned)uring->ring.ring_fd;
+    unsigned count = COUNT;
+    int rc;
+    memset(list, 0, sizeof list);
+    for (unsigned i = 0; i < COUNT; i++) {
+        list[i].opcode = asks[i].kind;
+        list[i].sqe_op = asks[i].value; /* in a union with what the other kinds have */
+    }
+    do
+        rc = io_uring_register(fd, IORING_REGISTER_RESTRICTIONS, list, count);
+    while (rc == -EINVAL && --count > 0);
+    if (rc == 0)
+        rc = io_uring_register(fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+    uring->restricted = rc == 0;
+    return rc;
 }
 
 /* Reads completions of the trial until all in `wanted` were seen. 0 or an error. */
@@ -1354,7 +1418,7 @@ static int takt__probe_memory(takt_uring *uring, const takt_uring_config *config
 static void takt__ring_release(takt_uring *uring)
 {
     while (uring->bufrings)
-        takt__bufring_detach(uring->bufrings);
+        takt__bufring_detach(uring->bufrings, true);
     io_uring_queue_exit(&uring->ring);
     if (uring->event_fd >= 0)
         close(uring->event_fd);
@@ -1382,6 +1446,10 @@ static int takt__probe_start(takt_uring *uring, const takt_uring_config *config,
         uring->rungs |= TAKT__RUNG_EXT_ARG;
     if (rc == 0)
         rc = takt__probe_memory(uring, config, slots);
+    if (rc == 0 && config->restrict_ops) {
+        uring->setup_step = "io_uring restrictions";
+        rc = takt__probe_restrict(uring);
+    }
     if (rc == 0) {
         uring->setup_step = "io_uring trial";
         uring->dropped = *uring->ring.cq.koverflow;
@@ -1846,12 +1914,20 @@ static void takt__many_arm(takt_uring *uring, takt_op *op);
 static void takt__many_later(takt_uring *uring, takt_op *op);
 static void takt__many_failed(takt_uring *uring, takt_op *op, int error);
 
-/* There is data for a buffer: now, and only now, one is taken. */
+/* There is data for a buffer, or is to be: now, and only now, one is taken. */
 static void takt__ring_lease(takt_uring *uring, takt_op *op)
 {
     takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
-    unsigned char *data = takt_bufs_take(bufs);
+    unsigned char *data;
     int64_t n;
+    if (op->kind == TAKT_OP_BUFFER) {
+        if (takt__bufs_grant(op))
+            takt__ring_finish(uring, op, bufs->size);
+        else
+            takt__ring_stand_in_line(uring, op);
+        return;
+    }
+    data = takt_bufs_take(bufs);
     if (!data) {
         if (bufs->kept)
             takt__many_arm(uring, op); /* but the kernel has some */
@@ -2268,7 +2344,7 @@ static int64_t takt__many_parse(int fd, unsigned char *data, int res)
     struct io_uring_recvmsg_out out;
     union {
         struct cmsghdr align;
-        unsigned char bytes[TAKT__CONTROLS];
+        unsigned char bytes[TAKT__CONTROLS + sizeof(struct in6_pktinfo)]; /* were it cut off */
     } controls;
     struct msghdr message;
     memcpy(&out, data, sizeof out);
@@ -2305,6 +2381,8 @@ static void takt__many_received(takt_uring *uring, takt_op *op, int res, unsigne
     takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
     const bool over = !(op->state & TAKT__RING_KERNEL);
     int64_t n = res;
+    if (data && (uint32_t)res > bufs->size)
+        n = res = (int)bufs->size; /* whatever it says, there is no more */
     if (data && op->kind == TAKT_OP_RECVMSG)
         n = takt__many_parse(op->fd, data, res);
     if (data && (n > 0 || (n == 0 && op->kind == TAKT_OP_RECVMSG))) {
@@ -2531,6 +2609,9 @@ static int takt__ring_submit_rare(takt_uring *uring, takt_op *op)
         return takt__ring_close(uring, op);
     case TAKT_OP_SEND_LEASE:
         return takt__zerocopy_submit(uring, op);
+    case TAKT_OP_BUFFER:
+        takt__ring_lease_in_turn(uring, op);
+        return 0;
     case TAKT_OP_SHUTDOWN:
         takt__ring_push(uring); /* what was sent before goes first */
         takt__ring_finish(uring, op, takt__do_shutdown(op));
@@ -3005,9 +3086,9 @@ static int takt__doctor_ring(const takt_uring *uring, char *text, size_t size)
     }
     TAKT_URING_RUNGS(TAKT__X)
 #undef TAKT__X
-    return snprintf(text, size, "io_uring (%u entries, %u completions;%s)",
+    return snprintf(text, size, "io_uring (%u entries, %u completions;%s%s)",
                     uring->ring.sq.ring_entries, uring->ring.cq.ring_entries,
-                    len ? words : " plain");
+                    len ? words : " plain", uring->restricted ? ", restricted" : "");
 }
 #endif
 
@@ -3041,9 +3122,14 @@ static uint32_t takt__doctor_rung(const char *word, size_t len)
 
 int takt_uring_config_from_env(takt_uring_config *config)
 {
-    const char *backend, *words;
+    const char *backend, *words, *restricted;
     if (getauxval(AT_SECURE))
         return 0;
+    restricted = getenv("TAKT_RESTRICT");
+    if (restricted && strcmp(restricted, "1") == 0)
+        config->restrict_ops = true;
+    else if (restricted && *restricted && strcmp(restricted, "0") != 0)
+        return -EINVAL;
     backend = getenv("TAKT_BACKEND");
     words = getenv("TAKT_DISABLE");
     if (!backend || strcmp(backend, "auto") == 0 || !*backend)

@@ -4,7 +4,8 @@
  *     build/doctor
  *
  * One line a capability. Exit 0 if io_uring runs, 1 if the portable backend has to.
- * TAKT_DISABLE is heeded, so that what a program was told can be looked at too.
+ * TAKT_DISABLE and TAKT_RESTRICT are heeded, so that what a program was told can be looked at
+ * too.
  */
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
@@ -45,6 +46,7 @@ static const char *since(uint32_t bit)
     case TAKT_URING_NO_IOWAIT:
         return "6.15";
     case TAKT_URING_NO_MULTISHOT:
+    case TAKT_URING_NO_SEND_ZC:
         return "6.0";
     case TAKT_URING_NO_EXT_ARG:
         return "5.11";
@@ -91,7 +93,7 @@ int main(void)
     char text[512];
     int rc = takt_uring_config_from_env(&config.backend);
     if (rc < 0) {
-        fprintf(stderr, "doctor: TAKT_BACKEND or TAKT_DISABLE is not understood\n");
+        fprintf(stderr, "doctor: TAKT_BACKEND, TAKT_DISABLE or TAKT_RESTRICT is not understood\n");
         return 2;
     }
     rc = net_init(&loop, &config);
@@ -104,6 +106,10 @@ int main(void)
     if (loop.backend.on_ring)
         for (size_t i = 0; i < sizeof rungs / sizeof rungs[0]; i++)
             say_rung(&rungs[i], &loop.backend, config.backend.disable);
+    if (loop.backend.on_ring)
+        printf("  %-16s %s\n", "restricted",
+               loop.backend.restricted ? "to what takt asks of a ring"
+                                       : "no: config.backend.restrict_ops was not asked for");
     say_limits();
     rc = loop.backend.on_ring ? 0 : 1;
     net_free(&loop);

@@ -1649,6 +1649,78 @@ static uint32_t random_bits(void)
     return random_state ^ random_state >> 13;
 }
 
+static uint32_t any_length(void)
+{
+    const uint32_t kind = random_bits() % 4;
+    return kind == 0 ? 0 : kind == 1 ? random_bits() % 300 : kind == 2 ? random_bits() : UINT32_MAX;
+}
+
+/* Before a datagram stands nonsense, and its completion has any length. */
+static void lie(struct io_uring_cqe *cqe)
+{
+    const uint32_t number = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+    const struct takt__bufring *const ring = engine.bufrings;
+    const uint32_t head[4] = {any_length(), any_length(), any_length(), random_bits()};
+    unsigned char *data;
+    if (!(cqe->flags & IORING_CQE_F_BUFFER) || !ring || ring->indexes[number] >= pool.count)
+        return;
+    data = pool.memory + (size_t)ring->indexes[number] * pool.size;
+    for (uint32_t i = sizeof head; i < TAKT__HEAD; i++)
+        data[i] = (unsigned char)(random_bits() % 3 ? random_bits() % 64 : random_bits());
+    for (uint32_t i = 128; i + 16 < TAKT__HEAD; i += 24 + 8 * (random_bits() % 4)) {
+        const uint64_t pktinfo = random_bits() % 2 ? 50ull << 32 | 41 : 8ull << 32;
+        const uint64_t control[2] = {any_length(), pktinfo};
+        memcpy(data + i, control, sizeof control);
+    }
+    memcpy(data, head, sizeof head); /* name, controls, payload, flags */
+    if (random_bits() % 2)
+        cqe->res = (int32_t)(any_length() & INT32_MAX);
+}
+
+/* S14: a datagram is as long as its buffer at most, whatever is said of it */
+static void a_datagram_that_lies_about_itself(void)
+{
+    struct sockaddr_in at;
+    socklen_t len = sizeof at;
+    int receiver, sender, seen = 0;
+    setup();
+    EXPECT_EQ(takt_bufs_init(&pool, 16, TAKT__HEAD + 64), 0);
+    memset(&at, 0, sizeof at);
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    receiver = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    sender = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    EXPECT_EQ(bind(receiver, (struct sockaddr *)&at, len), 0);
+    EXPECT_EQ(getsockname(receiver, (struct sockaddr *)&at, &len), 0);
+    EXPECT_EQ(connect(sender, (struct sockaddr *)&at, len), 0);
+    fault.completion = lie;
+    for (int i = 0; i < 2000; i++) {
+        const takt_datagram *d;
+        if (i == 0 || ends[0])
+            EXPECT_EQ(begin(0, takt_recvmsg_multishot(receiver, &pool)), 0);
+        items[0] = 0;
+        pump(0);
+        EXPECT_EQ(send(sender, "0123456789abcdef", 16, 0), 16);
+        for (int turn = 0; turn < 5 && !items[0]; turn++)
+            pump(10 * TAKT_MS);
+        if (!last[0].payload || ends[0])
+            continue;
+        seen++;
+        d = (const takt_datagram *)last[0].payload;
+        EXPECT(d->len <= 64 && (uint64_t)last[0].value == d->len);
+        EXPECT(d->data == (unsigned char *)last[0].payload + TAKT__HEAD);
+        EXPECT(d->from.len <= sizeof d->from.sockaddr && d->to.len <= sizeof d->to.sockaddr);
+    }
+    EXPECT(seen > 500);
+    fault.completion = NULL;
+    if (!ends[0])
+        cancel(0);
+    end_of(0);
+    close(receiver);
+    close(sender);
+    finish();
+}
+
 /* A key that is of nothing in flight. What carries no descriptor or buffer of ours. */
 static bool forge_anything(void)
 {
@@ -2146,6 +2218,7 @@ static const test tests[] = {
     TEST(flags_that_mean_nothing_change_nothing),
     TEST(an_interrupted_request_was_cancelled_if_that_was_asked_for),
     TEST(forged_completions_harm_nobody),
+    TEST(a_datagram_that_lies_about_itself),
     TEST(counters_begin_anew),
     TEST(a_cancel_is_asked_for_once),
     TEST(a_crowd_is_cancelled),

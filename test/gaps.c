@@ -435,7 +435,7 @@ static void a_socket_that_meets_itself_is_no_connection(void)
     if (loop.backend.on_ring)
         EXPECT_EQ(takt__ring_settle(&loop.backend, &slot.op, 0), TAKT_ESELF);
     else
-        EXPECT_EQ(takt__posix_dialled(&loop.backend.posix, &slot.op, 0), TAKT_ESELF);
+        EXPECT_EQ(takt__posix_settle(&loop.backend.posix, &slot.op, 0), TAKT_ESELF);
     EXPECT_EQ(slot.op.fd, -1);
     EXPECT_EQ(close(fd), -1); /* it was closed */
     finish();
@@ -616,11 +616,11 @@ static void a_completion_that_cannot_be_is_not_believed(void)
     START(sleeper, takt_sleep(600 * TAKT_SEC), "s");
     settle();
     op = &reader.frame.strand->slot.op;
-    key = takt__ring_key(op);
+    key = takt__ring_key(&loop.backend, op);
     takt__ring_complete(&loop.backend, key - ((uint64_t)1 << 32), 1, 0); /* of the op before */
     EXPECT_EQ(loop.backend.stale, 1);
     op = &sleeper.frame.strand->slot.op; /* never went to the kernel */
-    takt__ring_complete(&loop.backend, takt__ring_key(op), 1, 0);
+    takt__ring_complete(&loop.backend, takt__ring_key(&loop.backend, op), 1, 0);
     EXPECT_EQ(loop.backend.stale, 2);
     EXPECT(takt_alive(&sleeper.frame));
     takt_cancel(&sleeper.frame);

@@ -59,6 +59,7 @@ static void constructors_say_what_is_wanted(void)
     expect_op(takt_recvv(3, iov, 2), TAKT_OP_RECV, 3, iov, 2);
     expect_op(takt_send(3, buf, 8), TAKT_OP_SEND, 3, buf, 8);
     expect_op(takt_sendv(3, iov, 2), TAKT_OP_SEND, 3, iov, 2);
+    expect_op(takt_lease(&pool, &data), TAKT_OP_BUFFER, -1, &data, 0);
     expect_op(takt_send_lease(3, &pool, &data, 8), TAKT_OP_SEND_LEASE, 3, &data, 8);
     expect_op(takt_sendto(3, buf, 8, &addr), TAKT_OP_SENDTO, 3, buf, 8);
     expect_op(takt_recvfrom(3, buf, 8, &addr), TAKT_OP_RECVFROM, 3, buf, 8);

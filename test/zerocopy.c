@@ -329,10 +329,12 @@ static void cut_short(void (*how)(const int *pair), int64_t wanted_result)
     EXPECT(!ended[0] && sent > 0);
     how(pair);
     EXPECT_EQ(end_of(0), wanted_result);
-    for (char all[8192]; pair[0] >= 0 && pool.in_use;) {
-        pump(TAKT_MS);
-        if (recv(pair[0], all, sizeof all, MSG_DONTWAIT) == 0)
+    while (pool.in_use) {
+        static char all[SIZE];
+        const ssize_t n = recv(pair[0], all, sizeof all, MSG_DONTWAIT);
+        if (n == 0)
             break;
+        pump(n > 0 ? 0 : TAKT_MS);
     }
     PUMP_UNTIL(pool.in_use == 0);
     close(pair[0]);
@@ -368,6 +370,45 @@ static void one_that_is_cut_short_comes_back(void)
         cut_short(by_cancel, TAKT_ECANCELED);
         cut_short(by_close, TAKT_ECLOSED);
         cut_short(by_shutdown, -EPIPE);
+    }
+}
+
+/* LP-33: an empty pool is waited for, in order; who is told to stop leaves the line */
+static void a_buffer_is_waited_for_in_turn(void)
+{
+    unsigned char *all[2], *one = NULL, *two = NULL, *three = NULL;
+    int pair[2];
+    for (int posix = 0; posix < 2; posix++) {
+        wanted.mode = posix ? TAKT_URING_NEVER : TAKT_URING_ONLY;
+        setup_with(2, 64);
+        connection(pair);
+        for (int i = 0; i < 2; i++) {
+            all[i] = NULL;
+            EXPECT_EQ(begin(0, takt_lease(&pool, &all[i])), 0);
+            EXPECT_EQ(end_of(0), 64);
+            EXPECT(all[i] != NULL);
+        }
+        EXPECT_EQ(begin(0, takt_lease(&pool, &one)), 0);
+        EXPECT_EQ(begin(1, takt_lease(&pool, &two)), 0);
+        EXPECT_EQ(begin(2, takt_recv_lease(pair[0], &pool, &three)), 0);
+        EXPECT_EQ(send(pair[1], "x", 1, MSG_NOSIGNAL), 1);
+        for (int i = 0; i < 3; i++)
+            pump(TAKT_MS);
+        EXPECT(!ended[0] && !ended[1] && !ended[2]);
+        takt_uring_cancel(&engine, &slot_memory[0].op);
+        EXPECT_EQ(end_of(0), TAKT_ECANCELED);
+        EXPECT(!one);
+        EXPECT_EQ(takt_bufs_put(&pool, &all[1]), 0);
+        EXPECT_EQ(end_of(1), 64);
+        EXPECT(two && !ended[2]);
+        EXPECT_EQ(takt_bufs_put(&pool, &two), 0);
+        EXPECT_EQ(end_of(2), 1);
+        EXPECT_EQ(takt_bufs_put(&pool, &three), 0);
+        EXPECT_EQ(takt_bufs_put(&pool, &all[0]), 0);
+        EXPECT_EQ(pool.in_use_max, 2);
+        close(pair[0]);
+        close(pair[1]);
+        finish();
     }
 }
 
@@ -488,6 +529,7 @@ static void one_who_waits_for_it_gets_it(void)
 {
     unsigned char *got = NULL;
     int pair[2], other[2];
+    wanted.zerocopy_always = true;
     setup_with(1, SIZE);
     connection(pair);
     connection(other);
@@ -500,6 +542,13 @@ static void one_who_waits_for_it_gets_it(void)
     expect_bytes(pair[0], 0, SIZE);
     EXPECT_EQ(end_of(1), 1);
     EXPECT(got && *got == 'x');
+    takt_bufs_put(&pool, &got);
+    send_unheard(pair);
+    EXPECT_EQ(begin(1, takt_lease(&pool, &got)), 0); /* it wants one to fill */
+    pump(10 * TAKT_MS);
+    EXPECT(!ended[1]);
+    expect_bytes(pair[0], 0, SIZE);
+    EXPECT_EQ(end_of(1), SIZE);
     takt_bufs_put(&pool, &got);
     for (int i = 0; i < 2; i++) {
         close(pair[i]);
@@ -1002,6 +1051,7 @@ static const test everywhere[] = {
     TEST(a_buffer_goes_over_and_comes_back),
     TEST(what_is_refused_is_not_taken),
     TEST(one_that_is_cut_short_comes_back),
+    TEST(a_buffer_is_waited_for_in_turn),
 };
 
 static const test with_zerocopy[] = {
