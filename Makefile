@@ -28,12 +28,14 @@ LDLIBS += -luring
 
 HEADERS = takt.h takt_uring.h
 PARTS = $(wildcard examples/*.h)
-# left out where its library is missing
-NO_ENET := $(shell $(CC) -E -include enet/enet.h -x c /dev/null > /dev/null 2>&1 || echo enet)
-EXAMPLES = $(filter-out $(NO_ENET),$(patsubst examples/%.c,%,$(wildcard examples/*.c)))
+# those whose library is missing are left out
+there = $(shell $(CC) -E -include $(1) -x c /dev/null > /dev/null 2>&1 && echo yes)
+LEFT_OUT := $(if $(call there,enet/enet.h),,enet) $(if $(call there,uv.h),,uv)
+EXAMPLES = $(filter-out $(LEFT_OUT),$(patsubst examples/%.c,%,$(wildcard examples/*.c)))
 ROOMS = $(filter-out demo doctor soak two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
 BACKENDS = epoll poll uring refused
-SOURCES = $(HEADERS) $(wildcard examples/*.[ch] test/*.c test/*.h test/*.cc test/enet/*.c)
+SOURCES = $(HEADERS) $(wildcard examples/*.[ch] test/*.c test/*.h test/*.cc test/enet/*.c \
+                               test/resolve/*.c)
 VARIANTS = $(ROOMS) $(ROOMS:%=%.san)
 # whose tests name statements of the contract
 STATED = $(shell grep -lE '^/\* [A-Z]{2}-[0-9]' test/*.c | sed 's|test/||; s|\.c$$||')
@@ -64,14 +66,18 @@ test: deps
 	    "test/game.py build/game.san build/game poll 1145" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll" \
-	    "test/embed.py build/embed.san uring" "test/embed.py build/embed.san poll"
+	    "test/embed.py build/embed.san uring" "test/embed.py build/embed.san poll" \
+	    "test/uv.py build/uv.san uring" "test/uv.py build/uv.san poll" \
+	    "test/resolve/resolve.py build/resolve.held.tsan uring" \
+	    "test/resolve/resolve.py build/resolve.held.san poll"
 
 check: test
 
 build-test: examples build/soak $(EXAMPLES:%=build/%.read) \
             build/proxy.san build/chat.san build/udp_echo.san \
             build/game.san build/embed.san \
-            build/enet.san build/enet.hidden build/enet.peer \
+            build/enet.san build/enet.hidden build/enet.peer build/uv.san \
+            build/resolve.held.tsan build/resolve.held.san \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
             build/test/contract.cxx $(ROOMS:%=build/test/%.read)
 
@@ -96,12 +102,18 @@ build/%.clang: examples/%.c $(PARTS) $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/%.cxx: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+build/uv build/uv.%: LDLIBS += -luv
 build/enet build/enet.%: LDLIBS += -lenet
-build/enet build/enet.san build/enet.read build/enet.hidden: examples/takt_enet.h
-build/enet.hidden: examples/enet.c $(HEADERS) | build/test
+build/enet.hidden: examples/enet.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g -fvisibility=hidden $< $(LDLIBS) -o $@
 build/enet.peer: test/enet/peer.c | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g $< $(LDLIBS) -o $@
+# with a getaddrinfo() of the test's
+HELD = examples/resolve.c test/resolve/hold.c
+build/resolve.held.san: $(HELD) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $(HELD) $(LDLIBS) -o $@
+build/resolve.held.tsan: $(HELD) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $(HELD) $(LDLIBS) -o $@
 build/doctor: test/doctor.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/soak: test/soak.c | build/test

@@ -6061,16 +6061,14 @@ static int takt__burst_call(int fd, takt__burst *b)
 }
 
 /* Others than UDP pass over what they are told of segments, and send all as one. */
-static bool takt__burst_segments(const takt_posix *posix, int fd)
+static bool takt__burst_segments(int fd)
 {
 #if defined(SO_PROTOCOL)
     int protocol = 0;
     socklen_t len = sizeof protocol;
-    return posix->no_segments == 0 &&
-           getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
+    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
            protocol == IPPROTO_UDP;
 #else
-    (void)posix;
     (void)fd;
     return false;
 #endif
@@ -6080,7 +6078,7 @@ static bool takt__burst_segments(const takt_posix *posix, int fd)
 static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
 {
     takt_packet *const packets = (takt_packet *)op->buf;
-    bool segments = op->len - op->arg.done > 1 && takt__burst_segments(posix, op->fd);
+    bool segments = op->len - op->arg.done > 1 && posix->no_segments == 0, asked = false;
     size_t single = 0; /* what stands before goes one by one */
     takt__burst b;
     while (op->arg.done < op->len) {
@@ -6088,8 +6086,13 @@ static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
         int n;
         b.count = b.pieces_count = 0;
         for (size_t next = (size_t)op->arg.done; next < op->len && b.count < TAKT__BURST;) {
-            const uint32_t run =
+            uint32_t run =
                 takt__burst_run(packets + next, op->len - next, segments && next >= single);
+            if (run > 1 && !asked && !takt__burst_segments(op->fd)) {
+                segments = false;
+                run = 1;
+            }
+            asked |= run > 1; /* once, and not where each peer gets one */
             if (run > TAKT__BURST_PIECES - b.pieces_count)
                 break;
             takt__burst_add(&b, packets + next, run);
