@@ -76,6 +76,10 @@ build/%.clang: examples/%.c $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/%.cxx: examples/%.c $(HEADERS) | build/test
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+# what these include beside the headers
+build/relay build/relay.san build/relay.read build/relay.clang build/relay.cxx \
+    $(foreach t,proxy_protocol sessions,build/test/$t build/test/$t.san build/test/$t.read): \
+    $(wildcard examples/relay/*.h)
 build/doctor: test/doctor.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/demo: test/demo.c | build/test
