@@ -151,18 +151,20 @@ static void answer(struct session *my)
 {
     takt_datagram *const d = (takt_datagram *)(void *)my->item.data;
     const unsigned at = my->port->map->secret_at;
+    const int posted = my->port->filling->packets;
     if (d->truncated) {
         my->app->n.truncated++;
         takt_bufs_put(&my->app->datagrams, &my->item.data);
         return;
     }
-    if (my->port->map->echo && !my->guest.validated && d->len >= at + SESSION_SECRET) {
-        memcpy(my->secret, d->data + at, SESSION_SECRET);
-        my->has_secret = true;
-    }
     d->from = my->client;
     d->to = my->local;
     post(my->port, &my->item.data, &my->guest);
+    if (my->port->map->echo && d->len >= at + SESSION_SECRET &&
+        my->port->filling->packets > posted) { /* it gets to see it */
+        memcpy(my->secret, d->data + at, SESSION_SECRET);
+        my->has_secret = true;
+    }
 }
 
 static TAKT_CORO(session)

@@ -74,7 +74,8 @@ static void a_line_is_read(void)
 /* S15 */
 static void a_line_that_names_nobody_is_read(void)
 {
-    char most[PROXY_LINE_MAX + 2] = "PROXY UNKNOWN ";
+    char most[107 + 2] = "PROXY UNKNOWN ";
+    EXPECT_EQ(PROXY_LINE_MAX, 107);
     EXPECT_EQ(reads("PROXY UNKNOWN\r\n", 15, false), 15);
     EXPECT(named_nobody());
     EXPECT_EQ(reads("PROXY UNKNOWN \xff\0 what ever\r\n", 28, false), 28);
