@@ -8,7 +8,7 @@
 #   make CC=clang CXX=clang++ ...   another compiler
 #
 # demo and test install what is missing, by way of `make deps`. The longer runs are targets
-# of their own: peers storm rungs kernels mutants bench valgrind asan rooms wrong tidy symbols
+# of their own: peers storm rungs kernels mutants bench valgrind asan tsan rooms wrong tidy symbols
 # readme ports coverage.
 
 CC ?= cc
@@ -19,13 +19,17 @@ WARN = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wimplicit-fallthrough -We
 CXXWARN = -Wall -Wextra -Wconversion -Wshadow -Wimplicit-fallthrough -Werror
 CPPFLAGS += -D_GNU_SOURCE -I.
 SAN = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+TSAN = -O1 -g -fsanitize=thread
 LDLIBS += -luring
 
 HEADERS = takt.h takt_uring.h
-EXAMPLES = $(patsubst examples/%.c,%,$(wildcard examples/*.c))
+PARTS = $(wildcard examples/*.h)
+# left out where its library is missing
+NO_ENET := $(shell $(CC) -E -include enet/enet.h -x c /dev/null > /dev/null 2>&1 || echo enet)
+EXAMPLES = $(filter-out $(NO_ENET),$(patsubst examples/%.c,%,$(wildcard examples/*.c)))
 ROOMS = $(filter-out demo doctor two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
 BACKENDS = epoll poll uring refused
-SOURCES = $(HEADERS) $(wildcard examples/*.c test/*.c test/*.h test/*.cc)
+SOURCES = $(HEADERS) $(wildcard examples/*.[ch] test/*.c test/*.h test/*.cc test/enet/*.c)
 VARIANTS = $(ROOMS) $(ROOMS:%=%.san)
 # whose tests name statements of the contract
 STATED = $(shell grep -lE '^/\* [A-Z]{2}-[0-9]' test/*.c | sed 's|test/||; s|\.c$$||')
@@ -48,12 +52,20 @@ test: deps
 	    "test/fault/coverage.sh" \
 	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
+	    "test/proxy.py build/proxy uring+threads+sandbox" "test/per_core.py build/per_core" \
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
-	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll"
+	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
+	    "test/game.py build/game.san build/game uring 1000" \
+	    "test/game.py build/game.san build/game poll 1145" \
+	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
+	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll"
 
 check: test
 
-build-test: examples build/proxy.san build/chat.san build/udp_echo.san $(EXAMPLES:%=build/%.read) \
+build-test: examples $(EXAMPLES:%=build/%.read) \
+            build/proxy.san build/chat.san build/udp_echo.san \
+            build/game.san \
+            build/enet.san build/enet.hidden build/enet.peer \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
             build/test/contract.cxx $(ROOMS:%=build/test/%.read)
 
@@ -64,22 +76,27 @@ build/test/%.read: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	@touch $@
 
 # as people would install them: without the search for misuse at run time
-build/%: examples/%.c $(HEADERS) | build/test
+build/%: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -DNDEBUG $(CFLAGS) $< $(LDLIBS) -o $@
-build/%.san: examples/%.c $(HEADERS) | build/test
+build/%.san: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
-build/%.read: examples/%.c $(HEADERS) | build/test
+build/%.tsan: examples/%.c $(PARTS) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $< $(LDLIBS) -o $@
+build/%.read: examples/%.c $(PARTS) $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) -fsyntax-only $<
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) -fsyntax-only $<
 	@touch $@
-build/%.clang: examples/%.c $(HEADERS) | build/test
+build/%.clang: examples/%.c $(PARTS) $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
-build/%.cxx: examples/%.c $(HEADERS) | build/test
+build/%.cxx: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
-# what these include beside the headers
-build/relay build/relay.san build/relay.read build/relay.clang build/relay.cxx \
-    $(foreach t,proxy_protocol sessions,build/test/$t build/test/$t.san build/test/$t.read): \
-    $(wildcard examples/relay/*.h)
+$(foreach t,guests proxy_protocol,build/test/$t build/test/$t.san build/test/$t.read): $(PARTS)
+build/enet build/enet.%: LDLIBS += -lenet
+build/enet build/enet.san build/enet.read build/enet.hidden: examples/takt_enet.h
+build/enet.hidden: examples/enet.c $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g -fvisibility=hidden $< $(LDLIBS) -o $@
+build/enet.peer: test/enet/peer.c | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g $< $(LDLIBS) -o $@
 build/doctor: test/doctor.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/demo: test/demo.c | build/test
@@ -90,6 +107,8 @@ build/test/contract.san: test/contract.c $(wildcard test/*.h) $(HEADERS) | build
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
 build/test/%.san: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) -O0 $< $(LDLIBS) -o $@
+build/test/%.tsan: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $< $(LDLIBS) -o $@
 build/test/%.clang: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) -O1 $< $(LDLIBS) -o $@
 build/test/%.cxx: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
@@ -107,6 +126,9 @@ asan: $(ROOMS:%=build/test/%.san)
 valgrind: $(ROOMS:%=build/test/%)
 	@test/run.sh $(foreach v,$(filter-out contract fault,$(ROOMS)),"test/valgrind.sh build/test/$v") \
 	    $(foreach b,$(BACKENDS),"test/valgrind.sh build/test/contract $b")
+tsan: build/test/post.tsan build/per_core.tsan build/proxy.tsan # whatever has threads
+	@test/run.sh build/test/post.tsan "test/per_core.py build/per_core.tsan" \
+	    "test/proxy.py build/proxy.tsan uring+threads" "test/proxy.py build/proxy.tsan poll+threads"
 peers: examples
 	@test/peers.sh $(SECONDS)
 storm: examples build/proxy.san
@@ -154,6 +176,6 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test check build-test asan valgrind peers storm rungs kernels mutants \
-        bench rooms wrong tidy symbols readme contract ports coverage deps deps-ports deps-kernels \
-        deps-coverage install clean
+.PHONY: all examples demo test check build-test asan tsan valgrind peers storm rungs kernels \
+        mutants bench rooms wrong tidy symbols readme contract ports coverage deps deps-ports \
+        deps-kernels deps-coverage install clean

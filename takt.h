@@ -415,6 +415,7 @@ const char *takt_strerror(int error);
     X(DIAL, "connect", WRITER)       \
     X(RECV, "recv", READER)          \
     X(SEND, "send", WRITER)          \
+    X(SEND_LEASE, "send", WRITER)    \
     X(RECVFROM, "recvfrom", READER)  \
     X(SENDTO, "sendto", WRITER)      \
     X(BURST, "sendmmsg", WRITER)     \
@@ -625,6 +626,27 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
 {
     takt_op op = takt__op(TAKT_OP_SEND, fd, bufs, (size_t)(count > 0 ? count : 0));
     op.flags = TAKT_OP_ALL | TAKT_OP_VECTOR;
+    return op;
+}
+
+/* Sends the `len` bytes at `*data`, which lie in a buffer of `pool` that is out, and hands that
+ * buffer over, so that they need not be copied: `*data` is NULL from the await on, and the
+ * buffer is back in its pool once the system reads it no more; maybe long after the await, when
+ * the peer has the bytes, also if the coroutine has ended by then. Nobody waits for that but
+ * who wants a buffer. Otherwise as takt_send(), errors included: these too take the buffer,
+ * unless `*data` tells that it never began, so that a defer may takt_bufs_put() it either way.
+ * TAKT_EBUFFER if the bytes are not in such a buffer.
+ *
+ * io_uring sends without copying (see takt_uring_config) where that is worth it; anything else
+ * is a takt_send(), and the buffer is back when it completes. `pool` has to outlive the loop:
+ * the free of the loop waits a second for buffers; what is not back by then is never used
+ * again, and is kept when the pool is freed. */
+TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *pool,
+                                                     unsigned char **data TAKT__KEPT, size_t len)
+{
+    takt_op op = takt__op(TAKT_OP_SEND_LEASE, fd, data, len);
+    op.arg.ptr = pool;
+    op.flags = TAKT_OP_ALL;
     return op;
 }
 
@@ -866,6 +888,7 @@ typedef struct takt_bufs {
     takt_op *waiting, *waiting_last; /* the backend's: ops that found it empty */
     struct takt_bufs *next_starved;
     bool starved;
+    uint32_t lost; /* buffers that the system never gave back: out for good */
     /* Of a backend that keeps free buffers with the system: */
     uint32_t kept; /* how many */
     void *keeper;
@@ -878,7 +901,9 @@ typedef struct takt_bufs {
  * free, unless it failed. */
 int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size);
 
-/* Frees the memory. No buffer may be in use, and no op in flight on the pool. */
+/* Frees the memory. No buffer may be in use, and no op in flight on the pool: after
+ * takt_send_lease() that is certain once the loop is freed. Where the system did not give a
+ * buffer back then, the memory is kept, on purpose. */
 void takt_bufs_free(takt_bufs *bufs);
 
 /* Takes a buffer, of bufs->size bytes and no certain contents; yours until it is put
@@ -985,7 +1010,8 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  *   void B_flush(B *)             makes the system see what was submitted
  *   bool B_busy(B *)              completions wait that no descriptor announces
  *   int  B_fd(B *)                becomes readable when poll has work, or -1
- *   int64_t B_call(B *, takt_op *) what does not wait: socket, bind, options ...
+ *   int64_t B_call(B *, takt_op *) what does not wait: socket, bind, options ...; of a
+ *            TAKT_OP_BURST what can be sent at once, then -EAGAIN if that is not all
  *
  * And if it has `#define TAKT_EACH_B , TAKT__BY_EACH`, for what most completions are:
  *   bool B_each(B *, int max, takt_ns *wait, size_t stride, bool (*succeed)(void *loop,
@@ -1006,6 +1032,9 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  * What TAKT_OP_SPLICE has taken from op->fd and not handed on to op->extra stays in *op->buf,
  * a struct takt_pipe * whose contents are the backend's affair; B_call drops it as TAKT_OP_PIPE.
  * A backend without such answers -ENOTSUP, and relays copy.
+ *
+ * TAKT_OP_SEND_LEASE hands a buffer over, see takt_send_lease(): the backend takes it in
+ * submit, unless it refuses, and puts it back once the system has done with it.
  *
  * What an op says may be written is the backend's until its terminal completion: under
  * AddressSanitizer anybody else is caught in there. A backend that writes into it itself
@@ -1186,6 +1215,11 @@ int takt_addr_port(const takt_addr *addr);
  * mapped into IPv6 is not the IPv4 address. */
 bool takt_addr_equal(const takt_addr *a, const takt_addr *b);
 
+/* SipHash-2-4 of what takt_addr_equal() looks at. With a `key` that nobody else knows, 16
+ * bytes of getrandom(2): a place in a table that strangers fill, or a cookie that proves that
+ * one receives at an address. A key for each: what is shown must not tell what is not. */
+uint64_t takt_addr_hash(const takt_addr *addr, const uint64_t key[2]);
+
 /* A listening stream socket, with SO_REUSEADDR: socket(2), bind(2), listen(2). The file of
  * a dead Unix socket is replaced; it stays when the socket is closed. `backlog`:
  * connections that may wait to be accepted, 0 for SOMAXCONN. Result: its descriptor.
@@ -1208,6 +1242,13 @@ int takt_udp_connect(takt_frame *frame, const takt_addr *addr);
 
 /* A socket: socket(2). Result: its descriptor. */
 int takt_socket(takt_frame *frame, int family, int type, int protocol);
+
+/* As takt_send_burst(), but it never suspends: what the socket has no room for is not sent, and
+ * has the error -EAGAIN. For a frame loop that sends what the next tick replaces anyway: no
+ * peer can hold it. `frame`: any of this loop's that is alive; in it or from outside. It does
+ * not mind whoever waits on this socket to send, and may overtake them. Result: how many were
+ * sent; or -EBADF, -ENOTSOCK, or -ENOTSUP if the backend has none. */
+int takt_try_send_burst(takt_frame *frame, int fd, takt_packet *packets, size_t count);
 
 /* What stands at the start of a buffer of takt_recvmsg_multishot(). 256 bytes; the payload
  * follows it in the same buffer. */
@@ -3054,6 +3095,30 @@ takt__unwind:                                                                   
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
+/* Copies `size` bytes, which is constant. Word by word, as a compiler that knows what is in
+ * `from` then stores just that, and needs no `from`. */
+TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
+{
+    size_t done = 0;
+#if defined(__OPTIMIZE__)
+#define TAKT__WORD(at)                                                                       \
+    if (size >= (at) + 8)                                                                    \
+        memcpy(to + (at), from + (at), 8), done += 8;
+#define TAKT__WORDS(at)                                                                      \
+    TAKT__WORD(at) TAKT__WORD((at) + 8) TAKT__WORD((at) + 16) TAKT__WORD((at) + 24)
+    TAKT__WORDS(0)
+    TAKT__WORDS(32)
+    TAKT__WORDS(64)
+    TAKT__WORDS(96)
+    TAKT__WORDS(128)
+    TAKT__WORDS(160)
+#undef TAKT__WORDS
+#undef TAKT__WORD
+#endif
+    if (done < size)
+        memcpy(to + done, from + done, size - done);
+}
+
 /* The child, cleared, with its arguments, which may speak of what it was: so they are
  * gathered in a copy, or, where that would cost more, in an initializer. C++ has none with
  * names. Its header is takt__frame_begin()'s. */
@@ -3063,9 +3128,9 @@ takt__unwind:                                                                   
     memset((char *)(void *)&takt__in + sizeof(takt_frame), 0,                                \
            sizeof takt__in - sizeof(takt_frame));                                            \
     TAKT__SET(takt__in, __VA_ARGS__)(void) 0;                                                \
-    memcpy((char *)(void *)&(child) + sizeof(takt_frame),                                    \
-           (const char *)(const void *)&takt__in + sizeof(takt_frame),                       \
-           sizeof takt__in - sizeof(takt_frame));
+    takt__copy_in((char *)(void *)&(child) + sizeof(takt_frame),                             \
+                  (const char *)(const void *)&takt__in + sizeof(takt_frame),                \
+                  sizeof takt__in - sizeof(takt_frame));
 #ifndef __cplusplus
 #define TAKT__FILL(child, fn, ...)                                                           \
     if (sizeof(struct fn) > 256) {                                                           \
@@ -4045,11 +4110,12 @@ static inline int takt__direction(const takt_op *op)
 #define TAKT__NO_BUFFER UINT32_MAX
 #define TAKT__LEASED (UINT32_MAX - 1)
 #define TAKT__WITH_BACKEND (UINT32_MAX - 2) /* with the backend */
+#define TAKT__HANDED_OVER (UINT32_MAX - 3)  /* being sent: takt_send_lease() */
 
 int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size)
 {
     memset(bufs, 0, sizeof *bufs);
-    if (count == 0 || size == 0 || count >= TAKT__WITH_BACKEND ||
+    if (count == 0 || size == 0 || count >= TAKT__HANDED_OVER ||
         (sizeof(size_t) < 8 && size > SIZE_MAX / count))
         return -EINVAL;
     bufs->memory = (unsigned char *)TAKT_CALLOC(count, size);
@@ -4066,10 +4132,11 @@ int takt_bufs_init(takt_bufs *bufs, uint32_t count, uint32_t size)
 
 void takt_bufs_free(takt_bufs *bufs)
 {
-    TAKT_ASSERT(bufs->in_use == 0 && bufs->waiting == NULL);
+    TAKT_ASSERT(bufs->in_use == bufs->lost && bufs->waiting == NULL);
     if (bufs->reclaim)
         bufs->reclaim(bufs, true);
-    TAKT_FREE(bufs->memory);
+    if (!bufs->lost) /* the system may still read it */
+        TAKT_FREE(bufs->memory);
     TAKT_FREE(bufs->next);
     memset(bufs, 0, sizeof *bufs);
 }
@@ -4111,21 +4178,80 @@ unsigned char *takt_bufs_take(takt_bufs *bufs)
     return takt__bufs_lend(bufs, takt__bufs_pop(bufs));
 }
 
+/* The buffer around `data`, if it is out; else TAKT__NO_BUFFER. */
+static uint32_t takt__bufs_around(const takt_bufs *bufs, const unsigned char *data)
+{
+    const uintptr_t offset = (uintptr_t)data - (uintptr_t)bufs->memory;
+    uint32_t index;
+    if (offset >= (uintptr_t)bufs->count * bufs->size)
+        return TAKT__NO_BUFFER;
+    index = (uint32_t)(offset / bufs->size);
+    return index < bufs->fresh && bufs->next[index] == TAKT__LEASED ? index : TAKT__NO_BUFFER;
+}
+
 int takt_bufs_put(takt_bufs *bufs, unsigned char **data)
 {
-    const uintptr_t offset = (uintptr_t)*data - (uintptr_t)bufs->memory;
-    uint32_t index;
+    const uint32_t index = takt__bufs_around(bufs, *data);
     if (*data == NULL)
         return 0;
     *data = NULL;
-    if (offset >= (uintptr_t)bufs->count * bufs->size)
-        return TAKT_EBUFFER;
-    index = (uint32_t)(offset / bufs->size);
-    if (index >= bufs->fresh || bufs->next[index] != TAKT__LEASED)
+    if (index == TAKT__NO_BUFFER)
         return TAKT_EBUFFER;
     takt__bufs_push(bufs, index);
     bufs->in_use--;
     return 0;
+}
+
+/* -- buffers that are handed over to be sent; the backends' ---------------------
+ *
+ * Once it is, an op has: buf, the first byte that is left; len, how many are; extra, how many
+ * there were.
+ */
+
+/* 0, or TAKT_EBUFFER if what `op` is to send does not lie in a buffer that is out. */
+TAKT__UNUSED static int takt__handed_check(const takt_op *op)
+{
+    const takt_bufs *const bufs = (const takt_bufs *)op->arg.ptr;
+    const unsigned char *const data = *(unsigned char *const *)op->buf;
+    const uintptr_t offset = (uintptr_t)data - (uintptr_t)bufs->memory;
+    return takt__bufs_around(bufs, data) == TAKT__NO_BUFFER ||
+                   op->len > bufs->size - offset % bufs->size
+               ? TAKT_EBUFFER
+               : 0;
+}
+
+/* Takes over what was checked. */
+TAKT__UNUSED static void takt__handed_take(takt_op *op)
+{
+    takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
+    unsigned char **const data = (unsigned char **)op->buf;
+    bufs->next[takt__bufs_around(bufs, *data)] = TAKT__HANDED_OVER;
+    op->buf = *data;
+    op->extra = (uint32_t)op->len;
+    *data = NULL;
+}
+
+/* `n` bytes of it were sent. */
+TAKT__UNUSED static void takt__handed_sent(takt_op *op, size_t n)
+{
+    n = n < op->len ? n : op->len;
+    op->buf = (unsigned char *)op->buf + n;
+    op->len -= n;
+}
+
+/* The number of the buffer that `op` was handed. */
+TAKT__UNUSED static uint32_t takt__handed_index(const takt_op *op)
+{
+    const takt_bufs *const bufs = (const takt_bufs *)op->arg.ptr;
+    const unsigned char *const data = (const unsigned char *)op->buf - (op->extra - op->len);
+    return (uint32_t)((size_t)(data - bufs->memory) / bufs->size);
+}
+
+/* A buffer that was handed over is the pool's again. */
+TAKT__UNUSED static void takt__handed_back(takt_bufs *bufs, uint32_t index)
+{
+    takt__bufs_push(bufs, index);
+    bufs->in_use--;
 }
 
 /* -- the line of those who found it empty; the backends' ------------------ */
@@ -4793,6 +4919,55 @@ bool takt_addr_equal(const takt_addr *a, const takt_addr *b)
     }
 }
 
+static void takt__sip_rounds(uint64_t v[4], int count)
+{
+#define TAKT__ROTATE(x, bits) ((x) << (bits) | (x) >> (64 - (bits)))
+    while (count-- > 0) {
+        v[0] += v[1];
+        v[2] += v[3];
+        v[1] = TAKT__ROTATE(v[1], 13) ^ v[0];
+        v[3] = TAKT__ROTATE(v[3], 16) ^ v[2];
+        v[2] += v[1];
+        v[0] = TAKT__ROTATE(v[0], 32) + v[3];
+        v[1] = TAKT__ROTATE(v[1], 17) ^ v[2];
+        v[3] = TAKT__ROTATE(v[3], 21) ^ v[0];
+        v[2] = TAKT__ROTATE(v[2], 32);
+    }
+#undef TAKT__ROTATE
+}
+
+/* The bytes from `at` to `end`, at most 8, as a number. */
+static uint64_t takt__sip_word(const unsigned char *at, const unsigned char *end)
+{
+    uint64_t word = 0;
+    for (int bits = 0; at < end && bits < 64; bits += 8)
+        word |= (uint64_t)*at++ << bits;
+    return word;
+}
+
+uint64_t takt_addr_hash(const takt_addr *addr, const uint64_t key[2])
+{
+    uint64_t v[4] = {key[0] ^ 0x736f6d6570736575, key[1] ^ 0x646f72616e646f6d,
+                     key[0] ^ 0x6c7967656e657261, key[1] ^ 0x7465646279746573};
+    takt_addr it = *addr;
+    const int family = takt__family(addr);
+    if (family == AF_INET)
+        it.len = offsetof(struct sockaddr_in, sin_addr) + sizeof(struct in_addr);
+    if (family == AF_INET6)
+        memset(it.sockaddr.bytes + offsetof(struct sockaddr_in6, sin6_flowinfo), 0, 4);
+    for (uint32_t at = 0; at <= it.len; at += 8) {
+        uint64_t word = takt__sip_word(it.sockaddr.bytes + at, it.sockaddr.bytes + it.len);
+        if (it.len - at < 8)
+            word |= (uint64_t)it.len << 56;
+        v[3] ^= word;
+        takt__sip_rounds(v, 2);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    takt__sip_rounds(v, 4);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
 /* -- what the real backends answer at once -------------------------------- */
 
 /* Result of a system call: itself, or -errno. */
@@ -4942,6 +5117,17 @@ int takt_socket(takt_frame *frame, int family, int type, int protocol)
     op.bits = (uint32_t)type;
     op.extra = (uint32_t)protocol;
     return (int)takt__ask(frame, &op);
+}
+
+int takt_try_send_burst(takt_frame *frame, int fd, takt_packet *packets, size_t count)
+{
+    takt_op op = takt__op(TAKT_OP_BURST, fd, packets, count);
+    const int64_t result = takt__ask(frame, &op);
+    if (result != -EAGAIN)
+        return (int)result;
+    for (size_t i = (size_t)op.arg.done; i < count; i++)
+        packets[i].error = -EAGAIN;
+    return (int)op.extra;
 }
 
 static int takt__ask_name(takt_frame *frame, takt_op_kind kind, int fd, takt_addr *addr)
@@ -5836,10 +6022,27 @@ static int takt__burst_call(int fd, takt__burst *b)
     return n < 0 ? -errno : n;
 }
 
+/* Others than UDP pass over what they are told of segments, and send all as one. */
+static bool takt__burst_segments(const takt_posix *posix, int fd)
+{
+#if defined(SO_PROTOCOL)
+    int protocol = 0;
+    socklen_t len = sizeof protocol;
+    return posix->no_segments == 0 &&
+           getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
+           protocol == IPPROTO_UDP;
+#else
+    (void)posix;
+    (void)fd;
+    return false;
+#endif
+}
+
 /* Sends what of `op` is left. Its result; or -EAGAIN: the socket is full. */
 static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
 {
     takt_packet *const packets = (takt_packet *)op->buf;
+    bool segments = op->len - op->arg.done > 1 && takt__burst_segments(posix, op->fd);
     size_t single = 0; /* what stands before goes one by one */
     takt__burst b;
     while (op->arg.done < op->len) {
@@ -5848,8 +6051,7 @@ static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
         b.count = b.pieces_count = 0;
         for (size_t next = (size_t)op->arg.done; next < op->len && b.count < TAKT__BURST;) {
             const uint32_t run =
-                takt__burst_run(packets + next, op->len - next,
-                                posix->no_segments == 0 && next >= single);
+                takt__burst_run(packets + next, op->len - next, segments && next >= single);
             if (run > TAKT__BURST_PIECES - b.pieces_count)
                 break;
             takt__burst_add(&b, packets + next, run);
@@ -5863,8 +6065,10 @@ static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
         if (n == -EBADF || n == -ENOTSOCK)
             return n;
         if (n < 0 && b.lengths[0] > 1) { /* are they too long for this way, or can it never be? */
-            if (n == -EIO || n == -ENOPROTOOPT || n == -EOPNOTSUPP)
+            if (n == -EIO || n == -ENOPROTOOPT || n == -EOPNOTSUPP) {
                 posix->no_segments = n;
+                segments = false;
+            }
             single = (size_t)op->arg.done + b.lengths[0];
             continue;
         }
@@ -5982,6 +6186,20 @@ static int64_t takt__try_stream(takt_fd *entry, takt_op *op, bool sending)
         if (op->arg.done == bytes)
             return (int64_t)bytes;
     }
+}
+
+static int64_t takt__try_handed(takt_op *op)
+{
+    while (op->len) {
+        const int64_t n = takt__answer(send(op->fd, op->buf, takt__clamp(op->len),
+                                            TAKT__SEND_FLAGS));
+        if (n < 0)
+            return n;
+        if (n == 0)
+            return TAKT_ETRUNCATED;
+        takt__handed_sent(op, (size_t)n);
+    }
+    return op->extra;
 }
 
 static int64_t takt__try_accept(takt_posix *posix, takt_op *op)
@@ -6113,6 +6331,8 @@ static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
         return takt__try_stream(entry, op, false);
     case TAKT_OP_SEND:
         return takt__try_stream(entry, op, true);
+    case TAKT_OP_SEND_LEASE:
+        return takt__try_handed(op);
     case TAKT_OP_RECVFROM:
         return takt__try_datagram(op, false);
     case TAKT_OP_SENDTO:
@@ -6161,10 +6381,13 @@ static int takt__posix_watch(takt_posix *posix, int fd, takt_fd *entry)
     return 0;
 }
 
-/* What a connect needs after it is over: the descriptor, or its end. */
-static int64_t takt__posix_dialled(takt_posix *posix, takt_op *op, int64_t result)
+/* What some need after they are over: a connect the descriptor, or its end; and what was
+ * handed over goes back. */
+static int64_t takt__posix_settle(takt_posix *posix, takt_op *op, int64_t result)
 {
     const int fd = op->fd;
+    if (op->kind == TAKT_OP_SEND_LEASE)
+        takt__handed_back((takt_bufs *)op->arg.ptr, takt__handed_index(op));
     if (op->kind != TAKT_OP_DIAL || fd < 0)
         return result;
     if (result == 0 && takt__met_itself(fd, (const takt_addr *)op->arg.ptr))
@@ -6328,7 +6551,7 @@ static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
         return false;
     if (many && result == -ENODATA)
         result = 0;
-    takt__posix_done(posix, op, takt__posix_dialled(posix, op, result));
+    takt__posix_done(posix, op, takt__posix_settle(posix, op, result));
     return true;
 }
 
@@ -6488,7 +6711,7 @@ static void takt__posix_end(takt_posix *posix, takt_op *op, int64_t result)
         op->extra = (uint32_t)result;
         op->state = TAKT__ITEM_LAST;
     } else {
-        takt__posix_done(posix, op, takt__posix_dialled(posix, op, result));
+        takt__posix_done(posix, op, takt__posix_settle(posix, op, result));
     }
 }
 
@@ -6523,7 +6746,7 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
     case TAKT_OP_DIAL:
         result = takt__posix_connect(posix, op);
         if (result != -EINPROGRESS)
-            takt__posix_done(posix, op, takt__posix_dialled(posix, op, result));
+            takt__posix_done(posix, op, takt__posix_settle(posix, op, result));
         return 0;
     case TAKT_OP_CLOSE:
         if (op->fd < 0 || op->fd >= posix->fds.count) { /* nothing of ours is in flight there */
@@ -6552,13 +6775,16 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
             return -ENOTSUP;
         break;
     }
-    rc = op->flags & TAKT_OP_MULTI               ? takt__many_check(op)
-         : op->kind == TAKT_OP_RECVMSG ? -ENOTSUP
-                                       : 0;
+    rc = op->flags & TAKT_OP_MULTI           ? takt__many_check(op)
+         : op->kind == TAKT_OP_RECVMSG    ? -ENOTSUP
+         : op->kind == TAKT_OP_SEND_LEASE ? takt__handed_check(op)
+                                          : 0;
     if (rc == 0)
         rc = takt_fds_enter(&posix->fds, op);
     if (rc < 0)
         return rc;
+    if (op->kind == TAKT_OP_SEND_LEASE)
+        takt__handed_take(op);
     if (op->kind == TAKT_OP_CLOSE)
         takt__posix_close(posix, op);
     else if (op->flags & TAKT_OP_MULTI && (rc = takt__posix_begin(posix, op)) < 0)
@@ -6773,6 +6999,8 @@ int64_t takt_posix_call(takt_posix *posix, takt_op *op)
         takt__pipe_put(&posix->pipes, (struct takt_pipe *)op->buf);
         return 0;
     }
+    if (op->kind == TAKT_OP_BURST)
+        return takt__try_burst(posix, op);
     result = takt__net_call(op);
     if (op->kind == TAKT_OP_SOCKET || op->kind == TAKT_OP_SIGNALS)
         return takt__posix_opened(posix, result);
@@ -7205,7 +7433,10 @@ int takt_error(const takt_frame *frame)
 
 uint64_t takt_done(const takt_frame *frame)
 {
-    return frame->strand ? frame->strand->slot.op.arg.done : 0;
+    const takt_op *const op = frame->strand ? &frame->strand->slot.op : NULL;
+    if (op && op->kind == TAKT_OP_SEND_LEASE)
+        return op->extra ? op->extra - op->len : 0; /* nothing was begun */
+    return op ? op->arg.done : 0;
 }
 
 bool takt_stopping(const takt_frame *frame)

@@ -28,7 +28,7 @@
  * Find a room by searching for its mark; each appears again as >>room-impl:
  *
  *     >>probe  >>ring  >>encode  >>complete  >>cancel  >>doctor
- *     and as -impl only: >>bufring  >>multishot
+ *     and as -impl only: >>bufring  >>zerocopy  >>multishot
  *
  * Options, to be defined the same way before every include:
  *
@@ -80,7 +80,8 @@ TAKT__EXTERN_C_BEGIN
     X(REGISTERED_RING, 64, "registered_ring", "each call looks up the ring's descriptor")  \
     X(BUFFER_RING, 128, "buffer_ring", "to receive into a pool takes a poll and a call")     \
     X(MULTISHOT, 256, "multishot", "every item of a stream takes a request of its own")     \
-    X(EXT_ARG, 512, "ext_arg", "a wait that has an end takes a call of its own")
+    X(EXT_ARG, 512, "ext_arg", "a wait that has an end takes a call of its own")          \
+    X(SEND_ZC, 1024, "send_zc", "takt_send_lease() copies what it sends")
 
 enum { /* takt_uring_config.disable */
 #define TAKT__X(name, bit, word, without) TAKT_URING_NO_##name = bit,
@@ -107,6 +108,11 @@ typedef struct takt_uring_config {
     takt_ns spin;        /* before it sleeps, ask for so long whether something has come, at
                             most 1 ms; 0: sleep at once. Halved each time that was in vain,
                             and whole again when something comes within that time */
+    uint32_t zerocopy_from; /* bytes from which takt_send_lease() does not copy; 0: 16384 */
+    uint32_t zerocopy_max;  /* buffers that the system may hold for that at a time; 0: 256. With
+                             * so many out, and where memory may not be locked, it copies */
+    bool zerocopy_always;   /* also to where the system copies after all (loopback, some
+                             * network cards): else a descriptor that does is noticed */
 } takt_uring_config;
 
 /* Sets `config` from the environment: for examples and tests, never for programs
@@ -124,11 +130,12 @@ int takt_uring_config_from_env(takt_uring_config *config);
 #ifndef TAKT_NO_URING
 struct takt__uring_message;
 struct takt__bufring;
+struct takt__loan;
 #endif
 
 /* The backend; it allocates in init, and must not move from there on. */
 typedef struct takt_uring {
-    /* For you to read, from on_ring to overflow: loop.backend */
+    /* For you to read, from on_ring to zerocopies_held: loop.backend */
     bool on_ring;           /* false: the portable backend runs */
     int setup_error;        /* why the ring does not, or 0 */
     const char *setup_step; /* what failed with it */
@@ -138,6 +145,9 @@ typedef struct takt_uring {
     uint64_t stale;         /* completions that nobody waited for */
     uint64_t overflow;      /* turns that found more completions than the ring holds */
     uint64_t spins;         /* times it asked before it slept */
+    uint64_t zerocopies;    /* requests that were to send without copying */
+    uint64_t zerocopies_copied; /* of these, those for which the system said that it did */
+    uint32_t zerocopies_held;   /* buffers that the system has not given back */
     takt_ns spin, spin_now; /* as configured, and as it has proved worth while */
     takt_posix posix;
     /* The ring's: */
@@ -168,6 +178,11 @@ typedef struct takt_uring {
     bool later_now;                        /* a descriptor was closed meanwhile */
     bool later_timer;                      /* the kernel will wake us for them */
     unsigned char trial[8];                /* the probe's: outlives it, should it fail */
+    struct takt__loan *loans;              /* buffers that were handed over */
+    uint32_t loans_free, loans_fresh, loans_max;
+    uint32_t zerocopy_from;
+    uint16_t zerocopy_flags;               /* of each request */
+    bool zerocopy_always;
 #endif
 } takt_uring;
 
@@ -471,6 +486,8 @@ TAKT__EXTERN_C_END
 /* Newer than liburing 2.3: linux/io_uring.h has them as IORING_... */
 #define TAKT__RING_ENTER_NO_IOWAIT (1U << 7)
 #define TAKT__RING_FEAT_NO_IOWAIT (1U << 17)
+#define TAKT__RING_ZC_REPORT_USAGE (1U << 3)
+#define TAKT__RING_ZC_COPIED (1U << 31)
 
 TAKT__EXTERN_C_BEGIN
 
@@ -483,9 +500,10 @@ TAKT__EXTERN_C_BEGIN
  * system call. Entry i of the submission ring always names request i.
  * ======================================================================== */
 
-/* What a token's unused bits say of its completion. Slots are far fewer than 2^30. */
+/* What a token's unused bits say of its completion. Slots are far fewer than 2^29. */
 #define TAKT__RING_KEY_CANCEL ((uint64_t)1 << 30) /* it is of a cancel for this token */
 #define TAKT__RING_KEY_ACCEPT ((uint64_t)1 << 31) /* its result is a descriptor */
+#define TAKT__RING_KEY_LOAN ((uint64_t)1 << 29)   /* it is no token: a buffer's, see >>zerocopy */
 #define TAKT__RING_KEY_BITS (TAKT__RING_KEY_CANCEL | TAKT__RING_KEY_ACCEPT)
 #define TAKT__RING_KEY_NOBODY (TAKT__RING_KEY_CANCEL | (TAKT__RING_KEY_CANCEL - 1))
 #define TAKT__RING_KEY_TIMER (TAKT__RING_KEY_NOBODY - 1)
@@ -674,12 +692,15 @@ static void takt__bufring_free(struct takt__bufring *ring)
     TAKT_FREE(ring);
 }
 
-/* Takes the ring back from the kernel, and its buffers with it. */
-static void takt__bufring_detach(struct takt__bufring *ring)
+/* Takes the ring back from the kernel, and its buffers with it. False: it is refused (by a
+ * seccomp filter, say); then nothing has happened, unless that must not be: when nobody receives
+ * any more. */
+static bool takt__bufring_detach(struct takt__bufring *ring, bool going)
 {
     takt_bufs *const bufs = ring->bufs;
     struct takt__bufring **link = &ring->uring->bufrings;
-    io_uring_unregister_buf_ring(&ring->uring->ring, ring->group);
+    if (io_uring_unregister_buf_ring(&ring->uring->ring, ring->group) < 0 && !going)
+        return false;
     while (*link != ring)
         link = &(*link)->next;
     *link = ring->next;
@@ -690,6 +711,7 @@ static void takt__bufring_detach(struct takt__bufring *ring)
     bufs->keeper = NULL;
     bufs->reclaim = NULL;
     takt__bufring_free(ring);
+    return true;
 }
 
 /* A completion that was not read may have one of its buffers: then it has to stay. */
@@ -698,8 +720,7 @@ static bool takt__bufring_reclaim(takt_bufs *bufs, bool going)
     struct takt__bufring *const ring = (struct takt__bufring *)bufs->keeper;
     if (!going && (takt__ring_unread(ring->uring) || takt__ring_hidden(ring->uring)))
         return false;
-    takt__bufring_detach(ring);
-    return true;
+    return takt__bufring_detach(ring, going);
 }
 
 /* The memory of a ring for `bufs`. False: there is none. */
@@ -843,6 +864,148 @@ static void takt__bufring_orphan(takt_uring *uring, uint32_t number)
     }
     if (from && (data = takt__bufring_claim(from, number)) != NULL)
         takt_bufs_put(from, &data);
+}
+
+/* ==========================================================================
+ * >>zerocopy-impl
+ *
+ * Buffers that were handed over to be sent. The kernel completes such a request twice: with
+ * its result, and, if that says IORING_CQE_F_MORE, an error or not, once more when it reads
+ * the buffer no longer. The op is over at the first; what waits for the second is a loan, of
+ * which there is a bounded number, and which the keys of both name. A buffer goes back to its
+ * pool when its op is over and no second completion is due.
+ *
+ * An op that goes on after a part has several requests, one after the other, of one loan.
+ * ======================================================================== */
+
+enum { TAKT__FD_COPIES = 1 }; /* takt_fd.bits: it is no use there */
+
+typedef struct takt__loan {
+    takt_bufs *bufs;
+    uint32_t index;      /* of the buffer */
+    uint32_t generation; /* of this loan: a late completion finds nothing */
+    uint32_t place;      /* its op's slot, counted from 1; 0: that is over, or nobody's */
+    uint32_t next;       /* free list, counted from 1 */
+    int32_t due;         /* second completions; -1: it came before the first */
+    int32_t failed;      /* of these, those of requests that failed: they claim to have copied */
+    int32_t fd;          /* -1: closed since */
+    bool copy;           /* from here on */
+} takt__loan;
+
+/* Nobody but the kernel is to touch a buffer that was handed over, or everybody may again. */
+static void takt__handed_close(const takt_bufs *bufs, uint32_t index, bool close)
+{
+#if defined(TAKT__ASAN)
+    takt__poison(&close, bufs->memory + (size_t)index * bufs->size, bufs->size);
+#else
+    (void)bufs;
+    (void)index;
+    (void)close;
+#endif
+}
+
+/* A buffer is the pool's again. */
+static void takt__handed_home(takt_bufs *bufs, uint32_t index)
+{
+    takt__handed_close(bufs, index, false);
+    takt__handed_back(bufs, index);
+}
+
+/* True if the next request of `op` is one that completes twice. */
+static bool takt__zerocopy_on(const takt_uring *uring, const takt_op *op)
+{
+    return op->kind == TAKT_OP_SEND_LEASE && op->bits && !uring->loans[op->bits - 1].copy &&
+           !(op->state & TAKT__RING_READINESS);
+}
+
+static uint64_t takt__loan_key(const takt_uring *uring, uint32_t i)
+{
+    return takt_token_make(uring->loans[i].generation, i) | TAKT__RING_KEY_LOAN;
+}
+
+static bool takt__zerocopy_init(takt_uring *uring, const takt_uring_config *config)
+{
+    const uint32_t most = 1 << 20;
+    uring->loans_max = config->zerocopy_max ? config->zerocopy_max : 256;
+    if (uring->loans_max > most)
+        uring->loans_max = most;
+    uring->zerocopy_from = config->zerocopy_from ? config->zerocopy_from : 16384;
+    uring->zerocopy_always = config->zerocopy_always;
+    uring->loans = (takt__loan *)TAKT_CALLOC(uring->loans_max, sizeof *uring->loans);
+    return uring->loans != NULL;
+}
+
+/* Decides how `op` is sent, once: op->bits is its loan, counted from 1, or 0. */
+static void takt__zerocopy_begin(takt_uring *uring, takt_op *op)
+{
+    uint32_t i = uring->loans_free;
+    takt__loan *loan;
+    op->bits = 0;
+    if (!(uring->rungs & TAKT__RUNG_SEND_ZC) || op->len < uring->zerocopy_from ||
+        uring->fds.at[op->fd].bits & TAKT__FD_COPIES)
+        return;
+    if (i)
+        uring->loans_free = uring->loans[i - 1].next;
+    else if (uring->loans_fresh < uring->loans_max)
+        i = ++uring->loans_fresh;
+    else
+        return;
+    loan = &uring->loans[i - 1];
+    loan->bufs = (takt_bufs *)op->arg.ptr;
+    loan->index = takt__handed_index(op);
+    loan->generation++;
+    loan->place = ((takt_slot *)(void *)op)->index + 1;
+    loan->due = loan->failed = 0;
+    loan->fd = op->fd;
+    loan->copy = false;
+    op->bits = i;
+    uring->zerocopies_held++;
+}
+
+/* Nobody reads the buffer any more. */
+static void takt__loan_end(takt_uring *uring, takt__loan *loan)
+{
+    takt__handed_home(loan->bufs, loan->index);
+    loan->bufs = NULL;
+    loan->generation++;
+    loan->next = uring->loans_free;
+    uring->loans_free = (uint32_t)(loan - uring->loans) + 1;
+    uring->zerocopies_held--;
+}
+
+/* The op is over: its buffer goes back, if the kernel does not read it. */
+static void takt__zerocopy_over(takt_uring *uring, takt_op *op)
+{
+    takt__loan *const loan = op->bits ? &uring->loans[op->bits - 1] : NULL;
+    if (!loan) {
+        takt__handed_home((takt_bufs *)op->arg.ptr, takt__handed_index(op));
+        return;
+    }
+    op->bits = 0;
+    loan->place = 0;
+    if (loan->due <= 0)
+        takt__loan_end(uring, loan);
+}
+
+/* `fd` is being closed: what is yet to come says nothing of the next one of that number. */
+static void takt__zerocopy_forget(takt_uring *uring, int fd)
+{
+    uring->fds.at[fd].bits = 0;
+    for (uint32_t i = 0; uring->zerocopies_held && i < uring->loans_fresh; i++)
+        if (uring->loans[i].fd == fd)
+            uring->loans[i].fd = -1;
+}
+
+/* What the kernel still reads when the ring goes is out for good. */
+static void takt__zerocopy_free(takt_uring *uring)
+{
+    for (uint32_t i = 0; i < uring->loans_fresh; i++)
+        if (uring->loans[i].bufs)
+            uring->loans[i].bufs->lost++;
+    if (uring->zerocopies_held)
+        TAKT_LOG("takt_uring_free: buffers are still being sent; they are kept");
+    TAKT_FREE(uring->loans);
+    uring->loans = NULL;
 }
 
 /* ==========================================================================
@@ -1106,6 +1269,29 @@ static int takt__trial_streams(takt_uring *uring, const int *pair, uint32_t disa
     return rc;
 }
 
+/* Sends without copying, where that is known but not to be had: a Unix socket. With and, for
+ * Linux before 6.2, without a report of what became of it. */
+static int takt__trial_zerocopy(takt_uring *uring, const int *pair)
+{
+    struct io_uring_sqe sqe;
+    takt__seen seen;
+    int rc = 0;
+    takt__ring_fill(&sqe, IORING_OP_SEND_ZC, pair[1], 0, uring->trial, 1,
+                    MSG_NOSIGNAL | MSG_DONTWAIT, 0);
+    sqe.ioprio = TAKT__RING_ZC_REPORT_USAGE;
+    memset(&seen, 0, sizeof seen);
+    for (int twice = 0; rc >= 0 && twice < 2 && !(uring->rungs & TAKT__RUNG_SEND_ZC); twice++) {
+        rc = takt__trial_many(uring, &sqe, 0, &seen);
+        if (rc >= 0 && seen.flags & IORING_CQE_F_MORE &&
+            (seen.result == 1 || seen.result == -EOPNOTSUPP)) {
+            uring->rungs |= TAKT__RUNG_SEND_ZC;
+            uring->zerocopy_flags = sqe.ioprio;
+        }
+        sqe.ioprio = 0;
+    }
+    return rc < 0 ? rc : 0;
+}
+
 /* Does this ring work? Some exist and do not. */
 static int takt__probe_trial(takt_uring *uring, uint32_t disable)
 {
@@ -1116,6 +1302,8 @@ static int takt__probe_trial(takt_uring *uring, uint32_t disable)
     rc = send(pair[1], "x", 1, MSG_NOSIGNAL) == 1 ? takt__trial_run(uring, pair) : -EIO;
     if (rc == 0)
         rc = takt__trial_streams(uring, pair, disable);
+    if (rc == 0 && !(disable & TAKT_URING_NO_SEND_ZC))
+        rc = takt__trial_zerocopy(uring, pair);
     close(pair[0]);
     close(pair[1]);
     uring->enters = 0;
@@ -1159,7 +1347,7 @@ static int takt__probe_memory(takt_uring *uring, const takt_uring_config *config
     uring->parked_max = slots->count ? slots->count : 1;
     uring->messages = (struct takt__uring_message *)TAKT_CALLOC(entries, sizeof *uring->messages);
     uring->parked = (uint32_t *)TAKT_CALLOC(uring->parked_max, sizeof *uring->parked);
-    if (!uring->messages || !uring->parked)
+    if (!takt__zerocopy_init(uring, config) || !uring->messages || !uring->parked)
         return -ENOMEM;
     for (unsigned i = 0; i < entries; i++)
         uring->ring.sq.array[i] = i;
@@ -1169,10 +1357,11 @@ static int takt__probe_memory(takt_uring *uring, const takt_uring_config *config
 static void takt__ring_release(takt_uring *uring)
 {
     while (uring->bufrings)
-        takt__bufring_detach(uring->bufrings);
+        takt__bufring_detach(uring->bufrings, true);
     io_uring_queue_exit(&uring->ring);
     if (uring->event_fd >= 0)
         close(uring->event_fd);
+    takt__zerocopy_free(uring);
     TAKT_FREE(uring->messages);
     TAKT_FREE(uring->parked);
     takt_fds_free(&uring->fds);
@@ -1218,9 +1407,11 @@ static int takt__probe_start(takt_uring *uring, const takt_uring_config *config,
  * ======================================================================== */
 
 /* What the kernel gives back with the completion of the request that `op` has now. */
-static uint64_t takt__ring_key(const takt_op *op)
+static uint64_t takt__ring_key(const takt_uring *uring, const takt_op *op)
 {
     const bool accepts = op->kind == TAKT_OP_ACCEPT && !(op->state & TAKT__RING_READINESS);
+    if (TAKT__UNLIKELY(takt__zerocopy_on(uring, op)))
+        return takt__loan_key(uring, op->bits - 1);
     return takt_token_of(op) | (accepts ? TAKT__RING_KEY_ACCEPT : 0);
 }
 
@@ -1230,6 +1421,7 @@ static bool takt__ring_reads(const takt_op *op)
     case TAKT_OP_CONNECT:
     case TAKT_OP_DIAL:
     case TAKT_OP_SEND:
+    case TAKT_OP_SEND_LEASE:
     case TAKT_OP_SENDTO:
     case TAKT_OP_BURST:
     case TAKT_OP_WRITE:
@@ -1314,6 +1506,19 @@ static void takt__encode_stream(takt_uring *uring, const takt_op *op, struct io_
                     takt__encode_message(uring, sqe, rest - 1, after + 1), 1, bits, key);
 }
 
+/* What is left of a buffer that was handed over. */
+static void takt__encode_handed(takt_uring *uring, const takt_op *op, struct io_uring_sqe *sqe,
+                                uint64_t key)
+{
+    const bool whole = takt__zerocopy_on(uring, op);
+    takt__ring_fill(sqe, whole ? IORING_OP_SEND_ZC : IORING_OP_SEND, op->fd, 0, op->buf, op->len,
+                    (uint32_t)uring->send_flags, key);
+    if (whole) {
+        sqe->ioprio = uring->zerocopy_flags;
+        uring->zerocopies++;
+    }
+}
+
 /* A datagram that finds no room is tried again from here, when there is some: the kernel's own
  * second try of one to a Unix socket sends it without its bytes (Linux 5.10 to 6.18). */
 static void takt__encode_sendto(takt_uring *uring, const takt_op *op, struct io_uring_sqe *sqe,
@@ -1377,7 +1582,7 @@ static void takt__encode_many(takt_uring *uring, takt_op *op, struct io_uring_sq
 /* Writes the request that `op` needs next. It is the kernel's from here on. */
 static void takt__ring_encode(takt_uring *uring, takt_op *op, struct io_uring_sqe *sqe)
 {
-    const uint64_t key = takt__ring_key(op);
+    const uint64_t key = takt__ring_key(uring, op);
     takt__ring_set(op, TAKT__RING_KERNEL);
     if (op->state & TAKT__RING_READINESS) {
         takt__encode_readiness(uring, op, sqe, key);
@@ -1387,6 +1592,9 @@ static void takt__ring_encode(takt_uring *uring, takt_op *op, struct io_uring_sq
     case TAKT_OP_RECV:
     case TAKT_OP_SEND:
         takt__encode_stream(uring, op, sqe, key);
+        break;
+    case TAKT_OP_SEND_LEASE:
+        takt__encode_handed(uring, op, sqe, key);
         break;
     case TAKT_OP_SENDTO:
         takt__encode_sendto(uring, op, sqe, key);
@@ -1415,6 +1623,7 @@ static void takt__ring_encode(takt_uring *uring, takt_op *op, struct io_uring_sq
  * ======================================================================== */
 
 static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result);
+static void takt__zerocopy_over(takt_uring *uring, takt_op *op);
 
 /* -- the line of ops that found the queue full ---------------------------- */
 
@@ -1516,6 +1725,8 @@ static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result)
         closer = takt_fds_leave(&uring->fds, op);
     if (op->kind == TAKT_OP_ACCEPT || op->kind == TAKT_OP_DIAL)
         result = takt__ring_settle(uring, op, result);
+    else if (op->kind == TAKT_OP_SEND_LEASE)
+        takt__zerocopy_over(uring, op);
     if (op->kind == TAKT_OP_CLOSE || (op->kind == TAKT_OP_DIAL && result < 0))
         uring->later_now = true; /* a descriptor has become free */
     op->result = result;
@@ -1594,13 +1805,19 @@ static void takt__ring_failed(takt_uring *uring, takt_op *op, int error)
 /* Part of what shall be done in full. */
 static void takt__ring_progress(takt_uring *uring, takt_op *op, int res)
 {
-    uint64_t bytes;
-    op->arg.done += (unsigned)res;
-    bytes = takt__op_bytes(op);
-    if (op->arg.done >= bytes)
+    uint64_t bytes, done;
+    if (op->kind == TAKT_OP_SEND_LEASE) {
+        takt__handed_sent(op, (size_t)res);
+        bytes = op->extra;
+        done = op->extra - op->len;
+    } else {
+        done = op->arg.done += (unsigned)res;
+        bytes = takt__op_bytes(op);
+    }
+    if (done >= bytes)
         takt__ring_finish(uring, op, (int64_t)bytes);
     else if (res == 0)
-        takt__ring_finish(uring, op, op->kind == TAKT_OP_SEND ? -EPIPE : TAKT_ETRUNCATED);
+        takt__ring_finish(uring, op, op->kind == TAKT_OP_RECV ? TAKT_ETRUNCATED : -EPIPE);
     else if (takt__ring_stopped(op))
         takt__ring_finish(uring, op, takt__ring_stop_code(op));
     else
@@ -1734,6 +1951,7 @@ static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
 /* -- completions ----------------------------------------------------------- */
 
 static void takt__ring_cancel_ended(takt_uring *uring, uint64_t key, int res);
+static void takt__zerocopy_complete(takt_uring *uring, uint64_t key, int res, unsigned flags);
 static void takt__many_complete(takt_uring *uring, takt_op *op, int res, unsigned flags);
 
 /* A completion that nobody waits for. What it may carry must not be lost, and what is in
@@ -1755,6 +1973,16 @@ static void takt__ring_stale(takt_uring *uring, uint64_t key, int res, unsigned 
         close(res);
 }
 
+/* The request of `op` is over. */
+static void takt__ring_came(takt_uring *uring, takt_op *op)
+{
+    takt__ring_clear(op, TAKT__RING_KERNEL);
+    if (TAKT__UNLIKELY(op->state & TAKT__RING_CANCEL_DUE)) {
+        takt__ring_clear(op, TAKT__RING_CANCEL_DUE);
+        uring->cancels_due--;
+    }
+}
+
 /* One completion of the kernel. */
 static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsigned flags)
 {
@@ -1764,9 +1992,14 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
         takt__ring_cancel_ended(uring, key, res);
         return;
     }
+    if (TAKT__UNLIKELY(key & TAKT__RING_KEY_LOAN)) {
+        takt__zerocopy_complete(uring, key, res, flags);
+        return;
+    }
     slot = takt_slot_find(&uring->slots, key & ~TAKT__RING_KEY_BITS);
     op = slot ? &slot->op : NULL;
-    if (TAKT__UNLIKELY(!op || !(op->state & TAKT__RING_KERNEL) || key != takt__ring_key(op) ||
+    if (TAKT__UNLIKELY(!op || !(op->state & TAKT__RING_KERNEL) ||
+                       key != takt__ring_key(uring, op) ||
                        (flags & IORING_CQE_F_MORE && !(op->flags & TAKT_OP_MULTI)))) {
         takt__ring_stale(uring, key, res, flags);
         return;
@@ -1775,11 +2008,7 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
         takt__many_complete(uring, op, res, flags);
         return;
     }
-    takt__ring_clear(op, TAKT__RING_KERNEL);
-    if (TAKT__UNLIKELY(op->state & TAKT__RING_CANCEL_DUE)) {
-        takt__ring_clear(op, TAKT__RING_CANCEL_DUE);
-        uring->cancels_due--;
-    }
+    takt__ring_came(uring, op);
     if (op->flags & TAKT_OP_MULTI || op->kind == TAKT_OP_LEASE) {
         takt__many_complete(uring, op, res, flags);
     } else if (op->state & TAKT__RING_READINESS) {
@@ -1824,6 +2053,66 @@ static void takt__ring_reap_all(takt_uring *uring)
         takt__ring_complete(uring, cqe->user_data, cqe->res, cqe->flags);
     }
     __atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
+}
+
+/* -- completions of requests that complete twice ---------------------------- */
+
+/* The kernel reads the buffer no longer, as far as one request goes. */
+static void takt__zerocopy_notice(takt_uring *uring, takt__loan *loan, unsigned usage)
+{
+    loan->due--;
+    if (usage & TAKT__RING_ZC_COPIED && loan->failed > 0) {
+        loan->failed--;
+    } else if (usage & TAKT__RING_ZC_COPIED) {
+        uring->zerocopies_copied++;
+        if (loan->fd >= 0 && !uring->zerocopy_always)
+            uring->fds.at[loan->fd].bits |= TAKT__FD_COPIES;
+    }
+    if (!loan->place && loan->due <= 0)
+        takt__loan_end(uring, loan);
+}
+
+/* Such a request has failed. What it lacks an ordinary one does without. */
+static void takt__zerocopy_failed(takt_uring *uring, takt_op *op, takt__loan *loan, int error)
+{
+    if (error == -EOPNOTSUPP)
+        uring->fds.at[op->fd].bits |= TAKT__FD_COPIES;
+    if (!takt__ring_stopped(op) &&
+        (error == -EOPNOTSUPP || error == -ENOMEM || error == -ENOBUFS)) {
+        loan->copy = true;
+        takt__ring_place(uring, op);
+    } else {
+        takt__ring_failed(uring, op, error);
+    }
+}
+
+static void takt__zerocopy_complete(takt_uring *uring, uint64_t key, int res, unsigned flags)
+{
+    const uint32_t i = (uint32_t)(key & ~(TAKT__RING_KEY_BITS | TAKT__RING_KEY_LOAN));
+    takt__loan *const loan = i < uring->loans_fresh ? &uring->loans[i] : NULL;
+    takt_op *op;
+    if (!loan || !loan->bufs || key != takt__loan_key(uring, i)) {
+        uring->stale++;
+        return;
+    }
+    op = takt_fds_op(&uring->fds, loan->place);
+    if (op && (!(op->state & TAKT__RING_KERNEL) || !takt__zerocopy_on(uring, op)))
+        op = NULL;
+    if (flags & IORING_CQE_F_NOTIF ? loan->due <= 0 && !(op && loan->due == 0) : !op) {
+        uring->stale++;
+        return;
+    }
+    if (flags & IORING_CQE_F_NOTIF) {
+        takt__zerocopy_notice(uring, loan, (unsigned)res);
+        return;
+    }
+    loan->due += (flags & IORING_CQE_F_MORE) != 0;
+    loan->failed += flags & IORING_CQE_F_MORE && res < 0;
+    takt__ring_came(uring, op);
+    if (res < 0)
+        takt__zerocopy_failed(uring, op, loan, res);
+    else
+        takt__ring_progress(uring, op, res);
 }
 
 /* ==========================================================================
@@ -2113,8 +2402,9 @@ static void takt__ring_ask_cancel(takt_uring *uring, takt_op *op)
         uring->cancels_due++;
         return;
     }
-    takt__ring_fill(sqe, IORING_OP_ASYNC_CANCEL, -1, 0, (void *)(uintptr_t)takt__ring_key(op), 0,
-                    0, takt_token_of(op) | TAKT__RING_KEY_CANCEL);
+    takt__ring_fill(sqe, IORING_OP_ASYNC_CANCEL, -1, 0,
+                    (void *)(uintptr_t)takt__ring_key(uring, op), 0, 0,
+                    takt_token_of(op) | TAKT__RING_KEY_CANCEL);
 }
 
 static void takt__ring_cancel_ended(takt_uring *uring, uint64_t key, int res)
@@ -2195,6 +2485,7 @@ static int takt__ring_close(takt_uring *uring, takt_op *op)
     if (rc < 0)
         return rc;
     takt__ring_set(op, TAKT__RING_ENTERED);
+    takt__zerocopy_forget(uring, op->fd);
     reader = takt_fds_op(&uring->fds, uring->fds.at[op->fd].reader);
     writer = takt_fds_op(&uring->fds, uring->fds.at[op->fd].writer);
     if (!reader && !writer) {
@@ -2212,6 +2503,25 @@ static int takt__ring_close(takt_uring *uring, takt_op *op)
     return 0;
 }
 
+/* Takes a buffer over, and sends what is in it. */
+static int takt__zerocopy_submit(takt_uring *uring, takt_op *op)
+{
+    int rc = takt__handed_check(op);
+    if (rc == 0)
+        rc = takt_fds_enter(&uring->fds, op);
+    if (rc < 0)
+        return rc;
+    takt__handed_take(op);
+    takt__handed_close((const takt_bufs *)op->arg.ptr, takt__handed_index(op), true);
+    takt__zerocopy_begin(uring, op);
+    op->state = TAKT__RING_ENTERED;
+    if (op->len == 0)
+        takt__ring_finish(uring, op, 0);
+    else
+        takt__ring_place(uring, op);
+    return 0;
+}
+
 /* Ops that are done in place, or begin so. */
 static int takt__ring_submit_rare(takt_uring *uring, takt_op *op)
 {
@@ -2222,6 +2532,8 @@ static int takt__ring_submit_rare(takt_uring *uring, takt_op *op)
         return 0;
     case TAKT_OP_CLOSE:
         return takt__ring_close(uring, op);
+    case TAKT_OP_SEND_LEASE:
+        return takt__zerocopy_submit(uring, op);
     case TAKT_OP_SHUTDOWN:
         takt__ring_push(uring); /* what was sent before goes first */
         takt__ring_finish(uring, op, takt__do_shutdown(op));
@@ -2461,11 +2773,14 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
     int64_t result;
     if (!uring->on_ring)
         return takt_posix_call(&uring->posix, op);
-    if (op->kind == TAKT_OP_PIPE)
+    if (op->kind == TAKT_OP_PIPE || op->kind == TAKT_OP_BURST)
         return takt_posix_call(&uring->posix, op);
     result = takt__net_call(op);
-    if (op->kind == TAKT_OP_CLOSE)
+    if (op->kind == TAKT_OP_CLOSE) {
         uring->later_now = true;
+        if (op->fd >= 0 && op->fd < uring->fds.count)
+            takt__zerocopy_forget(uring, op->fd);
+    }
     if (op->kind == TAKT_OP_SOCKET || op->kind == TAKT_OP_SIGNALS)
         result = takt__ring_opened(uring, result);
     return result;
@@ -2475,6 +2790,7 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
  * is told to signal another one, from the first time that somebody asks. */
 int takt_uring_fd(takt_uring *uring)
 {
+    const uint64_t one = 1;
     int fd;
     if (!uring->on_ring)
         return takt_posix_fd(&uring->posix);
@@ -2489,6 +2805,7 @@ int takt_uring_fd(takt_uring *uring)
         return uring->ring.ring_fd;
     }
     uring->event_fd = fd;
+    (void)!write(fd, &one, sizeof one); /* what came before this was announced to nobody */
     takt__ring_judge(uring);
     return fd;
 }
@@ -2534,7 +2851,8 @@ static void takt__ring_drain(takt_uring *uring)
     const takt_ns limit = takt_uring_now(uring) + TAKT_SEC;
     for (uint32_t i = 0; i < uring->slots.count; i++)
         takt_uring_cancel(uring, &takt_slot_at(&uring->slots, i)->op);
-    while ((takt__ring_in_flight(uring) || uring->done_first) && takt_uring_now(uring) < limit) {
+    while ((takt__ring_in_flight(uring) || uring->done_first || uring->zerocopies_held) &&
+           takt_uring_now(uring) < limit) {
         const int count = takt_uring_poll(uring, done, BATCH, 50 * TAKT_MS);
         if (count < 0)
             break;
@@ -2557,7 +2875,8 @@ void takt_uring_free(takt_uring *uring)
         takt_posix_free(&uring->posix);
         return;
     }
-    if (takt__ring_in_flight(uring) || uring->done_first || uring->parked_count || uring->starved)
+    if (takt__ring_in_flight(uring) || uring->done_first || uring->parked_count ||
+        uring->starved || uring->zerocopies_held)
         takt__ring_drain(uring);
     takt__ring_release(uring);
 }

@@ -1,8 +1,8 @@
 /*
  * proxy.c - passes TCP connections on to another server.
  *
- *     cc -O2 -D_GNU_SOURCE -I. examples/proxy.c -luring -o proxy
- *     ./proxy --listen 127.0.0.1:8080 --upstream 127.0.0.1:9000
+ *     cc -O2 -D_GNU_SOURCE -I. examples/proxy.c -luring -pthread -o proxy
+ *     ./proxy --listen 127.0.0.1:8080 --upstream 127.0.0.1:9000 --threads 2 --sandbox
  *
  * Both directions of a connection run at the same time, and each ends by itself: the end
  * of one is passed on, the other may still be talking. What does not end well is reset on
@@ -12,37 +12,61 @@
  *
  * Memory of a connection: 630 bytes, and while it has something to pass on, one buffer of
  * 16 KiB or one pipe a direction. A reader that stalls stops its writer.
+ *
+ * Each thread has a loop and listens for itself; the system spreads the connections over
+ * them. They share limits and counters. Signals come to the first, which tells the others.
  */
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
 
+#include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 
-#define BUFFER_BYTES (16 * 1024)
+#include "sandbox.h"
+#include "server.h"
 
-/* What the command line says, and what is counted. */
-struct app {
-    takt_addr listen, upstream;
-    takt_ns connect_limit, idle_limit, drain_limit; /* idle 0: none */
-    int max_connections;
-    bool quiet;
+enum { BUFFER_BYTES = 16 * 1024, THREADS_MAX = 64, CONNECTIONS_MAX = 1000000 };
+
+TAKT_LOOP(net, takt_uring);
+
+/* A loop, its thread, and what belongs to it. */
+struct core {
+    net loop;
+    pthread_t thread;
     takt_bufs bufs;
-    uint64_t accepted, refused, failed, bytes;
-    int exit_code;
-    char backend[256];
+    takt_inbox inbox;
+    takt_message told; /* posted while there are */
+    unsigned orders;   /* STOP ..., of any thread */
 };
+
+/* What the command line says, and what all threads count. */
+static struct {
+    takt_addr listen, upstream;
+    takt_ns connect_limit, idle_limit, drain_limit;
+    struct limits limits;
+    int threads, quiet, sandbox, sandbox_kills;
+    net_config config;
+    struct core cores[THREADS_MAX];
+    int started; /* the last that has a thread of its own */
+    uint64_t ready, accepted, refused, failed, bytes, broken; /* by count() */
+} app;
+
+/* Adds to what any thread may change. Result: what it is now. */
+static uint64_t count(uint64_t *counter, uint64_t n)
+{
+    return __atomic_add_fetch(counter, n, __ATOMIC_ACQ_REL);
+}
 
 /* -- proxy: one connection --------------------------------------------------- */
 
 struct proxy {
     takt_frame frame;
-    int client;      /* in: connected socket, closed here */
-    int server;      /* in: -1 */
-    struct app *app; /* in */
-    uint32_t number; /* in: for the log */
-    bool clean;      /* both directions came to their end */
+    int client;       /* in: connected socket, closed here */
+    int server;       /* in: -1 */
+    takt_bufs *bufs;  /* in */
+    uint32_t *source; /* in: it has entered the limits, and leaves them here */
+    uint32_t number;  /* in: for the log */
+    bool clean;       /* both directions came to their end */
     takt_idle idle;
     takt_relay up, down;
 };
@@ -53,10 +77,11 @@ static void say_failed(struct proxy *my)
                               : takt_error(&my->up.frame) < 0 ? "client to upstream"
                               : takt_error(&my->down.frame) < 0 ? "upstream to client"
                                                                 : "both ways";
-    my->app->failed++;
-    if (!my->app->quiet)
-        fprintf(stderr, "proxy: connection %u: %s: %s\n", (unsigned)my->number, where,
-                takt_strerror(my->frame.error));
+    bool last;
+    count(&app.failed, 1);
+    if (!app.quiet && limits_line(&app.limits, takt_now(&my->frame), &last))
+        fprintf(stderr, "proxy: connection %u: %s: %s%s\n", (unsigned)my->number, where,
+                takt_strerror(my->frame.error), last ? "; and more" : "");
 }
 
 static TAKT_CORO(proxy)
@@ -65,14 +90,14 @@ static TAKT_CORO(proxy)
     TAKT_BEGIN(proxy, my);
     TAKT_DEFER
     {
-        my->app->bytes += my->up.bytes + my->down.bytes;
+        count(&app.bytes, my->up.bytes + my->down.bytes);
         if (!my->clean)
             takt_reset_on_close(&my->frame, my->client);
         TAKT_AWAIT(takt_close(my->client));
+        limits_leave(&app.limits, my->source);
     }
 
-    TAKT_AWAIT(my->server,
-               takt_within(my->app->connect_limit, takt_tcp_connect(&my->app->upstream)));
+    TAKT_AWAIT(my->server, takt_within(app.connect_limit, takt_tcp_connect(&app.upstream)));
     TAKT_DEFER
     {
         if (!my->clean)
@@ -82,11 +107,11 @@ static TAKT_CORO(proxy)
     takt_tcp_options(&my->frame, my->client, &no_delay);
     takt_tcp_options(&my->frame, my->server, &no_delay);
 
-    takt_idle_start(&my->frame, &my->idle, my->app->idle_limit);
-    TAKT_START(my->down, takt_relay, .from = my->server, .to = my->client,
-               .bufs = &my->app->bufs, .idle = &my->idle);
-    TAKT_CALL(my->up, takt_relay, .from = my->client, .to = my->server,
-              .bufs = &my->app->bufs, .idle = &my->idle);
+    takt_idle_start(&my->frame, &my->idle, app.idle_limit);
+    TAKT_START(my->down, takt_relay, .from = my->server, .to = my->client, .bufs = my->bufs,
+               .idle = &my->idle);
+    TAKT_CALL(my->up, takt_relay, .from = my->client, .to = my->server, .bufs = my->bufs,
+              .idle = &my->idle);
     TAKT_JOIN(my->down);
     my->clean = true;
 
@@ -94,11 +119,33 @@ static TAKT_CORO(proxy)
     TAKT_END;
 }
 
-/* -- signals: the first stops gently, the second at once; SIGUSR1 shows ------- */
+/* -- orders, from any thread to every loop ---------------------------------------- */
 
+enum { STOP = 1, STOP_NOW = 2, SHOW = 4 };
+
+static void obey(takt_message *message)
+{
+    struct core *const core =
+        (struct core *)(void *)((char *)message - offsetof(struct core, told));
+    const unsigned orders = __atomic_exchange_n(&core->orders, 0, __ATOMIC_ACQ_REL);
+    if (orders & SHOW)
+        takt_dump(&core->loop.sched);
+    if (orders & (STOP | STOP_NOW))
+        net_stop(&core->loop, orders & STOP_NOW ? 0 : app.drain_limit);
+}
+
+static void tell_all(unsigned order)
+{
+    for (struct core *core = app.cores; core < app.cores + app.threads; core++)
+        if (__atomic_fetch_or(&core->orders, order, __ATOMIC_ACQ_REL) == 0) {
+            core->told.run = obey;
+            takt_post(&core->inbox, &core->told);
+        }
+}
+
+/* Of the first loop: one signal stops gently, the second at once; SIGUSR1 shows. */
 struct signals {
     takt_frame frame;
-    struct app *app; /* in */
     int fd;
     int number;
     bool stopping;
@@ -111,12 +158,8 @@ static TAKT_CORO(signals)
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->fd)); }
     for (;;) {
         TAKT_AWAIT(my->number, takt_signal(my->fd));
-        if (my->number == SIGUSR1) {
-            takt_dump(takt_sched_of(&my->frame));
-        } else {
-            takt_stop(takt_sched_of(&my->frame), my->stopping ? 0 : my->app->drain_limit);
-            my->stopping = true;
-        }
+        tell_all(my->number == SIGUSR1 ? SHOW : my->stopping ? STOP_NOW : STOP);
+        my->stopping |= my->number != SIGUSR1;
     }
     TAKT_END;
 }
@@ -125,21 +168,27 @@ static TAKT_CORO(signals)
 
 struct front {
     takt_frame frame;
-    struct app *app; /* in */
-    int listener;
-    int client;
+    struct core *core; /* in */
+    const char *step;  /* for the log */
+    int listener, client;
+    takt_addr from;
+    uint32_t *source, number;
     bool full; /* of descriptors or memory; said once */
     takt_group connections;
+    takt_delivery delivery;
     struct signals signals;
 };
 
-static void say_ready(struct front *my)
+static void say_ready(const struct front *my)
 {
-    char from[TAKT_ADDR_TEXT], to[TAKT_ADDR_TEXT];
-    takt_addr own;
-    takt_sockname(&my->frame, my->listener, &own);
-    fprintf(stderr, "proxy: %s -> %s on %s\n", takt_addr_format(&own, from, sizeof from),
-            takt_addr_format(&my->app->upstream, to, sizeof to), my->app->backend);
+    const takt_uring *const backend = &my->core->loop.backend;
+    char from[TAKT_ADDR_TEXT], to[TAKT_ADDR_TEXT], on[256];
+    takt_uring_describe(backend, on, sizeof on);
+    fprintf(stderr, "proxy: %s -> %s on %s; threads: %d%s\n",
+            takt_addr_format(&app.listen, from, sizeof from),
+            takt_addr_format(&app.upstream, to, sizeof to),
+            backend->on_ring ? takt_uring_name(backend) : on, app.threads,
+            app.sandbox || app.sandbox_kills ? ", in a sandbox" : "");
 }
 
 static void say_full(struct front *my)
@@ -149,16 +198,44 @@ static void say_full(struct front *my)
     my->full = true;
 }
 
+static void *run_thread(void *core);
+
+static int start_others(void)
+{
+    while (app.started + 1 < app.threads) {
+        struct core *const core = &app.cores[app.started + 1];
+        const int rc = pthread_create(&core->thread, NULL, run_thread, core);
+        if (rc)
+            return -rc;
+        app.started++;
+    }
+    return 0;
+}
+
 static TAKT_CORO(front)
 {
     TAKT_BEGIN(front, my);
-    TAKT_CHECK(my->listener = takt_listen(&my->frame, &my->app->listen, 0));
+    TAKT_START(my->delivery, takt_delivery, .inbox = &my->core->inbox);
+    my->step = "listen";
+    my->listener = app.threads > 1 ? takt_listen_shared(&my->frame, &app.listen, 0)
+                                   : takt_listen(&my->frame, &app.listen, 0);
+    TAKT_CHECK(my->listener);
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->listener)); }
-    TAKT_START(my->signals, signals, .app = my->app);
-    say_ready(my);
+    if (my->core == app.cores) {
+        TAKT_CHECK(takt_sockname(&my->frame, my->listener, &app.listen)); /* for the others */
+        TAKT_START(my->signals, signals);
+        TAKT_YIELD; /* it blocks them: in the other threads, too */
+        my->step = "start threads";
+        TAKT_CHECK(start_others());
+    }
+    if (app.sandbox || app.sandbox_kills)
+        TAKT_CHECK(sandbox_enter(app.sandbox_kills ? SANDBOX_KILL : 0,
+                                 takt_addr_port(&app.upstream), &my->step));
+    if (count(&app.ready, 1) == (uint64_t)app.threads)
+        say_ready(my);
 
     for (;;) {
-        TAKT_TRY_AWAIT(my->client, takt_accept(my->listener, NULL));
+        TAKT_TRY_AWAIT(my->client, takt_accept(my->listener, &my->from));
         if (my->client == TAKT_ESTOPPING)
             break;
         if (my->client == -ECONNABORTED)
@@ -169,163 +246,134 @@ static TAKT_CORO(front)
             continue;
         }
         my->full = false;
-        my->app->accepted++;
-        if (!TAKT_GO(my->connections, proxy, .client = my->client, .server = -1,
-                     .app = my->app, .number = (uint32_t)my->app->accepted)) {
-            my->app->refused++;
+        my->number = (uint32_t)count(&app.accepted, 1);
+        my->source = limits_enter(&app.limits, &my->from);
+        if (!my->source ||
+            !TAKT_GO(my->connections, proxy, .client = my->client, .server = -1,
+                     .bufs = &my->core->bufs, .source = my->source, .number = my->number)) {
+            if (my->source)
+                limits_leave(&app.limits, my->source);
+            count(&app.refused, 1);
             takt_reset_on_close(&my->frame, my->client);
             TAKT_AWAIT(takt_close(my->client));
         }
-        if (my->app->bufs.fresh > 16 && my->app->bufs.in_use == 0)
-            takt_bufs_trim(&my->app->bufs); /* a storm is over */
+        if (my->core->bufs.fresh > 16 && my->core->bufs.in_use == 0)
+            takt_bufs_trim(&my->core->bufs); /* a storm is over */
     }
     TAKT_AWAIT(takt_close(my->listener)); /* newcomers are to go elsewhere at once */
     my->listener = -1;
     TAKT_JOIN_GROUP(my->connections);
+    while (my->core == app.cores && limits_open(&app.limits) > 0)
+        TAKT_AWAIT(takt_sleep(20 * TAKT_MS)); /* signals are for the other loops, too */
 
     TAKT_CATCH {
-        fprintf(stderr, "proxy: cannot listen: %s\n", takt_strerror(my->frame.error));
-        my->app->exit_code = 1;
+        fprintf(stderr, "proxy: cannot %s: %s\n", my->step, takt_strerror(my->frame.error));
+        count(&app.broken, 1);
     }
     TAKT_END;
 }
-
-TAKT_LOOP(net, takt_uring);
 
 /* -- the command line ---------------------------------------------------------- */
 
 static const char usage[] =
     "usage: proxy --listen ADDRESS --upstream ADDRESS [options]\n"
     "  ADDRESS                127.0.0.1:8080, [::1]:8080, :8080 or unix:/path; port 0 picks one\n"
+    "  --threads N            loops, a thread each; 1 to 64            (1)\n"
     "  --backend NAME         auto (io_uring if it works, else epoll), uring or poll\n"
     "  --connect TIME         limit of connecting to the upstream      (5s)\n"
     "  --idle TIME            limit of silence in both directions      (60s)\n"
     "  --max-connections N    beyond it, clients are refused           (10000)\n"
+    "  --max-per-source N     the same of one IPv4 address or IPv6 /64 (no limit)\n"
     "  --drain TIME           at SIGTERM, limit for what still runs    (10s)\n"
     "  --quiet                no line for connections that fail\n"
+    "  --sandbox              once it listens, give up all that it does not need: files,\n"
+    "                         programs, new rings, other ports ... such calls fail\n"
+    "  --sandbox-kill         the same, and a system call that is not needed ends it\n"
     "  TIME                   a number with ms, s, m or h\n"
     "SIGTERM or SIGINT: drain, then exit; a second one: exit at once. SIGUSR1: show where\n"
     "every connection stands.\n";
 
-/* A positive number with one of the units behind it. */
-static bool parse_time(const char *text, takt_ns *ns)
-{
-    static const char *const units[] = {"ms", "s", "m", "h"};
-    static const takt_ns lengths[] = {TAKT_MS, TAKT_SEC, 60 * TAKT_SEC, 3600 * TAKT_SEC};
-    char *end;
-    const long number = strtol(text, &end, 10);
-    for (int i = 0; i < 4; i++) {
-        if (end != text && number > 0 && number < 1000000 && strcmp(end, units[i]) == 0) {
-            *ns = number * lengths[i];
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool parse_count(const char *text, int *count)
-{
-    char *end;
-    const long number = strtol(text, &end, 10);
-    *count = (int)number;
-    return end != text && !*end && number > 0 && number <= 1000000;
-}
-
-static bool parse_backend(const char *text, takt_uring_mode *mode)
-{
-    *mode = strcmp(text, "uring") == 0  ? TAKT_URING_ONLY
-            : strcmp(text, "poll") == 0 ? TAKT_URING_NEVER
-                                        : TAKT_URING_AUTO;
-    return *mode != TAKT_URING_AUTO || strcmp(text, "auto") == 0;
-}
-
-/* Takes one option with a value. False: unknown, or not a value for it. */
-static bool parse_option(struct app *app, takt_uring_mode *mode, const char *name,
-                         const char *value)
-{
-    if (strcmp(name, "--listen") == 0)
-        return takt_addr_parse(&app->listen, value) == 0;
-    if (strcmp(name, "--upstream") == 0)
-        return takt_addr_parse(&app->upstream, value) == 0;
-    if (strcmp(name, "--backend") == 0)
-        return parse_backend(value, mode);
-    if (strcmp(name, "--connect") == 0)
-        return parse_time(value, &app->connect_limit);
-    if (strcmp(name, "--idle") == 0)
-        return parse_time(value, &app->idle_limit);
-    if (strcmp(name, "--drain") == 0)
-        return parse_time(value, &app->drain_limit);
-    return strcmp(name, "--max-connections") == 0 && parse_count(value, &app->max_connections);
-}
-
-static void parse(struct app *app, takt_uring_mode *mode, int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0) {
-            fputs(usage, stdout);
-            exit(0);
-        }
-        if (strcmp(argv[i], "--quiet") == 0) {
-            app->quiet = true;
-        } else if (i + 1 == argc || !parse_option(app, mode, argv[i], argv[i + 1])) {
-            fprintf(stderr, "proxy: cannot understand %s %s; see --help\n", argv[i],
-                    i + 1 < argc ? argv[i + 1] : "(no value)");
-            exit(2);
-        } else {
-            i++;
-        }
-    }
-    if (!app->listen.len || !app->upstream.len) {
-        fputs("proxy: --listen and --upstream are needed; see --help\n", stderr);
-        exit(2);
-    }
-}
+static const struct server_option options[] = {
+    {"--listen", SERVER_ADDRESS, &app.listen, 0},
+    {"--upstream", SERVER_ADDRESS, &app.upstream, 0},
+    {"--threads", SERVER_COUNT, &app.threads, THREADS_MAX},
+    {"--backend", SERVER_BACKEND, &app.config.backend.mode, 0},
+    {"--connect", SERVER_TIME, &app.connect_limit, 0},
+    {"--idle", SERVER_TIME, &app.idle_limit, 0},
+    {"--max-connections", SERVER_COUNT, &app.limits.connections, CONNECTIONS_MAX},
+    {"--max-per-source", SERVER_COUNT, &app.limits.per_source, CONNECTIONS_MAX},
+    {"--drain", SERVER_TIME, &app.drain_limit, 0},
+    {"--quiet", SERVER_FLAG, &app.quiet, 0},
+    {"--sandbox", SERVER_FLAG, &app.sandbox, 0},
+    {"--sandbox-kill", SERVER_FLAG, &app.sandbox_kills, 0},
+    {NULL, SERVER_FLAG, NULL, 0},
+};
 
 static int fail(const char *what, int error)
 {
     fprintf(stderr, "proxy: %s: %s\n", what, takt_strerror(error));
+    count(&app.broken, 1);
     return 1;
+}
+
+/* What a thread does. It says what went wrong. */
+static void run_core(struct core *core)
+{
+    int rc = takt_bufs_init(&core->bufs, 2 * (uint32_t)app.limits.connections, BUFFER_BYTES);
+    if (rc == 0)
+        rc = net_init(&core->loop, &app.config);
+    if (rc < 0) {
+        fail("cannot start the loop", rc);
+        return;
+    }
+    if (TAKT_SPAWN_ON(&core->loop, front, .core = core) && (rc = net_run(&core->loop)) < 0)
+        fail("the loop has ended", rc);
+    net_free(&core->loop);
+    takt_bufs_free(&core->bufs);
+}
+
+static void *run_thread(void *core)
+{
+    run_core((struct core *)core);
+    if (count(&app.broken, 0) > 0)
+        tell_all(STOP_NOW);
+    return NULL;
 }
 
 int main(int argc, char **argv)
 {
-    static net loop;
-    static struct app app;
-    net_config config = net_defaults();
     int rc;
-
     app.connect_limit = 5 * TAKT_SEC;
     app.idle_limit = 60 * TAKT_SEC;
     app.drain_limit = 10 * TAKT_SEC;
-    app.max_connections = 10000;
-    if (takt_uring_config_from_env(&config.backend) < 0)
+    app.limits.connections = 10000;
+    app.limits.per_source = CONNECTIONS_MAX;
+    app.threads = 1;
+    app.config = net_defaults();
+    if (takt_uring_config_from_env(&app.config.backend) < 0)
         return fail("TAKT_BACKEND or TAKT_DISABLE is not understood", -EINVAL);
-    parse(&app, &config.backend.mode, argc, argv);
+    server_options("proxy", usage, options, argc, argv);
+    if (!app.listen.len || !app.upstream.len)
+        return fputs("proxy: --listen and --upstream are needed; see --help\n", stderr), 2;
 
     signal(SIGPIPE, SIG_IGN); /* whoever reads our log may go away */
     takt_raise_fd_limit();
-    TAKT_POOL(config, front, 1, .strands = 2);
-    TAKT_POOL(config, proxy, (uint32_t)app.max_connections, .strands = 2);
-    rc = takt_bufs_init(&app.bufs, 2 * (uint32_t)app.max_connections, BUFFER_BYTES);
+    TAKT_POOL(app.config, front, 1, .strands = 3);
+    TAKT_POOL(app.config, proxy, (uint32_t)app.limits.connections, .strands = 2);
+    rc = limits_init(&app.limits);
+    for (int i = 0; rc == 0 && i < app.threads; i++)
+        rc = takt_inbox_init(&app.cores[i].inbox);
     if (rc < 0)
-        return fail("cannot allocate buffers", rc);
-    rc = net_init(&loop, &config);
-    if (rc < 0)
-        return fail("cannot start the loop", rc);
-    takt_uring_describe(&loop.backend, app.backend, sizeof app.backend);
-    if (loop.backend.on_ring)
-        strcpy(app.backend, takt_uring_name(&loop.backend)); /* without its details */
-
-    if (!TAKT_SPAWN_ON(&loop, front, .app = &app))
-        return 1;
-    rc = net_run(&loop);
-    if (rc < 0)
-        return fail("the loop has ended", rc);
-    if (app.exit_code == 0)
+        return fail("cannot start", rc);
+    run_core(&app.cores[0]); /* and this starts the others, which end first, unless it fails: */
+    tell_all(STOP_NOW);
+    while (app.started > 0)
+        pthread_join(app.cores[app.started--].thread, NULL);
+    for (int i = 0; i < app.threads; i++)
+        takt_inbox_free(&app.cores[i].inbox);
+    if (!app.broken)
         fprintf(stderr, "proxy: %llu accepted, %llu refused, %llu failed, %llu bytes\n",
                 (unsigned long long)app.accepted, (unsigned long long)app.refused,
                 (unsigned long long)app.failed, (unsigned long long)app.bytes);
-    net_free(&loop);
-    takt_bufs_free(&app.bufs);
-    return app.exit_code;
+    return app.broken > 0;
 }

@@ -6,165 +6,135 @@
  *
  * UDP: each source has a session, which is a socket towards the upstream, so that answers
  * find back. What came in a turn goes up in one flush, what is answered in a turn goes out
- * in one burst, from the address that was asked. TCP: connections are relayed both ways, as
- * in proxy.c. All memory is allocated at the start.
- *
- * In here stands the half of UDP. Who may have a session, and what it may be sent, is decided
- * in relay/sessions.h; the half of TCP is relay/tcp.h.
+ * in one burst, from the address that was asked. A source can be forged: one that has not
+ * shown that it is there gets no more than it has paid for, and pushes nobody out who has
+ * come back. TCP: as proxy.c. All memory is allocated at the start.
  */
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
 
-#include "relay/log.h"
-#include "relay/options.h"
-#include "relay/sessions.h"
-#include "relay/sources.h"
-#include "relay/tcp.h"
+#include "guests.h"
+#include "proxy_protocol.h"
+#include "relay.h"
+#include "sandbox.h"
 
 #include <signal.h>
-#include <sys/random.h>
 
-enum { TURN = 256, JOINED = 64, POST = 1024 }; /* datagrams: of a turn, in a buffer, of a burst */
-enum { SPARE = 512 }; /* sessions that are on their way out, beside those that live */
-enum { MAGIC = 8, COOKIE = MAGIC + 8, TCP_BUFFER = 16 * 1024 };
-static const char magic[MAGIC + 1] = "takt-ck1";
+enum { TURN = 64, POST = 1024 }; /* datagrams that go up, and out, in one go */
+enum { SPARE = 4 * TURN };       /* sessions on their way out, beside those that live */
+enum { TCP_BUFFER = 16 * 1024 }; /* bytes */
 
 TAKT_LOOP(net, takt_uring);
 
-struct app {
-    struct options options;
-    struct guests guests;
-    struct session *sessions, **rest; /* all of them; those that are free, in a ring */
+static struct app {
+    net loop;
+    net_config config;
+    struct limits limits; /* of connections, and of lines said of them */
+    struct guests guests; /* of UDP */
+    struct served served; /* as the command line says */
+    struct session *sessions, **rest; /* all; a ring of those that are free */
     uint32_t session_count, rest_first, rest_count;
-    struct own own;
-    takt_bufs datagrams;
-    struct tcp tcp;
-    struct port *ports; /* one a map, */
-    struct door *doors; /* of which either is used */
+    takt_bufs datagrams, bufs; /* of UDP, of TCP */
+    struct port *ports;        /* for each map one of these, */
+    struct door *doors;        /* or one of those */
     struct counted n;
-    net *loop;
     bool stopping;
     int exit_code;
-    char backend[256];
-};
+} app;
 
-/* -- port: a UDP socket that clients send to; what is answered goes out by its postman ---- */
+static void show(void)
+{
+    counted_show(&app.n, (uint32_t)app.guests.live, limits_open(&app.limits));
+}
 
-struct outbox {
-    takt_packet packet[POST];
-    unsigned char *buffer[POST]; /* in which they stand */
-    int packets, buffers;
-};
+static void say_failed(const takt_frame *frame, const char *what)
+{
+    bool last;
+    if (limits_line(&app.limits, takt_now(frame), &last))
+        fprintf(stderr, "relay: %s: %s%s\n", what, takt_strerror(frame->error),
+                last ? "; and more in this second" : "");
+}
+
+/* -- session: from the upstream to its client; its postman sends what all have got in a turn  */
 
 struct postman {
     takt_frame frame;
-    struct port *port; /* in */
-    struct outbox *box;
-    int n;
+    int fd; /* in: of its port, borrowed */
+    takt_packet packet[POST];
+    unsigned char *buffer[POST]; /* of each */
+    int count, n;
+    bool sends;
+    takt_event some, none;
 };
 
-struct port {
+struct session {
     takt_frame frame;
-    struct app *app; /* in */
-    struct map *map; /* in */
-    int fd;
+    struct postman *postman;   /* in */
+    const takt_addr *upstream; /* in */
+    takt_addr local;           /* in: the address that its client has asked */
+    struct guest guest;        /* its client */
+    int fd;                    /* connected to the upstream, closed here */
     takt_stream stream;
     takt_item item;
-    takt_op up[TURN]; /* what is to be sent up, and the buffers in which that stands */
-    unsigned char *held[TURN];
-    int ups, holds;
-    struct outbox boxes[2], *filling; /* one is filled while the other is sent */
-    takt_event mail, room;
-    struct postman postman;
 };
 
-static bool has_room(const struct port *port)
+/* Sends what stands at `data`, in a buffer that begins with a takt_datagram, to where .from
+ * says, once there is time. */
+static void post(struct postman *postman, unsigned char **buffer)
 {
-    return port->filling->packets + JOINED <= POST && port->filling->buffers < POST;
+    takt_datagram *const d = (takt_datagram *)(void *)*buffer;
+    takt_packet *const packet = &postman->packet[postman->count];
+    packet->data = d->data;
+    packet->len = d->len;
+    packet->to = &d->from;
+    packet->from = &d->to;
+    postman->buffer[postman->count++] = *buffer;
+    *buffer = NULL;
+    takt_event_set(&postman->some);
 }
 
-/* Puts a buffer into the outbox, for where its .from says; of a guest, as much as it may
- * get. There has to be room. */
-static void post(struct port *port, unsigned char **data, struct guest *guest)
+static bool has_room(const struct postman *postman)
 {
-    takt_datagram *const d = (takt_datagram *)(void *)*data;
-    struct outbox *const box = port->filling;
-    const uint32_t size = d->segment ? d->segment : d->len;
-    uint32_t at = 0;
-    do {
-        takt_packet *const packet = &box->packet[box->packets];
-        packet->data = d->data + at;
-        packet->len = d->len - at < size ? d->len - at : size;
-        packet->to = &d->from;
-        packet->from = &d->to;
-        if (!guest || guest_may_get(guest, packet->len))
-            box->packets++;
-        else
-            port->app->n.over_limit++;
-        at += packet->len;
-    } while (at < d->len);
-    box->buffer[box->buffers++] = *data;
-    *data = NULL;
-    takt_event_set(&port->mail);
+    return !postman->sends && postman->count < POST;
 }
 
 static TAKT_CORO(postman)
 {
     TAKT_BEGIN(postman, my);
+    TAKT_DEFER
+    {
+        while (my->count > 0)
+            takt_bufs_put(&app.datagrams, &my->buffer[--my->count]);
+    }
     for (;;) {
-        TAKT_AWAIT(takt_event_wait(&my->port->mail));
-        takt_event_reset(&my->port->mail);
-        my->box = my->port->filling;
-        my->port->filling = &my->port->boxes[my->box == my->port->boxes];
-        takt_event_set(&my->port->room);
-        takt_event_reset(&my->port->room);
-        TAKT_TRY_AWAIT(my->n, takt_send_burst(my->port->fd, my->box->packet,
-                                              (size_t)my->box->packets));
-        my->n = my->n < 0 ? 0 : my->n;
-        my->port->app->n.udp_out += (uint64_t)my->n;
-        my->port->app->n.unsent += (uint64_t)(my->box->packets - my->n);
-        while (my->box->buffers > 0)
-            takt_bufs_put(&my->port->app->datagrams, &my->box->buffer[--my->box->buffers]);
-        my->box->packets = 0;
+        TAKT_AWAIT(takt_event_wait(&my->some));
+        my->sends = true;
+        TAKT_TRY_AWAIT(my->n, takt_send_burst(my->fd, my->packet, (size_t)my->count));
+        my->sends = false;
+        app.n.udp_out += (uint64_t)(my->n > 0 ? my->n : 0);
+        app.n.unsent += (uint64_t)(my->count - (my->n > 0 ? my->n : 0));
+        while (my->count > 0)
+            takt_bufs_put(&app.datagrams, &my->buffer[--my->count]);
+        takt_event_reset(&my->some);
+        takt_event_set(&my->none);
+        takt_event_reset(&my->none);
     }
     TAKT_END;
 }
-
-/* -- session: from the upstream to its client --------------------------------------------- */
-
-struct session {
-    takt_frame frame;
-    struct app *app;           /* in */
-    struct port *port;         /* in: where its client comes to */
-    const takt_addr *upstream; /* in */
-    takt_addr client, local;   /* in: where answers go to, and leave from */
-    int fd;                    /* connected to the upstream, closed here */
-    struct guest guest;        /* what is known of its client */
-    unsigned char secret[SESSION_SECRET]; /* that the upstream has told it */
-    bool has_secret;
-    takt_stream stream;
-    takt_item item;
-};
 
 /* The upstream has answered. */
 static void answer(struct session *my)
 {
     takt_datagram *const d = (takt_datagram *)(void *)my->item.data;
-    const unsigned at = my->port->map->secret_at;
-    const int posted = my->port->filling->packets;
-    if (d->truncated) {
-        my->app->n.truncated++;
-        takt_bufs_put(&my->app->datagrams, &my->item.data);
-        return;
-    }
-    d->from = my->client;
+    d->from = my->guest.peer;
     d->to = my->local;
-    post(my->port, &my->item.data, &my->guest);
-    if (my->port->map->echo && d->len >= at + SESSION_SECRET &&
-        my->port->filling->packets > posted) { /* it gets to see it */
-        memcpy(my->secret, d->data + at, SESSION_SECRET);
-        my->has_secret = true;
-    }
+    if (d->truncated)
+        app.n.truncated++;
+    else if (!guest_may_get(&my->guest, d->len))
+        app.n.over_limit++;
+    else
+        post(my->postman, &my->item.data);
+    takt_bufs_put(&app.datagrams, &my->item.data);
 }
 
 static TAKT_CORO(session)
@@ -172,313 +142,350 @@ static TAKT_CORO(session)
     TAKT_BEGIN(session, my);
     TAKT_DEFER
     {
-        takt_bufs_put(&my->app->datagrams, &my->item.data);
+        takt_bufs_put(&app.datagrams, &my->item.data);
         TAKT_AWAIT(takt_close(my->fd));
         if (my->guest.listed)
-            guest_leave(&my->app->guests, &my->guest);
-        my->app->rest[(my->app->rest_first + my->app->rest_count++) % my->app->session_count] = my;
+            guest_leave(&app.guests, &my->guest);
+        app.rest[(app.rest_first + app.rest_count++) % app.session_count] = my;
     }
-    TAKT_OPEN(my->stream, takt_recvmsg_multishot(my->fd, &my->app->datagrams));
+    TAKT_CHECK(my->fd);
+    TAKT_OPEN(my->stream, takt_recvmsg_multishot(my->fd, &app.datagrams));
     for (;;) {
         TAKT_NEXT(my->item, my->stream);
+        while (!has_room(my->postman))
+            TAKT_AWAIT(takt_event_wait(&my->postman->none));
         if (my->item.end)
             break;
-        while (!has_room(my->port))
-            TAKT_AWAIT(takt_event_wait(&my->port->room));
         answer(my);
     }
-    TAKT_CATCH { say(&my->app->n, "a session has failed: %s", takt_strerror(my->frame.error)); }
+    TAKT_CATCH { say_failed(&my->frame, "a session has failed"); }
     TAKT_END;
 }
 
-static void put_out(struct session *session, uint64_t *reason)
+static void put_out(struct guest *guest, uint64_t *reason)
 {
     ++*reason;
-    guest_leave(&session->app->guests, &session->guest);
-    takt_cancel(&session->frame);
+    guest_leave(&app.guests, guest);
+    takt_cancel(&guest->session->frame);
 }
 
-/* -- port: from clients to the upstream ---------------------------------------------------- */
+/* -- port: from clients to the upstream ------------------------------------------- */
+
+struct port {
+    takt_frame frame;
+    struct map *map; /* in */
+    int fd;
+    takt_stream stream;
+    takt_item item;
+    takt_op up[TURN]; /* what is to be sent, and the buffers in which it stands */
+    unsigned char *held[TURN];
+    int ups;
+    struct postman postman;
+};
 
 /* What came, and what is known about it. */
 struct arrival {
-    takt_datagram *d;
-    unsigned char *data; /* without what stood in front of it */
-    uint32_t len;
-    struct session_key key;
-    struct endpoint hit; /* whom the source has asked */
+    takt_datagram *d; /* .data and .len: without what stood in front of the payload */
+    takt_addr source, hit;
     const takt_addr *upstream;
-    bool validated, stale; /* it has brought a cookie, but an old one */
+    uint64_t salt;         /* of cookies: its map */
+    bool validated, stale; /* it brought a cookie that is good, or one that is not */
 };
 
-static bool is_cookie(const struct port *my, const struct arrival *a)
-{
-    const int64_t when = takt_now(&my->frame) / (30 * TAKT_SEC);
-    uint64_t cookie;
-    memcpy(&cookie, a->data + MAGIC, sizeof cookie);
-    return cookie == guests_cookie(&my->app->guests, &a->key, when) ||
-           cookie == guests_cookie(&my->app->guests, &a->key, when - 1);
-}
-
-/* Answers with a cookie, and forgets about it. Not if that would be more than came. */
+/* Answers with a cookie, and keeps nothing. Not if that would be more than came. */
 static void challenge(struct port *my, const struct arrival *a)
 {
-    const int64_t when = takt_now(&my->frame) / (30 * TAKT_SEC);
-    const uint64_t cookie = guests_cookie(&my->app->guests, &a->key, when);
-    if (a->len < COOKIE || !has_room(my))
+    if (a->d->len < GUEST_COOKIE || !has_room(&my->postman))
         return;
-    a->d->data = a->data;
-    a->d->len = COOKIE;
-    memcpy(a->data, magic, MAGIC);
-    memcpy(a->data + MAGIC, &cookie, sizeof cookie);
-    my->app->n.challenged++;
-    post(my, &my->item.data, NULL);
+    guests_bake(&app.guests, &a->d->from, a->salt, takt_now(&my->frame), a->d->data);
+    a->d->len = GUEST_COOKIE;
+    app.n.challenged++;
+    post(&my->postman, &my->item.data);
 }
 
-/* Reads what stands in front: the header of a trusted proxy, a cookie, a token. False: it is
- * not as it has to be, and nothing more is to be done. */
+/* Reads what stands in front: a trusted proxy's header, a cookie, a token. False: that is not
+ * as it has to be, and nothing more is to be done. */
 static bool read_front(struct port *my, struct arrival *a)
 {
-    struct app *const app = my->app;
+    takt_datagram *const d = a->d;
+    uint32_t n = 0;
     if (my->map->accept) {
-        const int n = proxy_read(a->data, a->len, true, &a->key.source, &a->hit);
-        if (!is_trusted(&app->options, &a->key.peer)) {
-            app->n.untrusted++;
+        const int header = proxy_read(d->data, d->len, true, &a->source, &a->hit);
+        const bool trusted = is_trusted(&app.served, &d->from);
+        app.n.untrusted += !trusted;
+        app.n.malformed += trusted && header <= 0;
+        if (!trusted || header <= 0)
             return false;
-        }
-        if (n <= 0) {
-            app->n.malformed++;
-            return false;
-        }
-        a->data += n;
-        a->len -= (uint32_t)n;
+        n = (uint32_t)header;
     }
-    if (my->map->cookie && a->len >= COOKIE && memcmp(a->data, magic, MAGIC) == 0) {
-        a->validated = is_cookie(my, a);
+    d->data += n;
+    d->len -= n;
+    if (my->map->cookie && d->len >= GUEST_COOKIE && memcmp(d->data, guest_magic, 8) == 0) {
+        a->validated =
+            guests_know(&app.guests, &d->from, a->salt, takt_now(&my->frame), d->data);
         a->stale = !a->validated;
-    }
-    if (a->validated) {
-        a->data += COOKIE;
-        a->len -= COOKIE;
+        n = a->validated ? GUEST_COOKIE : 0;
+        d->data += n;
+        d->len -= n;
     }
     a->upstream = my->map->token ? NULL : &my->map->upstream;
-    for (int i = 0; my->map->token && a->len >= TOKEN && i < app->options.route_count; i++)
-        if (memcmp(a->data, app->options.routes[i].token, TOKEN) == 0)
-            a->upstream = &app->options.routes[i].upstream;
+    for (int i = 0; my->map->token && d->len >= TOKEN && i < app.served.route_count; i++)
+        if (memcmp(d->data, app.served.routes[i].token, TOKEN) == 0)
+            a->upstream = &app.served.routes[i].upstream;
     return true;
 }
 
 /* A session for somebody who may have one; NULL if there is no room. */
 static struct session *open_session(struct port *my, const struct arrival *a)
 {
-    static const takt_udp joined = {false, false, true, 0, 0};
-    struct app *const app = my->app;
     const takt_ns now = takt_now(&my->frame);
-    struct session *const s = app->rest_count ? app->rest[app->rest_first] : NULL;
+    struct session *const s = app.rest_count ? app.rest[app.rest_first] : NULL;
     if (!s || takt_alive(&s->frame))
         return NULL;
-    if (app->guests.live == app->guests.max) {
-        struct guest *const victim = guests_victim(&app->guests, now);
+    if (app.guests.live == app.guests.max) {
+        struct guest *const victim = guests_victim(&app.guests, now);
         if (!victim)
             return NULL;
-        put_out(victim->session, &app->n.evicted);
+        put_out(victim, &app.n.evicted);
     }
-    if (!TAKT_START_ON(app->loop, *s, session, .app = app, .port = my, .upstream = a->upstream,
-                       .client = a->d->from, .local = a->d->to, .fd = -1))
+    if (!TAKT_START_ON(&app.loop, *s, session, .postman = &my->postman, .upstream = a->upstream,
+                       .local = a->d->to))
         return NULL;
-    app->rest_first = (app->rest_first + 1) % app->session_count;
-    app->rest_count--;
+    app.rest_first = (app.rest_first + 1) % app.session_count;
+    app.rest_count--;
+    s->fd = takt_udp_connect(&my->frame, a->upstream); /* if it fails, that ends it */
     s->guest.session = s;
-    s->guest.key = a->key;
+    s->guest.map = my->map;
+    s->guest.peer = a->d->from;
+    s->guest.source = a->source;
     s->guest.validated = a->validated || my->map->open;
-    guest_enter(&app->guests, &s->guest, now);
-    s->fd = takt_udp_connect(&my->frame, a->upstream);
-    if (s->fd < 0) {
-        say(&app->n, "no socket for a session: %s", takt_strerror(s->fd));
-        put_out(s, &app->n.expired);
-        return NULL;
-    }
-    if (app->options.datagram == UINT16_MAX)
-        takt_udp_options(&my->frame, s->fd, &joined);
+    guest_enter(&app.guests, &s->guest, now);
     return s;
 }
 
 /* A session for somebody who has none; or NULL, and why that is so was counted. */
 static struct session *admit(struct port *my, const struct arrival *a)
 {
-    struct app *const app = my->app;
     struct session *session = NULL;
-    if (is_unfit(&app->options, &app->own, &a->key.peer, &a->hit))
-        app->n.unfit++;
+    if (is_unfit(&app.served, &a->d->from, &a->d->to))
+        app.n.unfit++;
     else if (!a->upstream)
-        app->n.unrouted++;
+        app.n.unrouted++;
     else if (my->map->cookie && !a->validated)
         challenge(my, a);
-    else if (guests_are_full(&app->guests, &a->key.source))
-        app->n.full_network++;
-    else if (app->stopping || (session = open_session(my, a)) == NULL)
-        app->n.full++;
+    else if (*guests_network(&app.guests, &a->source) >= app.guests.network_max)
+        app.n.full_network++;
+    else if (app.stopping || (session = open_session(my, a)) == NULL)
+        app.n.full++;
     else
-        app->n.opened++;
-    app->n.validated += session && session->guest.validated;
+        app.n.opened++;
     return session;
 }
 
-/* Notes down that this is to go up. */
-static void send_up(struct port *my, struct session *s, const struct arrival *a,
-                    unsigned char *data, uint32_t len)
-{
-    const struct map *const map = my->map;
-    if (!guest_heard(&my->app->guests, &s->guest, len, takt_now(&my->frame))) {
-        my->app->n.over_rate++;
-        return;
-    }
-    if (s->has_secret && !s->guest.validated && len >= map->echo_at + SESSION_SECRET &&
-        memcmp(data + map->echo_at, s->secret, SESSION_SECRET) == 0) {
-        s->guest.validated = true;
-        my->app->n.validated++;
-    }
-    if (map->send) { /* into the end of what was told of the datagram: that has been read */
-        unsigned char header[PROXY_WRITE_MAX];
-        const size_t n = proxy_write(header, map->send, true, &a->key.source, &a->hit);
-        data -= n;
-        len += (uint32_t)n;
-        memcpy(data, header, n);
-    }
-    my->up[my->ups++] = takt_within(5 * TAKT_MS, takt_sendto(s->fd, data, len, NULL));
-}
-
-/* Sees to one buffer that came. It is held while something of it is to go up. */
+/* Notes down one that came, if it is to go up: then its buffer is held. */
 static void take(struct port *my)
 {
-    struct app *const app = my->app;
     struct arrival a;
     struct guest *guest;
-    struct session *session;
+    struct session *s;
+    takt_datagram *const d = (takt_datagram *)(void *)my->item.data;
     memset(&a, 0, sizeof a);
-    a.d = (takt_datagram *)(void *)my->item.data;
-    a.data = a.d->data;
-    a.len = a.d->len;
-    a.key.peer = a.key.source = endpoint_of(&a.d->from);
-    a.key.map = (uint16_t)(my->map - app->options.maps);
-    a.hit = endpoint_of(&a.d->to);
-    a.hit.port = (uint16_t)takt_addr_port(&my->map->listen);
-    app->n.udp_in++;
-    if (a.d->truncated || !read_front(my, &a)) {
-        app->n.truncated += a.d->truncated;
+    a.d = d;
+    a.salt = (uint64_t)(my->map - app.served.maps);
+    a.source = d->from;
+    a.hit = d->to;
+    memcpy(a.hit.sockaddr.bytes + HOST_PORT_AT, my->map->listen.sockaddr.bytes + HOST_PORT_AT, 2);
+    app.n.udp_in++;
+    app.n.truncated += d->truncated;
+    if (d->truncated || !read_front(my, &a))
         return;
-    }
-    guest = *guest_place(&app->guests, &a.key);
+    guest = *guests_find(&app.guests, my->map, &d->from, &a.source);
     if (guest && a.upstream && guest->session->upstream != a.upstream) {
-        put_out(guest->session, &app->n.expired); /* it has gone over to another game */
+        put_out(guest, &app.n.expired); /* it has gone over to another game */
         guest = NULL;
     }
-    session = guest && !a.stale ? guest->session : admit(my, &a);
-    if (!session || (a.validated && a.len == 0))
+    s = guest && !a.stale ? guest->session : admit(my, &a);
+    if (!s || (a.validated && d->len == 0))
         return;
-    my->held[my->holds++] = my->item.data;
-    my->item.data = NULL;
-    for (uint32_t at = 0, size = a.d->segment ? a.d->segment : a.len;;) {
-        const uint32_t len = a.len - at < size ? a.len - at : size;
-        send_up(my, session, &a, a.data + at, len);
-        at += len;
-        if (at >= a.len)
-            break;
+    if (!guests_pass(&app.guests, &a.source, takt_now(&my->frame))) {
+        app.n.over_rate++;
+        return;
     }
+    guest_heard(&app.guests, &s->guest, d->len, takt_now(&my->frame));
+    if (my->map->send) { /* over the end of what was told of the datagram: that has been read */
+        unsigned char header[PROXY_WRITE_MAX];
+        const size_t n = proxy_write(header, my->map->send, true, &a.source, &a.hit);
+        d->len += (uint32_t)n;
+        memcpy(d->data -= n, header, n);
+    }
+    my->up[my->ups] = takt_within(5 * TAKT_MS, takt_sendto(s->fd, d->data, d->len, NULL));
+    my->held[my->ups++] = my->item.data;
+    my->item.data = NULL;
 }
 
 static void put_back(struct port *my)
 {
-    takt_bufs_put(&my->app->datagrams, &my->item.data);
-    while (my->holds > 0)
-        takt_bufs_put(&my->app->datagrams, &my->held[--my->holds]);
-}
-
-/* What belongs in front of each datagram keeps them from coming joined. */
-static takt_udp port_options(const struct port *my)
-{
-    const struct map *const map = my->map;
-    const bool plain = !map->cookie && !map->token && !map->accept && !map->send;
-    const takt_udp options = {true, false, plain && my->app->options.datagram == UINT16_MAX,
-                              4 << 20, 4 << 20};
-    return options;
+    takt_bufs_put(&app.datagrams, &my->item.data);
+    while (my->ups > 0)
+        takt_bufs_put(&app.datagrams, &my->held[--my->ups]);
 }
 
 static TAKT_CORO(port)
 {
-    takt_udp options;
+    static const takt_udp options = {true, false, false, 4 << 20, 4 << 20};
     TAKT_BEGIN(port, my);
     TAKT_CHECK(my->fd = takt_udp_bind(&my->frame, &my->map->listen));
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->fd)); }
     TAKT_DEFER { put_back(my); }
-    options = port_options(my);
     takt_udp_options(&my->frame, my->fd, &options); /* what is not there is done without */
     TAKT_CHECK(takt_sockname(&my->frame, my->fd, &my->map->listen));
-    say_listening(my->map);
-    my->filling = my->boxes;
-    my->stream.limit = JOINED;
-    TAKT_START(my->postman, postman, .port = my);
-    TAKT_OPEN(my->stream, takt_recvmsg_multishot(my->fd, &my->app->datagrams));
+    map_show(my->map);
+    my->stream.limit = TURN;
+    TAKT_START(my->postman, postman, .fd = my->fd);
+    TAKT_OPEN(my->stream, takt_recvmsg_multishot(my->fd, &app.datagrams));
     for (;;) {
         TAKT_NEXT(my->item, my->stream);
-        if (my->item.end)
-            break;
-        my->ups = 0;
         do {
             take(my);
-            takt_bufs_put(&my->app->datagrams, &my->item.data);
-        } while (my->ups + JOINED <= TURN && my->holds < TURN &&
-                 takt_stream_take(&my->stream, &my->item));
+            takt_bufs_put(&app.datagrams, &my->item.data);
+        } while (my->ups < TURN && takt_stream_take(&my->stream, &my->item));
         TAKT_AWAIT_ALL(my->up, (size_t)my->ups);
         for (int i = 0; i < my->ups; i++)
-            ++*(my->up[i].result < 0 ? &my->app->n.unsent : &my->app->n.udp_up);
+            ++*(my->up[i].result < 0 ? &app.n.unsent : &app.n.udp_up);
         put_back(my);
     }
     TAKT_END;
 }
 
-/* -- house: what has to be done from time to time, signals, and all that listens ------------- */
+/* -- bridge: one TCP connection, both ways ---------------------------------------- */
 
-struct keeper {
+struct bridge {
     takt_frame frame;
-    struct app *app; /* in */
-    takt_stream tenths; /* of a second */
-    takt_item item;
-    uint64_t count;
-    takt_ns stats_due;
+    const struct map *map; /* in */
+    int client;            /* in: connected socket, closed here */
+    uint32_t *source;      /* in: where its connections are counted */
+    takt_addr from, to;    /* in: who came, and where to; or what its proxy says */
+    int server, n, head;   /* bytes of its header */
+    size_t got;            /* bytes of that and of what came with it */
+    takt_ns deadline;
+    bool clean;
+    struct iovec pieces[2];
+    takt_idle idle;
+    takt_relay up, down;
+    unsigned char out[PROXY_WRITE_MAX], in[PROXY_READ_MAX];
 };
 
-/* Puts out who has been silent for too long. */
-static void expire(struct app *app, takt_ns now)
+static TAKT_CORO(bridge)
 {
-    struct guest *guest;
-    while ((guest = guests_silent(&app->guests, now - app->options.idle)) != NULL)
-        put_out(guest->session, &app->n.expired);
-}
-
-static TAKT_CORO(keeper)
-{
-    TAKT_BEGIN(keeper, my);
-    my->stats_due = takt_after(takt_now(&my->frame), my->app->options.stats);
-    TAKT_OPEN(my->tenths, takt_every(100 * TAKT_MS));
-    for (;;) {
-        TAKT_NEXT(my->item, my->tenths);
-        expire(my->app, takt_now(&my->frame));
-        if (++my->count % 10 == 0)
-            my->app->n.lines = LINES;
-        if (my->app->options.stats && takt_now(&my->frame) >= my->stats_due) {
-            say_counted(&my->app->n, my->app->guests.live, my->app->tcp.connections);
-            my->stats_due += my->app->options.stats;
-        }
-        if (my->app->stopping && my->app->guests.live + my->app->tcp.connections == 0)
-            takt_stop(takt_sched_of(&my->frame), 0); /* all have gone */
+    static const takt_tcp no_delay = {true, 0, 0, 0, 0};
+    TAKT_BEGIN(bridge, my);
+    TAKT_DEFER
+    {
+        app.n.tcp_bytes += my->up.bytes + my->down.bytes;
+        app.n.failed += !my->clean;
+        limits_leave(&app.limits, my->source);
+        if (!my->clean)
+            takt_reset_on_close(&my->frame, my->client);
+        TAKT_AWAIT(takt_close(my->client));
     }
+    my->deadline = takt_after(takt_now(&my->frame), app.served.header);
+    while (my->map->accept &&
+           (my->head = proxy_read(my->in, my->got, false, &my->from, &my->to)) == 0) {
+        TAKT_AWAIT(my->n, takt_by(my->deadline, takt_recv(my->client, my->in + my->got,
+                                                          sizeof my->in - my->got)));
+        TAKT_CHECK(my->n == 0 ? TAKT_ETRUNCATED : 0);
+        my->got += (size_t)my->n;
+    }
+    app.n.malformed += my->head < 0;
+    TAKT_CHECK(my->head < 0 ? -EPROTO : 0);
+
+    TAKT_AWAIT(my->server, takt_within(app.served.connect, takt_tcp_connect(&my->map->upstream)));
+    TAKT_DEFER
+    {
+        if (!my->clean)
+            takt_reset_on_close(&my->frame, my->server);
+        TAKT_AWAIT(takt_close(my->server));
+    }
+    takt_tcp_options(&my->frame, my->client, &no_delay);
+    takt_tcp_options(&my->frame, my->server, &no_delay);
+    takt_idle_start(&my->frame, &my->idle, app.served.idle);
+
+    my->pieces[0].iov_base = my->out;
+    if (my->map->send)
+        my->pieces[0].iov_len = proxy_write(my->out, my->map->send, false, &my->from, &my->to);
+    my->pieces[1].iov_base = my->in + my->head; /* what came behind the header */
+    my->pieces[1].iov_len = my->got - (size_t)my->head;
+    if (my->pieces[0].iov_len + my->pieces[1].iov_len > 0)
+        TAKT_AWAIT(takt_sendv(my->server, my->pieces, 2));
+    TAKT_START(my->down, takt_relay, .from = my->server, .to = my->client, .bufs = &app.bufs,
+               .idle = &my->idle);
+    TAKT_CALL(my->up, takt_relay, .from = my->client, .to = my->server, .bufs = &app.bufs,
+              .idle = &my->idle);
+    TAKT_JOIN(my->down);
+    my->clean = true;
+
+    TAKT_CATCH { say_failed(&my->frame, "a connection has failed"); }
     TAKT_END;
 }
 
+/* -- door: accepts connections until it is told to stop --------------------------- */
+
+struct door {
+    takt_frame frame;
+    struct map *map; /* in */
+    int listener, client;
+    takt_addr from, to;
+    uint32_t *source;
+    takt_group bridges;
+};
+
+/* Where it is counted, or NULL: it may not come in. */
+static uint32_t *welcome(struct door *my)
+{
+    const bool trusted = !my->map->accept || is_trusted(&app.served, &my->from);
+    app.n.accepted++;
+    app.n.untrusted += !trusted;
+    if (!trusted || takt_sockname(&my->frame, my->client, &my->to) < 0)
+        return NULL;
+    return limits_enter(&app.limits, &my->from);
+}
+
+static TAKT_CORO(door)
+{
+    TAKT_BEGIN(door, my);
+    TAKT_CHECK(my->listener = takt_listen(&my->frame, &my->map->listen, 0));
+    TAKT_DEFER { TAKT_AWAIT(takt_close(my->listener)); }
+    TAKT_CHECK(takt_sockname(&my->frame, my->listener, &my->map->listen));
+    map_show(my->map);
+    for (;;) {
+        TAKT_TRY_AWAIT(my->client, takt_accept(my->listener, &my->from));
+        if (my->client == TAKT_ESTOPPING)
+            break;
+        if (my->client < 0) {
+            TAKT_AWAIT(takt_sleep(20 * TAKT_MS)); /* no descriptors? let some close */
+            continue;
+        }
+        my->source = welcome(my);
+        if (my->source && TAKT_GO(my->bridges, bridge, .map = my->map, .client = my->client,
+                                  .source = my->source, .from = my->from, .to = my->to,
+                                  .server = -1))
+            continue;
+        if (my->source)
+            limits_leave(&app.limits, my->source);
+        app.n.refused++;
+        takt_reset_on_close(&my->frame, my->client);
+        TAKT_AWAIT(takt_close(my->client));
+    }
+    TAKT_AWAIT(takt_close(my->listener)); /* newcomers are to go elsewhere at once */
+    my->listener = -1;
+    TAKT_JOIN_GROUP(my->bridges);
+    TAKT_END;
+}
+
+/* -- house: all that listens; what is to be done from time to time; signals ------- */
+
 struct signals {
     takt_frame frame;
-    struct app *app; /* in */
     int fd, number;
 };
 
@@ -490,10 +497,10 @@ static TAKT_CORO(signals)
     for (;;) {
         TAKT_AWAIT(my->number, takt_signal(my->fd));
         if (my->number == SIGUSR1) {
-            say_counted(&my->app->n, my->app->guests.live, my->app->tcp.connections);
+            show();
         } else {
-            takt_stop(takt_sched_of(&my->frame), my->app->stopping ? 0 : my->app->options.drain);
-            my->app->stopping = true;
+            takt_stop(takt_sched_of(&my->frame), app.stopping ? 0 : app.served.drain);
+            app.stopping = true;
         }
     }
     TAKT_END;
@@ -501,33 +508,77 @@ static TAKT_CORO(signals)
 
 struct house {
     takt_frame frame;
-    struct app *app; /* in */
     struct signals signals;
-    struct keeper keeper;
+    takt_stream ticks;
+    takt_item tick;
+    takt_ns now, stats_due;
+    struct guest *silent;
+    const char *step;
     int i;
 };
 
 static TAKT_CORO(house)
 {
     TAKT_BEGIN(house, my);
-    TAKT_START(my->signals, signals, .app = my->app);
-    TAKT_START(my->keeper, keeper, .app = my->app);
-    for (my->i = 0; my->i < my->app->options.map_count; my->i++) {
-        if (my->app->options.maps[my->i].udp)
-            TAKT_START(my->app->ports[my->i], port, .app = my->app,
-                       .map = &my->app->options.maps[my->i], .fd = -1);
+    my->step = "listen";
+    TAKT_START(my->signals, signals);
+    for (my->i = 0; my->i < app.served.map_count; my->i++) {
+        if (app.served.maps[my->i].udp)
+            TAKT_START(app.ports[my->i], port, .map = &app.served.maps[my->i], .fd = -1);
         else
-            TAKT_START(my->app->doors[my->i], door, .tcp = &my->app->tcp,
-                       .map = &my->app->options.maps[my->i]);
+            TAKT_START(app.doors[my->i], door, .map = &app.served.maps[my->i], .listener = -1);
     }
     TAKT_YIELD; /* they listen now, or this throws */
-    fprintf(stderr, "relay: ready on %s\n", my->app->backend);
-    TAKT_JOIN();
-    TAKT_CATCH {
-        fprintf(stderr, "relay: cannot listen: %s\n", takt_strerror(my->frame.error));
-        my->app->exit_code = 1;
+    if (app.served.sandbox)
+        TAKT_CHECK(sandbox_enter(SANDBOX_STREAMS, 0, &my->step));
+    fprintf(stderr, "relay: ready on %s\n", takt_uring_name(&app.loop.backend));
+    my->stats_due = takt_after(takt_now(&my->frame), app.served.stats);
+    TAKT_OPEN(my->ticks, takt_every(50 * TAKT_MS));
+    while (!app.stopping || app.guests.live > 0 || limits_open(&app.limits) > 0) {
+        TAKT_NEXT(my->tick, my->ticks);
+        my->now = takt_now(&my->frame);
+        while ((my->silent = guests_silent(&app.guests, my->now - app.served.idle)) != NULL)
+            put_out(my->silent, &app.n.expired);
+        if (app.served.stats && my->now >= my->stats_due) {
+            show();
+            my->stats_due += app.served.stats;
+        }
+    }
+    TAKT_CATCH
+    {
+        fprintf(stderr, "relay: cannot %s: %s\n", my->step, takt_strerror(my->frame.error));
+        app.exit_code = 1;
     }
     TAKT_END;
+}
+
+/* -- all memory, and the start ---------------------------------------------------- */
+
+/* All memory that there will be, but the loop's. 0 or an error. */
+static int allocate(const struct served *o)
+{
+    const uint32_t room = (sizeof(takt_datagram) + (uint32_t)o->datagram + 7) / 8 * 8;
+    int rc = takt_bufs_init(&app.datagrams, (uint32_t)o->buffers, room);
+    app.session_count = (uint32_t)o->sessions + SPARE;
+    app.sessions = (struct session *)calloc(app.session_count, sizeof *app.sessions);
+    app.rest = (struct session **)calloc(app.session_count, sizeof *app.rest);
+    app.ports = (struct port *)calloc(MAPS, sizeof *app.ports);
+    app.doors = (struct door *)calloc(MAPS, sizeof *app.doors);
+    if (rc < 0 || !app.sessions || !app.rest || !app.ports || !app.doors)
+        return -ENOMEM;
+    while (app.rest_count < app.session_count)
+        app.rest[app.rest_count] = &app.sessions[app.rest_count], app.rest_count++;
+    fprintf(stderr, "relay: memory: %u sessions of %u bytes, %d datagrams of %u, %d connections "
+            "of %u and 2 buffers of %u\n", app.session_count,
+            (unsigned)(sizeof *app.sessions + 2 * sizeof(takt_strand)), o->buffers, room,
+            o->connections, (unsigned)(sizeof(struct bridge) + 2 * sizeof(takt_strand)),
+            TCP_BUFFER);
+    rc = guests_init(&app.guests, o->sessions, o->per_network, o->rate);
+    app.limits.connections = o->connections;
+    app.limits.per_source = o->per_source;
+    if (rc == 0)
+        rc = limits_init(&app.limits);
+    return rc < 0 ? rc : takt_bufs_init(&app.bufs, 2 * (uint32_t)o->connections, TCP_BUFFER);
 }
 
 static int fail(const char *what, int error)
@@ -536,77 +587,34 @@ static int fail(const char *what, int error)
     return 1;
 }
 
-/* All memory that there will be, but the loop's. 0 or -ENOMEM. */
-static int allocate(struct app *app)
-{
-    const struct options *const o = &app->options;
-    const uint32_t room = (sizeof(takt_datagram) + o->datagram + 7) / 8 * 8;
-    app->session_count = o->sessions + SPARE;
-    app->sessions = (struct session *)calloc(app->session_count, sizeof *app->sessions);
-    app->rest = (struct session **)calloc(app->session_count, sizeof *app->rest);
-    app->ports = (struct port *)calloc((size_t)o->map_count, sizeof *app->ports);
-    app->doors = (struct door *)calloc((size_t)o->map_count, sizeof *app->doors);
-    app->guests.max = o->sessions;
-    app->guests.network_max = o->per_network;
-    app->guests.rate = o->rate;
-    app->guests.protect = o->protect;
-    if (!app->sessions || !app->rest || !app->ports || !app->doors ||
-        !guests_init(&app->guests, o->connections))
-        return -ENOMEM;
-    for (; app->rest_count < app->session_count; app->rest_count++)
-        app->rest[app->rest_count] = &app->sessions[app->rest_count];
-    app->tcp.options = o;
-    app->tcp.n = &app->n;
-    app->tcp.guests = &app->guests;
-    fprintf(stderr, "relay: memory: %u sessions of %u bytes, %u datagrams of %u, %u connections "
-            "of %u and 2 buffers of %u; sent where it is needed, and never more\n",
-            app->session_count, (unsigned)(sizeof(struct session) + 2 * sizeof(takt_strand)),
-            o->buffers, room, o->connections,
-            (unsigned)(sizeof(struct bridge) + 2 * sizeof(takt_strand)), TCP_BUFFER);
-    return takt_bufs_init(&app->datagrams, o->buffers, room) |
-           takt_bufs_init(&app->tcp.bufs, 2 * o->connections, TCP_BUFFER);
-}
-
 int main(int argc, char **argv)
 {
-    static net loop;
-    static struct app app;
-    net_config config = net_defaults();
     int rc;
-
-    if (takt_uring_config_from_env(&config.backend) < 0)
+    app.config = net_defaults();
+    if (takt_uring_config_from_env(&app.config.backend) < 0)
         return fail("TAKT_BACKEND or TAKT_DISABLE is not understood", -EINVAL);
-    app.options.backend = config.backend.mode;
-    parse(&app.options, argc, argv);
-    config.backend.mode = app.options.backend;
+    app.served.backend = app.config.backend.mode;
+    served_options(&app.served, argc, argv);
+    app.config.backend.mode = app.served.backend;
     signal(SIGPIPE, SIG_IGN); /* whoever reads our log may go away */
-    own_learn(&app.own);
-    if (getrandom(app.guests.secret, sizeof app.guests.secret, 0) != sizeof app.guests.secret)
-        return fail("no random numbers", -errno);
-    if (allocate(&app) < 0)
-        return fail("cannot allocate", -ENOMEM);
-    rc = takt_raise_fd_limit();
-    if (rc < (int)(app.session_count + 2 * app.options.connections))
-        fprintf(stderr, "relay: %d descriptors are few for so many: ulimit -n\n", rc);
-
-    TAKT_POOL(config, house, 1, .strands = 4);
-    TAKT_POOL(config, bridge, app.options.connections, .strands = 2);
-    config.loop.strands = 2 * app.session_count + TURN + 3 * MAPS;
-    config.loop.items = 4 * app.options.buffers;
-    rc = net_init(&loop, &config);
+    takt_raise_fd_limit();
+    served_learn_own(&app.served);
+    rc = allocate(&app.served);
+    if (rc < 0)
+        return fail("cannot allocate", rc);
+    TAKT_POOL(app.config, house, 1, .strands = 3);
+    TAKT_POOL(app.config, bridge, (uint32_t)app.limits.connections, .strands = 2);
+    app.config.loop.strands = 2 * app.session_count + TURN + 3 * MAPS;
+    app.config.loop.items = 2 * (uint32_t)app.served.buffers;
+    rc = net_init(&app.loop, &app.config);
     if (rc < 0)
         return fail("cannot start the loop", rc);
-    app.loop = &loop;
-    takt_uring_describe(&loop.backend, app.backend, sizeof app.backend);
-    if (loop.backend.on_ring)
-        strcpy(app.backend, takt_uring_name(&loop.backend)); /* without its details */
-
-    if (!TAKT_SPAWN_ON(&loop, house, .app = &app))
+    if (!TAKT_SPAWN_ON(&app.loop, house))
         return 1;
-    rc = net_run(&loop);
+    rc = net_run(&app.loop);
     if (rc < 0)
         return fail("the loop has ended", rc);
-    say_counted(&app.n, app.guests.live, app.tcp.connections);
-    net_free(&loop);
+    show();
+    net_free(&app.loop);
     return app.exit_code;
 }

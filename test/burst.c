@@ -267,6 +267,79 @@ static void it_can_be_cancelled(void)
     finish();
 }
 
+struct bystander {
+    takt_frame frame;
+};
+
+static TAKT_CORO(bystander)
+{
+    TAKT_BEGIN(bystander, my);
+    TAKT_AWAIT(takt_sleep(600 * TAKT_SEC));
+    TAKT_END;
+}
+
+/* What there is no room for is told of, and nobody waits: neither the caller, nor behind one
+ * that does wait. */
+static void a_try_sends_what_fits_and_never_waits(void)
+{
+    static struct bystander frame;
+    static struct burst waits;
+    int pair[2], sent, more;
+    char bytes[2000];
+    setup();
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair), 0);
+    EXPECT(TAKT_START_ON(&loop, frame, bystander));
+    for (int i = 0; i < MOST; i++) {
+        packet(i, 0, 1000);
+        packets[i].to = NULL;
+    }
+    sent = takt_try_send_burst(&frame.frame, pair[0], packets, MOST);
+    EXPECT(sent > 0 && sent < MOST);
+    for (int i = 0; i < MOST; i++)
+        EXPECT_EQ(packets[i].error, i < sent ? 0 : -EAGAIN);
+    EXPECT_EQ(takt_try_send_burst(&frame.frame, pair[0], packets, MOST), 0);
+    EXPECT_EQ(packets[0].error, -EAGAIN);
+    EXPECT_EQ(takt_try_send_burst(&frame.frame, pair[0], packets, 0), 0);
+    EXPECT_EQ(takt_try_send_burst(&frame.frame, -1, packets, 1), -EBADF);
+
+    memset((void *)&waits, 0, sizeof waits);
+    EXPECT(TAKT_START_ON(&loop, waits, burst, .fd = pair[0], .count = 1));
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    EXPECT(takt_alive(&waits.frame));
+    EXPECT_EQ(recv(pair[1], bytes, sizeof bytes, 0), 1000);
+    more = takt_try_send_burst(&frame.frame, pair[0], packets + 1, 2);
+    EXPECT(more == 1 || more == 2); /* on room for one, it may have been for two */
+    for (int i = 1; i < sent + more; i++)
+        EXPECT_EQ(recv(pair[1], bytes, sizeof bytes, 0), 1000);
+    for (int i = 0; i < 100 && takt_alive(&waits.frame); i++)
+        EXPECT(net_turn(&loop, 10 * TAKT_MS, 0) >= 0);
+    EXPECT_EQ(waits.sent, 1);
+    takt_cancel(&frame.frame);
+    EXPECT_EQ(net_run(&loop), 0);
+    close(pair[0]);
+    close(pair[1]);
+    finish();
+}
+
+/* As many as there are peers, of which each gets its own, in order. */
+static void a_try_serves_many(void)
+{
+    static struct bystander frame;
+    setup();
+    EXPECT(TAKT_START_ON(&loop, frame, bystander));
+    for (int i = 0; i < MOST; i++)
+        packet(i, i / 3 % PEERS, i % 3 < 2 ? 1200 : 300);
+    EXPECT_EQ(takt_try_send_burst(&frame.frame, server, packets, MOST), MOST);
+    for (int i = 0; i < MOST; i++) {
+        EXPECT_EQ(packets[i].error, 0);
+        expect_packet(i / 3 % PEERS, i);
+    }
+    expect_silence();
+    takt_cancel(&frame.frame);
+    EXPECT_EQ(net_run(&loop), 0);
+    finish();
+}
+
 static const struct mode {
     const char *name;
     takt_uring_mode mode;
@@ -290,6 +363,8 @@ int main(int argc, char **argv)
         TEST(it_leaves_from_where_it_is_told_to),
         TEST(a_full_socket_is_waited_for),
         TEST(it_can_be_cancelled),
+        TEST(a_try_sends_what_fits_and_never_waits),
+        TEST(a_try_serves_many),
     };
     int passed = 0, failed = 0;
     setvbuf(stdout, NULL, _IOLBF, 0);

@@ -20,6 +20,7 @@ need awk mawk
 need python3 python3-minimal
 need curl curl
 need /usr/include/liburing.h liburing-dev
+need /usr/include/enet/enet.h libenet-dev
 need /usr/include/stdio.h libc6-dev
 if [ "${1:-}" = ports ]; then
     # not gcc-multilib, which excludes the cross compilers; the one with a number does not

@@ -117,9 +117,9 @@ static int fault_buf_ring(struct io_uring *ring, struct io_uring_buf_reg *reg, u
 }
 
 /* The kinds of requests that there are: each is as old as the oldest kernel that can run takt
- * (B8). No links, no drain, nothing skipped, nothing forced upon a thread (B2, B14 to B16,
- * A21), no zero copy (C6, E10 to E13), no timeout or cancel but the plainest (D6, D7, D8, D16),
- * no close (A26), nobody else's rights. */
+ * (B8), but for the one that sends without copying, which zerocopy.c tests. No links, no drain,
+ * nothing skipped, nothing forced upon a thread (B2, B14 to B16, A21), no timeout or cancel but
+ * the plainest (D6, D7, D8, D16), no close (A26), nobody else's rights (S19). */
 static bool is_plain(const struct io_uring_sqe *sqe)
 {
     unsigned flags = 0, ioprio = 0;
@@ -131,6 +131,9 @@ static bool is_plain(const struct io_uring_sqe *sqe)
         break;
     case IORING_OP_ACCEPT:
         ioprio = IORING_ACCEPT_MULTISHOT;
+        break;
+    case IORING_OP_SEND_ZC:
+        ioprio = TAKT__RING_ZC_REPORT_USAGE;
         break;
     case IORING_OP_ASYNC_CANCEL:
         if (sqe->cancel_flags)

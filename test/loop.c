@@ -5,15 +5,16 @@
  * jumps to the next deadline, and it does what a script tells it. What takes an hour
  * takes no time, and always the same way.
  */
-#include <stdio.h>
+#include <string.h>
 
 static char logged[4][256]; /* the first lines */
 static int log_count;
 
 static void remember(const char *text)
 {
+    const size_t len = strlen(text) < sizeof logged[0] ? strlen(text) : sizeof logged[0] - 1;
     if (log_count < 4)
-        snprintf(logged[log_count], sizeof logged[0], "%s", text);
+        memcpy(logged[log_count], text, len); /* a zero follows: the lines are no longer */
     log_count++;
 }
 
@@ -734,6 +735,7 @@ static void who_holds_up_the_others_is_named(void)
         EXPECT_EQ(world_init(&loop, &config), 0);
         memset((void *)hogs, 0, sizeof hogs);
         log_count = 0;
+        memset(logged, 0, sizeof logged);
         EXPECT(TAKT_START_ON(&loop, hogs[0], hog, .clock = &loop.backend, .first = TAKT_MS));
         EXPECT(TAKT_START_ON(&loop, hogs[1], hog, .clock = &loop.backend, .first = 25 * TAKT_MS));
         EXPECT(TAKT_START_ON(&loop, hogs[2], hog, .clock = &loop.backend,

@@ -82,6 +82,7 @@ static void addresses_are_equal_if_they_name_the_same(void)
 {
     static const char *const all[] = {"1.2.3.4:80", "1.2.3.4:81", "1.2.3.5:80", "[::1]:80",
                                       "[::1]:81",   "[::2]:80",   "unix:/a",    "unix:/ab"};
+    const uint64_t key[2] = {1, 2}, other[2] = {1, 3};
     const size_t count = sizeof all / sizeof all[0];
     takt_addr a, b;
     for (size_t i = 0; i < count; i++)
@@ -89,15 +90,42 @@ static void addresses_are_equal_if_they_name_the_same(void)
             EXPECT_EQ(takt_addr_parse(&a, all[i]), 0);
             EXPECT_EQ(takt_addr_parse(&b, all[k]), 0);
             EXPECT_EQ(takt_addr_equal(&a, &b), i == k);
+            EXPECT_EQ(takt_addr_hash(&a, key) == takt_addr_hash(&b, key), i == k);
         }
     EXPECT_EQ(takt_addr_parse(&a, "1.2.3.4:80"), 0);
     memset(&b, 0xff, sizeof b);
     b.len = a.len; /* what the kernel leaves around the address does not count */
     memcpy(&b.sockaddr, &a.sockaddr, 8);
     EXPECT(takt_addr_equal(&a, &b));
+    EXPECT(takt_addr_hash(&a, key) == takt_addr_hash(&b, key));
+    EXPECT(takt_addr_hash(&a, key) != takt_addr_hash(&b, other));
+    EXPECT_EQ(takt_addr_parse(&a, "[::1]:80"), 0);
+    b = a;
+    b.sockaddr.bytes[offsetof(struct sockaddr_in6, sin6_flowinfo)] = 1; /* no part of a name */
+    EXPECT(takt_addr_equal(&a, &b));
+    EXPECT(takt_addr_hash(&a, key) == takt_addr_hash(&b, key));
     memset(&a, 0, sizeof a);
     memset(&b, 0, sizeof b);
     EXPECT(takt_addr_equal(&a, &b)); /* none and none */
+}
+
+/* The vectors of SipHash-2-4, by way of a family that there is not: all bytes count. */
+static void the_hash_is_siphash(void)
+{
+    static const struct {
+        uint32_t len;
+        uint64_t hash;
+    } known[] = {{0, 0x726fdb47dd0e0e31}, {8, 0x93f5f5799a932462}, {15, 0xa129ca6149be45e5},
+                 {16, 0x3f2acc7f57c29bdb}, {63, 0x958a324ceb064572}};
+    const uint64_t key[2] = {0x0706050403020100, 0x0f0e0d0c0b0a0908};
+    takt_addr addr;
+    memset(&addr, 0, sizeof addr);
+    for (unsigned char i = 0; i < 63; i++)
+        addr.sockaddr.bytes[i] = i;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        addr.len = known[i].len;
+        EXPECT(takt_addr_hash(&addr, key) == known[i].hash);
+    }
 }
 
 static void a_short_text_is_cut_and_closed(void)
@@ -219,6 +247,7 @@ int main(int argc, char **argv)
         TEST(what_is_no_address_is_refused),
         TEST(a_path_may_be_as_long_as_the_system_takes),
         TEST(addresses_are_equal_if_they_name_the_same),
+        TEST(the_hash_is_siphash),
         TEST(a_short_text_is_cut_and_closed),
         TEST(calls_answer_at_once_and_with_the_error),
         TEST(the_file_of_a_dead_socket_is_replaced),

@@ -14,6 +14,8 @@ static char buf[8];
 static struct takt_pipe *pipe_end;
 static takt_addr addr;
 static struct iovec iov[2];
+static takt_bufs pool;
+static unsigned char *data;
 
 /* What every constructor leaves alone. */
 static void expect_clean(const takt_op *op)
@@ -57,6 +59,7 @@ static void constructors_say_what_is_wanted(void)
     expect_op(takt_recvv(3, iov, 2), TAKT_OP_RECV, 3, iov, 2);
     expect_op(takt_send(3, buf, 8), TAKT_OP_SEND, 3, buf, 8);
     expect_op(takt_sendv(3, iov, 2), TAKT_OP_SEND, 3, iov, 2);
+    expect_op(takt_send_lease(3, &pool, &data, 8), TAKT_OP_SEND_LEASE, 3, &data, 8);
     expect_op(takt_sendto(3, buf, 8, &addr), TAKT_OP_SENDTO, 3, buf, 8);
     expect_op(takt_recvfrom(3, buf, 8, &addr), TAKT_OP_RECVFROM, 3, buf, 8);
     expect_op(takt_shutdown(3, SHUT_WR), TAKT_OP_SHUTDOWN, 3, NULL, 0);
@@ -85,6 +88,9 @@ static void constructors_say_what_is_wanted(void)
     EXPECT_EQ(op.bits, MSG_MORE);
     op = takt_sendv(3, iov, 2);
     EXPECT_EQ(op.flags, TAKT_OP_ALL | TAKT_OP_VECTOR);
+    op = takt_send_lease(3, &pool, &data, 8);
+    EXPECT_EQ(op.flags, TAKT_OP_ALL);
+    EXPECT(op.arg.ptr == &pool);
     op = takt_write(3, buf, 8, 5);
     EXPECT_EQ(op.arg.offset, 5);
     op = takt_shutdown(3, SHUT_WR);

@@ -225,8 +225,8 @@ def sources_keep_their_sessions():
 
 def bursts_come_through():
     """Joined datagrams, up and down, and the longest there is."""
-    with udp() as up, Relay("--map", f"udp:127.0.0.1:0={address(up)},open") as relay, \
-            udp("127.0.0.3") as c:
+    with udp() as up, Relay("--map", f"udp:127.0.0.1:0={address(up)},open", "--datagram",
+                            "65507") as relay, udp("127.0.0.3") as c:
         for s in (up, c):
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         c.connect(("127.0.0.1", relay.port))
@@ -338,33 +338,7 @@ def cookies_validate():
             up.sendto(b"z" * 1000, peer)
         expect_equal([len(c.recv(2000)) for _ in range(20)], [1000] * 20)
         counted = relay.counted()
-        expect_equal([counted[k] for k in ("opened", "validated", "challenged")], [1, 1, 18])
-
-
-def an_echo_validates():
-    """S11: eight bytes that only the upstream's answer can have told. Coming again does not."""
-    with udp() as up, Relay("--map", f"udp:127.0.0.1:0={address(up)},echo=4/2") as relay, \
-            udp("127.0.0.6") as c:
-        c.connect(("127.0.0.1", relay.port))
-        secret = bytes(rng.randrange(256) for _ in range(8))
-        c.send(b"hello" * 4)
-        _, peer = up.recvfrom(100)
-        up.sendto(b"1234" + secret + b"5", peer)
-        expect_equal(c.recv(100)[4:12], secret)
-        for guess in (b"again", b"ab" + secret[:7], b"ab" + secret[:7] + bytes([secret[7] ^ 1]),
-                      b"a" + secret):
-            c.send(guess)
-            up.recv(100)
-            up.sendto(b"x" * 1000, peer)
-        up.sendto(b"ok", peer)
-        expect_equal(c.recv(2000), b"ok")
-        expect_equal(relay.counted()["validated"], 0)
-        c.send(b"ab" + secret)
-        up.recv(100)
-        for _ in range(5):
-            up.sendto(b"x" * 1000, peer)
-        expect_equal([len(c.recv(2000)) for _ in range(5)], [1000] * 5)
-        expect_equal(relay.counted()["validated"], 1)
+        expect_equal([counted[k] for k in ("opened", "challenged")], [1, 18])
 
 
 def some_are_never_answered():
@@ -465,7 +439,7 @@ def one_network_has_its_share():
 def sessions_end():
     """The oldest goes when there is no room, the silent after a while; both may come again."""
     with udp() as up, Relay("--map", f"udp:127.0.0.1:0={address(up)}", "--sessions", "4",
-                            "--idle", "400ms", "--protect", "100s") as relay:
+                            "--idle", "400ms", "--per-network", "9") as relay:
         clients = [udp(f"127.0.0.{20 + i}") for i in range(6)]
         peers = []
         for c in clients[:5]:
@@ -484,8 +458,8 @@ def sessions_end():
 
 def those_who_are_there_stay():
     """A full table of those who came back: the newcomer waits until one is silent."""
-    with udp() as up, Relay("--map", f"udp:127.0.0.1:0={address(up)}", "--sessions", "2",
-                            "--protect", "300ms") as relay:
+    with udp() as up, Relay("--map", f"udp:127.0.0.1:0={address(up)}", "--sessions",
+                            "2") as relay:
         clients = [udp(f"127.0.0.{40 + i}") for i in range(3)]
         for c in clients[:2]:
             for _ in range(2):
@@ -495,16 +469,22 @@ def those_who_are_there_stay():
         clients[2].sendto(b"may I", ("127.0.0.1", relay.port))
         eventually(lambda: relay.counted()["full"] == 1, "it may not")
 
+        came = []
+
         def again():
             clients[1].sendto(b"?", ("127.0.0.1", relay.port))
             clients[2].sendto(b"may I", ("127.0.0.1", relay.port))
-            return relay.counted()["evicted"] == 1
+            counted = relay.counted()
+            up.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    came.append(up.recv(100))
+            up.settimeout(DEADLINE)
+            return counted["evicted"] == 1
         eventually(again, "the silent one has to go")
-        while up.recv(100) != b"may I":
-            pass
         clients[1].sendto(b"I stay", ("127.0.0.1", relay.port))
-        while up.recv(100) != b"I stay":
-            pass
+        while b"may I" not in came or b"I stay" not in came:
+            came.append(up.recv(100))
         expect_equal(relay.counted()["opened"], 3)
 
 
@@ -609,7 +589,7 @@ def connections_have_limits():
     """S6: of all and of one host, and none is left; an upstream that is down; silence."""
     with listener() as up, Relay("--map", f"tcp:127.0.0.1:0={address(up)}", "--map",
                                  "tcp:127.0.0.1:0=127.0.0.1:1", "--connections", "6",
-                                 "--per-host", "4", "--idle", "500ms") as relay:
+                                 "--per-source", "4", "--idle", "500ms") as relay:
         expect(is_turned_away(relay.ports[1]), "nobody is behind it")
         eventually(lambda: relay.counted()["connections"] == 0, "it is over")
         ours = [connect(relay.port) for _ in range(4)]
@@ -740,30 +720,29 @@ def drains_have_a_limit():
 
 
 def the_log_has_limits():
-    """S27, S28: ten lines a second, without a payload; whatever the environment says."""
+    """S27, S28: a hundred lines a second, without a payload; whatever the environment says."""
     with Relay("--map", "tcp:127.0.0.1:0=127.0.0.1:1", "--stats", "100ms",
                env={"LC_ALL": "%s%n", "LANG": "tr_TR.UTF-8", "TZ": "%n", "IFS": "x"}) as relay:
-        for _ in range(60):
+        begin = time.monotonic()
+        for _ in range(400):
             is_turned_away(relay.port, data=CANARY + b"%n%s\x1b[2J")
-        eventually(lambda: relay.counted()["failed"] == 60, "all have failed")
-        counted = relay.counted()
+        eventually(lambda: relay.counted()["failed"] == 400, "all have failed")
+        most = 100 * (2 + int(time.monotonic() - begin))
         said = sum("failed:" in line for line in relay.lines)
-        expect_equal(said + counted["unsaid"], 60)
-        expect(said <= 40 and counted["unsaid"] > 0, f"{said} lines")
+        expect(0 < said <= most and said < 400, f"{said} lines, and not above {most}")
         eventually(lambda: sum("sessions=" in line for line in relay.lines) > 3, "--stats")
 
 
 def a_wrong_command_line_is_told():
     good = "udp:127.0.0.1:0=127.0.0.1:1"
     for options in ([], ["--map"], ["--map", "udp:127.0.0.1:0"], ["--map", good + ",maybe"],
-                    ["--map", good + ",send-v1"], ["--map", good + ",open,cookie"],
-                    ["--map", good + ",echo=1"], ["--map", good + ",echo=1/2x"],
+                    ["--map", good + ",send-v1"], ["--map", "udp:unix:/x=127.0.0.1:1"],
                     ["--map", "tcp" + good[3:] + ",cookie"], ["--map", "127.0.0.1:0=127.0.0.1:1"],
                     ["--map", "udp:127.0.0.1:0=127.0.0.1:0"], ["--map", good] * 17,
                     ["--route", "0011=127.0.0.1:1"], ["--route", "001122334455667g=127.0.0.1:1"],
                     ["--trust", "127.0.0.0/33"], ["--trust", "127.0.0.0/"], ["--trust", "x"],
                     ["--trust", "::1/129"], ["--idle", "5"], ["--rate", "0"], ["--what", "1"],
-                    ["--map", good, "--datagram", "65536"]):
+                    ["--map", good, "--datagram", "65508"]):
         done = subprocess.run([PROGRAM, *options], capture_output=True, timeout=DEADLINE)
         expect(done.returncode == 2 and b"--help" in done.stderr, f"{options}: {done}")
     done = subprocess.run([PROGRAM, "--map", "udp:203.0.113.1:9=127.0.0.1:1"],
@@ -774,7 +753,7 @@ def a_wrong_command_line_is_told():
 
 
 TESTS = [sources_keep_their_sessions, bursts_come_through, nothing_stops_reception,
-         amplification_is_limited, cookies_validate, an_echo_validates, some_are_never_answered,
+         amplification_is_limited, cookies_validate, some_are_never_answered,
          spoofed_sources_fill_nothing, one_network_has_its_share, sessions_end,
          those_who_are_there_stay, a_host_has_its_rate, tokens_route, datagrams_name_their_source,
          connections_are_relayed, connections_have_limits, connections_name_their_source,

@@ -28,16 +28,19 @@ static const struct mode {
     const char *name;
     takt_uring_config config;
 } modes[] = {
-    {"epoll", {{0, false}, TAKT_URING_NEVER, 0, 0, 0, 0}},
-    {"poll", {{0, true}, TAKT_URING_NEVER, 0, 0, 0, 0}},
-    {"uring", {{0, false}, TAKT_URING_ONLY, 0, 0, 0, 0}},
-    {"no_buffer_ring", {{0, false}, TAKT_URING_ONLY, 0, 0, TAKT_URING_NO_BUFFER_RING, 0}},
-    {"no_multishot", {{0, false}, TAKT_URING_ONLY, 0, 0, TAKT_URING_NO_MULTISHOT, 0}},
+#define REST 0, 0, 0, false /* no spin; zerocopy: its defaults */
+    {"epoll", {{0, false}, TAKT_URING_NEVER, 0, 0, 0, REST}},
+    {"poll", {{0, true}, TAKT_URING_NEVER, 0, 0, 0, REST}},
+    {"uring", {{0, false}, TAKT_URING_ONLY, 0, 0, 0, REST}},
+    {"no_buffer_ring", {{0, false}, TAKT_URING_ONLY, 0, 0, TAKT_URING_NO_BUFFER_RING, REST}},
+    {"no_multishot", {{0, false}, TAKT_URING_ONLY, 0, 0, TAKT_URING_NO_MULTISHOT, REST}},
     {"neither",
-     {{0, false}, TAKT_URING_ONLY, 0, 0, TAKT_URING_NO_MULTISHOT | TAKT_URING_NO_BUFFER_RING, 0}},
+     {{0, false}, TAKT_URING_ONLY, 0, 0, TAKT_URING_NO_MULTISHOT | TAKT_URING_NO_BUFFER_RING,
+      REST}},
     {"no_defer", /* completions come at any time */
      {{0, false}, TAKT_URING_ONLY, 0, 0,
-      TAKT_URING_NO_DEFER_TASKRUN | TAKT_URING_NO_COOP_TASKRUN | TAKT_URING_NO_SINGLE_ISSUER, 0}},
+      TAKT_URING_NO_DEFER_TASKRUN | TAKT_URING_NO_COOP_TASKRUN | TAKT_URING_NO_SINGLE_ISSUER,
+      REST}},
 };
 
 enum { MODES = sizeof modes / sizeof modes[0] };

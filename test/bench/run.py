@@ -46,7 +46,8 @@ CPU_GB, GBS = "CPU s a GB", "GB/s"
 BULK_MS = 300  # of bulk, each time
 PROGRAMS = {      # name: what it is linked with
     "nop": "-luring", "core": "", "timers": "-luv -lev", "echo_load": "", "server_epoll": "",
-    "server_uring": "-luring", "server_uv": "-luv", "server_ev": "-lev",
+    "server_uring": "-luring", "server_stream": "-luring", "server_uv": "-luv",
+    "server_ev": "-lev",
     "server_event": "-levent_core", "proxy_splice": "", "bulk_load": "",
 }
 
@@ -238,6 +239,11 @@ PEER_SERVERS = {  # name: program and its arguments
 }
 
 
+def takt_stream():
+    return {"takt with a stream": lambda: Server(f"{BUILD}/server_stream")} \
+        if here("server_stream") else {}
+
+
 def peer_servers():
     return {name: (lambda command=command: Server(f"{BUILD}/{command[0]}", *command[1:]))
             for name, command in PEER_SERVERS.items() if here(command[0])}
@@ -254,7 +260,8 @@ def load(server, connections, size):
 
 def bench_echo():
     """All servers run at the same time, and sleep unless they are asked."""
-    starts = {"takt": takt_echo("uring"), "takt on epoll": takt_echo("poll"), **peer_servers()}
+    starts = {"takt": takt_echo("uring"), "takt on epoll": takt_echo("poll"), **takt_stream(),
+              **peer_servers()}
     if "--spin" in echo_usage():
         starts["takt, spinning"] = takt_echo("uring", SPIN_US)
     else:
@@ -281,7 +288,7 @@ def echo_rows(shape, results):
     size = f"{shape[1]} B" if shape[1] < 1024 else f"{shape[1] // 1024} KiB"
     connections = f"{shape[0]} connection" + ("s" if shape[0] > 1 else "")
     for ours, unit in (("takt", CPU), ("takt", RATE), ("takt on epoll", CPU),
-                       ("takt, spinning", RATE)):
+                       ("takt with a stream", CPU), ("takt, spinning", RATE)):
         for peer in PEER_SERVERS:
             if ours in results and peer in results:
                 column = 1 if unit == CPU else 0
@@ -319,7 +326,8 @@ def descriptors():
 
 def bench_idle():
     count = min(IDLE, descriptors() - 100)
-    starts = {"takt": takt_echo("uring"), "takt on epoll": takt_echo("poll"), **peer_servers()}
+    starts = {"takt": takt_echo("uring"), "takt on epoll": takt_echo("poll"), **takt_stream(),
+              **peer_servers()}
     starts.pop("io_uring by hand, plain recv", None)  # it holds a buffer for each
     bytes_each = {}
     for name, start in starts.items():
@@ -329,7 +337,7 @@ def bench_idle():
         except (RuntimeError, BrokenPipeError) as error:
             missing.append(f"memory of idle connections, {name}: {error}")
         server.stop()
-    for ours in ("takt", "takt on epoll"):
+    for ours in ("takt", "takt on epoll", "takt with a stream"):
         for peer in PEER_SERVERS:
             if ours in bytes_each and peer in bytes_each:
                 Row(f"idle echo connection, of {count}" + ours[4:], bytes_each[ours], peer,
