@@ -21,8 +21,7 @@
 #include <signal.h>
 
 enum { TURN = 64, POST = 1024 }; /* datagrams that go up, and out, in one go */
-enum { SPARE = 4 * TURN };       /* sessions on their way out, beside those that live */
-enum { TCP_BUFFER = 16 * 1024 }; /* bytes */
+enum { SPARE = 4 * TURN, TCP_BUFFER = 16 * 1024 }; /* sessions on their way out; bytes */
 
 TAKT_LOOP(net, takt_uring);
 
@@ -35,11 +34,8 @@ static struct app {
     struct session *sessions, **rest; /* all; a ring of those that are free */
     uint32_t session_count, rest_first, rest_count;
     takt_bufs datagrams, bufs; /* of UDP, of TCP */
-    struct port *ports;        /* for each map one of these, */
-    struct door *doors;        /* or one of those */
     struct counted n;
-    bool stopping;
-    int exit_code;
+    int stopping, exit_code;
 } app;
 
 static void show(void)
@@ -51,11 +47,10 @@ static void say_failed(const takt_frame *frame, const char *what)
 {
     bool last;
     if (limits_line(&app.limits, takt_now(frame), &last))
-        fprintf(stderr, "relay: %s: %s%s\n", what, takt_strerror(frame->error),
-                last ? "; and more in this second" : "");
+        fprintf(stderr, "relay: %s: %s\n", what, takt_strerror(frame->error));
 }
 
-/* -- session: from the upstream to its client; its postman sends what all have got in a turn  */
+/* -- session: from the upstream to its client; its postman sends what all have got ----- */
 
 struct postman {
     takt_frame frame;
@@ -78,8 +73,7 @@ struct session {
     takt_item item;
 };
 
-/* Sends what stands at `data`, in a buffer that begins with a takt_datagram, to where .from
- * says, once there is time. */
+/* Sends the datagram in `*buffer` to where its .from says, at the end of this turn. */
 static void post(struct postman *postman, unsigned char **buffer)
 {
     takt_datagram *const d = (takt_datagram *)(void *)*buffer;
@@ -101,11 +95,6 @@ static bool has_room(const struct postman *postman)
 static TAKT_CORO(postman)
 {
     TAKT_BEGIN(postman, my);
-    TAKT_DEFER
-    {
-        while (my->count > 0)
-            takt_bufs_put(&app.datagrams, &my->buffer[--my->count]);
-    }
     for (;;) {
         TAKT_AWAIT(takt_event_wait(&my->some));
         my->sends = true;
@@ -188,7 +177,6 @@ struct arrival {
     takt_datagram *d; /* .data and .len: without what stood in front of the payload */
     takt_addr source, hit;
     const takt_addr *upstream;
-    uint64_t salt;         /* of cookies: its map */
     bool validated, stale; /* it brought a cookie that is good, or one that is not */
 };
 
@@ -197,7 +185,8 @@ static void challenge(struct port *my, const struct arrival *a)
 {
     if (a->d->len < GUEST_COOKIE || !has_room(&my->postman))
         return;
-    guests_bake(&app.guests, &a->d->from, a->salt, takt_now(&my->frame), a->d->data);
+    guests_bake(&app.guests, &a->d->from, (uintptr_t)my->map, takt_now(&my->frame),
+                a->d->data);
     a->d->len = GUEST_COOKIE;
     app.n.challenged++;
     post(&my->postman, &my->item.data);
@@ -208,25 +197,22 @@ static void challenge(struct port *my, const struct arrival *a)
 static bool read_front(struct port *my, struct arrival *a)
 {
     takt_datagram *const d = a->d;
-    uint32_t n = 0;
     if (my->map->accept) {
-        const int header = proxy_read(d->data, d->len, true, &a->source, &a->hit);
+        const int n = proxy_read(d->data, d->len, true, &a->source, &a->hit);
         const bool trusted = is_trusted(&app.served, &d->from);
         app.n.untrusted += !trusted;
-        app.n.malformed += trusted && header <= 0;
-        if (!trusted || header <= 0)
+        app.n.malformed += trusted && n <= 0;
+        if (!trusted || n <= 0)
             return false;
-        n = (uint32_t)header;
-    }
-    d->data += n;
-    d->len -= n;
-    if (my->map->cookie && d->len >= GUEST_COOKIE && memcmp(d->data, guest_magic, 8) == 0) {
-        a->validated =
-            guests_know(&app.guests, &d->from, a->salt, takt_now(&my->frame), d->data);
-        a->stale = !a->validated;
-        n = a->validated ? GUEST_COOKIE : 0;
         d->data += n;
-        d->len -= n;
+        d->len -= (uint32_t)n;
+    }
+    if (my->map->cookie && d->len >= GUEST_COOKIE && memcmp(d->data, guest_magic, 8) == 0) {
+        a->validated = guests_know(&app.guests, &d->from, (uintptr_t)my->map,
+                                   takt_now(&my->frame), d->data);
+        a->stale = !a->validated;
+        d->data += a->validated ? GUEST_COOKIE : 0;
+        d->len -= a->validated ? GUEST_COOKIE : 0;
     }
     a->upstream = my->map->token ? NULL : &my->map->upstream;
     for (int i = 0; my->map->token && d->len >= TOKEN && i < app.served.route_count; i++)
@@ -291,7 +277,6 @@ static void take(struct port *my)
     takt_datagram *const d = (takt_datagram *)(void *)my->item.data;
     memset(&a, 0, sizeof a);
     a.d = d;
-    a.salt = (uint64_t)(my->map - app.served.maps);
     a.source = d->from;
     a.hit = d->to;
     memcpy(a.hit.sockaddr.bytes + HOST_PORT_AT, my->map->listen.sockaddr.bytes + HOST_PORT_AT, 2);
@@ -500,7 +485,7 @@ static TAKT_CORO(signals)
             show();
         } else {
             takt_stop(takt_sched_of(&my->frame), app.stopping ? 0 : app.served.drain);
-            app.stopping = true;
+            app.stopping = 1;
         }
     }
     TAKT_END;
@@ -508,6 +493,8 @@ static TAKT_CORO(signals)
 
 struct house {
     takt_frame frame;
+    struct port ports[MAPS]; /* for each map one of these, */
+    struct door doors[MAPS]; /* or one of those */
     struct signals signals;
     takt_stream ticks;
     takt_item tick;
@@ -524,9 +511,9 @@ static TAKT_CORO(house)
     TAKT_START(my->signals, signals);
     for (my->i = 0; my->i < app.served.map_count; my->i++) {
         if (app.served.maps[my->i].udp)
-            TAKT_START(app.ports[my->i], port, .map = &app.served.maps[my->i], .fd = -1);
+            TAKT_START(my->ports[my->i], port, .map = &app.served.maps[my->i], .fd = -1);
         else
-            TAKT_START(app.doors[my->i], door, .map = &app.served.maps[my->i], .listener = -1);
+            TAKT_START(my->doors[my->i], door, .map = &app.served.maps[my->i], .listener = -1);
     }
     TAKT_YIELD; /* they listen now, or this throws */
     if (app.served.sandbox)
@@ -558,27 +545,23 @@ static TAKT_CORO(house)
 static int allocate(const struct served *o)
 {
     const uint32_t room = (sizeof(takt_datagram) + (uint32_t)o->datagram + 7) / 8 * 8;
-    int rc = takt_bufs_init(&app.datagrams, (uint32_t)o->buffers, room);
+    int rc;
     app.session_count = (uint32_t)o->sessions + SPARE;
     app.sessions = (struct session *)calloc(app.session_count, sizeof *app.sessions);
     app.rest = (struct session **)calloc(app.session_count, sizeof *app.rest);
-    app.ports = (struct port *)calloc(MAPS, sizeof *app.ports);
-    app.doors = (struct door *)calloc(MAPS, sizeof *app.doors);
-    if (rc < 0 || !app.sessions || !app.rest || !app.ports || !app.doors)
+    if (!app.sessions || !app.rest ||
+        takt_bufs_init(&app.datagrams, (uint32_t)o->buffers, room) < 0 ||
+        takt_bufs_init(&app.bufs, 2 * (uint32_t)o->connections, TCP_BUFFER) < 0)
         return -ENOMEM;
-    while (app.rest_count < app.session_count)
-        app.rest[app.rest_count] = &app.sessions[app.rest_count], app.rest_count++;
-    fprintf(stderr, "relay: memory: %u sessions of %u bytes, %d datagrams of %u, %d connections "
-            "of %u and 2 buffers of %u\n", app.session_count,
-            (unsigned)(sizeof *app.sessions + 2 * sizeof(takt_strand)), o->buffers, room,
-            o->connections, (unsigned)(sizeof(struct bridge) + 2 * sizeof(takt_strand)),
-            TCP_BUFFER);
-    rc = guests_init(&app.guests, o->sessions, o->per_network, o->rate);
+    for (; app.rest_count < app.session_count; app.rest_count++)
+        app.rest[app.rest_count] = &app.sessions[app.rest_count];
+    fprintf(stderr, "relay: memory: sessions %u x %zu, datagrams %d x %u, connections %d x %zu\n",
+            app.session_count, sizeof *app.sessions + 2 * sizeof(takt_strand), o->buffers, room,
+            o->connections, sizeof(struct bridge) + 2 * sizeof(takt_strand) + 2 * TCP_BUFFER);
     app.limits.connections = o->connections;
     app.limits.per_source = o->per_source;
-    if (rc == 0)
-        rc = limits_init(&app.limits);
-    return rc < 0 ? rc : takt_bufs_init(&app.bufs, 2 * (uint32_t)o->connections, TCP_BUFFER);
+    rc = limits_init(&app.limits);
+    return rc < 0 ? rc : guests_init(&app.guests, o->sessions, o->per_network, o->rate);
 }
 
 static int fail(const char *what, int error)
@@ -593,9 +576,7 @@ int main(int argc, char **argv)
     app.config = net_defaults();
     if (takt_uring_config_from_env(&app.config.backend) < 0)
         return fail("TAKT_BACKEND or TAKT_DISABLE is not understood", -EINVAL);
-    app.served.backend = app.config.backend.mode;
-    served_options(&app.served, argc, argv);
-    app.config.backend.mode = app.served.backend;
+    served_options(&app.served, &app.config.backend.mode, argc, argv);
     signal(SIGPIPE, SIG_IGN); /* whoever reads our log may go away */
     takt_raise_fd_limit();
     served_learn_own(&app.served);
@@ -607,10 +588,8 @@ int main(int argc, char **argv)
     app.config.loop.strands = 2 * app.session_count + TURN + 3 * MAPS;
     app.config.loop.items = 2 * (uint32_t)app.served.buffers;
     rc = net_init(&app.loop, &app.config);
-    if (rc < 0)
+    if (rc < 0 || !TAKT_SPAWN_ON(&app.loop, house))
         return fail("cannot start the loop", rc);
-    if (!TAKT_SPAWN_ON(&app.loop, house))
-        return 1;
     rc = net_run(&app.loop);
     if (rc < 0)
         return fail("the loop has ended", rc);

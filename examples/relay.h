@@ -37,7 +37,6 @@ struct served {
     int map_count, route_count, trusted_count, own_count;
     int sessions, per_network, rate, datagram, buffers, connections, per_source, sandbox;
     takt_ns idle, connect, header, drain, stats; /* stats 0: never */
-    takt_uring_mode backend;
 };
 
 #define COUNTERS(X)                                                                           \
@@ -123,39 +122,40 @@ static const char usage[] =
     "usage: relay --map MAP [--map MAP ...] [options]\n"
     "  MAP                    udp:LISTEN=UPSTREAM or tcp:LISTEN=UPSTREAM, each an address as\n"
     "                         127.0.0.1:7000, [::1]:7000 or :7000; then, behind commas:\n"
-    "      send-v1, send-v2   begin with a PROXY protocol header for the upstream (UDP: v2, each\n"
-    "                         datagram)\n"
-    "      accept             who comes is a proxy of --trust and begins with such a header (UDP:\n"
-    "                         v2, each datagram); others are turned away. Without this, what looks\n"
-    "                         like a header is passed on\n"
-    "      token              UDP: the first 8 bytes are looked up among --route; who sends others\n"
-    "                         stays where it is, or is not served. UPSTREAM is not used\n"
+    "      send-v1, send-v2   begin with a PROXY protocol header for the upstream (UDP: v2, in\n"
+    "                         each datagram)\n"
+    "      accept             who comes is a proxy of --trust and begins with such a header\n"
+    "                         (UDP: v2, each datagram); others are turned away. Without this,\n"
+    "                         what looks like a header is passed on\n"
+    "      token              UDP: the first 8 bytes are looked up among --route; who sends\n"
+    "                         others stays where it is, or is not served; UPSTREAM is not used\n"
     "      cookie, open       UDP: see below\n"
     "  --route TOKEN=UPSTREAM 16 hex digits, which are passed on\n"
     "  --trust NETWORK        of proxies, as 10.0.0.0/8 or ::1\n"
-    "  --sessions N           UDP: at a time; beyond, see below                      (4096)\n"
-    "  --per-network N        of them from one /24, or /48 of IPv6                   (256)\n"
-    "  --rate N               datagrams a second from one host, or /64               (2000)\n"
-    "  --datagram N           bytes of the longest; longer ones are dropped          (2048)\n"
-    "  --buffers N            datagrams under way                                    (1024)\n"
-    "  --connections N        TCP: at a time                                         (1000)\n"
-    "  --per-source N         of them from one host, or /64                          (100)\n"
-    "  --connect TIME         limit of connecting to the upstream                    (5s)\n"
-    "  --header TIME          limit of a PROXY header that is to come                (3s)\n"
-    "  --idle TIME            of silence: of the client (UDP), of both (TCP)         (60s)\n"
-    "  --drain TIME           at SIGTERM, limit for those who are there              (10s)\n"
-    "  --stats TIME           print the counters so often                            (never)\n"
+    "  --sessions N           UDP: at a time; beyond, see below                 (4096)\n"
+    "  --per-network N        of them from one /24, or /48 of IPv6              (256)\n"
+    "  --rate N               datagrams a second from one host, or /64          (2000)\n"
+    "  --datagram N           bytes of the longest; longer ones are dropped     (2048)\n"
+    "  --buffers N            datagrams under way                               (1024)\n"
+    "  --connections N        TCP: at a time                                    (1000)\n"
+    "  --per-source N         of them from one host, or /64                     (100)\n"
+    "  --connect TIME         limit of connecting to the upstream               (5s)\n"
+    "  --header TIME          limit of a PROXY header that is to come           (3s)\n"
+    "  --idle TIME            of silence: of the client (UDP), of both (TCP)    (60s)\n"
+    "  --drain TIME           at SIGTERM, limit for those who are there         (10s)\n"
+    "  --stats TIME           print the counters so often                       (never)\n"
     "  --backend NAME         auto (io_uring if it works, else epoll), uring or poll\n"
     "  --sandbox              once it listens, give up files, programs, new rings ...\n"
     "  TIME                   a number with ms, s, m or h\n"
-    "UDP sources can be forged. One that has not shown that it is there gets at most three bytes\n"
-    "for one, and a datagram for a datagram, as long as it lives (RFC 9000, 8.1). With `cookie` it\n"
-    "shows it: a newcomer's datagram of 16 bytes or more is dropped and answered by 16, of which 8\n"
-    "are \"takt-ck1\"; with these in front a datagram lets it in, within 30 s, and nothing is kept\n"
-    "of one that does not. `open` is for networks where sources cannot be forged. When --sessions\n"
-    "are there the oldest is put out that did not come back after an answer; if all did, one that\n"
-    "was silent for 2 s; else the newcomer waits. Never answered are port 0, multicast, broadcast,\n"
-    "the upstreams and the relay itself.\n"
+    "A UDP source can be forged. One that has not shown that it is there gets at most three\n"
+    "bytes for one, and a datagram for a datagram, as long as it lives (RFC 9000, 8.1). That it\n"
+    "comes again shows nothing. With `cookie` it can show it: a newcomer's datagram of 16 bytes\n"
+    "or more is dropped and answered by 16, of which 8 are \"takt-ck1\"; a datagram with these\n"
+    "in front, within 30 s, lets it in, and nothing is kept of one that does not. `open`\n"
+    "is for networks where sources cannot be forged: no limit. When --sessions are there, the\n"
+    "oldest is put out that did not come back after an answer; if all did, one that was silent\n"
+    "for 2 s; else the newcomer waits. Never answered are port 0, multicast, broadcast, the\n"
+    "upstreams and the relay itself.\n"
     "SIGTERM or SIGINT: no newcomers, exit when all have gone; a second one: at once. SIGUSR1:\n"
     "print the counters. All memory is allocated at the start.\n";
 
@@ -227,7 +227,8 @@ static inline bool served_trust(struct served *all, const char *value)
 }
 
 /* Reads the command line; exits where it is not understood. */
-static inline void served_options(struct served *all, int argc, char **argv)
+static inline void served_options(struct served *all, takt_uring_mode *backend, int argc,
+                                  char **argv)
 {
     static const char *const names[] = {"--map", "--route", "--trust"};
     static bool (*const take[])(struct served *, const char *) = {served_map, served_route,
@@ -245,7 +246,7 @@ static inline void served_options(struct served *all, int argc, char **argv)
         {"--idle", SERVER_TIME, &all->idle, 0},
         {"--drain", SERVER_TIME, &all->drain, 0},
         {"--stats", SERVER_TIME, &all->stats, 0},
-        {"--backend", SERVER_BACKEND, &all->backend, 0},
+        {"--backend", SERVER_BACKEND, backend, 0},
         {"--sandbox", SERVER_FLAG, &all->sandbox, 0},
         {NULL, SERVER_FLAG, NULL, 0},
     };

@@ -7,6 +7,7 @@ Sources are addresses of 127.0.0.0/8. `million` has as many of them knock as its
 Everything waits for an event with a deadline; what must not come is shown by what comes
 behind it. Parsers and tables have tests of their own: proxy_protocol.c, sessions.c.
 """
+import concurrent.futures
 import contextlib
 import os
 import random
@@ -25,14 +26,13 @@ SLOW = float(os.environ.get("SLOW", "1"))
 DEADLINE = 5.0 * SLOW
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 CANARY = b"NEVER-IN-A-LOG"
-failures = []
+here = threading.local()  # tests run side by side: each has its failures
 rng = random.Random(int(os.environ.get("SEED", "1")))
 
 
 def expect(ok, what):
     if not ok:
-        failures.append(what)
-        print(f"  expected: {what}")
+        here.failures.append(what)
 
 
 def expect_equal(got, wanted):
@@ -752,29 +752,35 @@ def a_wrong_command_line_is_told():
     expect(done.returncode == 0 and b"--per-network" in done.stdout, "--help")
 
 
-TESTS = [sources_keep_their_sessions, bursts_come_through, nothing_stops_reception,
-         amplification_is_limited, cookies_validate, some_are_never_answered,
-         spoofed_sources_fill_nothing, one_network_has_its_share, sessions_end,
-         those_who_are_there_stay, a_host_has_its_rate, tokens_route, datagrams_name_their_source,
-         connections_are_relayed, connections_have_limits, connections_name_their_source,
+TESTS = [those_who_are_there_stay, connections_name_their_source, sources_keep_their_sessions,
+         bursts_come_through, nothing_stops_reception, amplification_is_limited,
+         cookies_validate, some_are_never_answered, spoofed_sources_fill_nothing,
+         one_network_has_its_share, sessions_end, a_host_has_its_rate, tokens_route,
+         datagrams_name_their_source, connections_are_relayed, connections_have_limits,
          it_drains, drains_have_a_limit, the_log_has_limits, a_wrong_command_line_is_told]
 
-wanted = [t for t in sys.argv[3:] if t != "million"]
-passed = failed = 0
-for test in TESTS:
-    if wanted and test.__name__ not in wanted:
-        continue
-    failures.clear()
+
+
+def run(test):
+    """What it has failed to show."""
+    here.failures = []
     begin = time.monotonic()
     try:
         test()
     except Exception as error:  # a hang or a surprise is a failure of this one alone
-        expect(False, f"{type(error).__name__}: {error}")
+        here.failures.append(f"{type(error).__name__}: {error}")
     if "TIMES" in os.environ:
         print(f"{time.monotonic() - begin:6.2f} s {test.__name__}")
-    if failures:
-        print(f"FAIL {test.__name__} ({BACKEND})")
-    passed += not failures
-    failed += bool(failures)
-print(f"{passed} passed, {failed} failed")
+    return here.failures
+
+
+named = [t for t in sys.argv[3:] if t != "million"]
+wanted = [t for t in TESTS if not named or t.__name__ in named]
+failed = 0
+with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    for test, failures in zip(wanted, pool.map(run, wanted)):
+        if failures:
+            print(f"FAIL {test.__name__} ({BACKEND})", *failures, sep="\n  expected: ")
+        failed += bool(failures)
+print(f"{len(wanted) - failed} passed, {failed} failed")
 sys.exit(failed > 0)
