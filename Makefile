@@ -55,6 +55,8 @@ test: deps
 	    "test/proxy.py build/proxy uring+threads+sandbox" "test/per_core.py build/per_core" \
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
 	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
+	    "test/relay.py build/relay.san uring" "test/relay.py build/relay.san poll" \
+	    "test/relay.py build/relay uring sandbox" \
 	    "test/game.py build/game.san build/game uring 1000" \
 	    "test/game.py build/game.san build/game poll 1145" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
@@ -64,7 +66,7 @@ check: test
 
 build-test: examples $(EXAMPLES:%=build/%.read) \
             build/proxy.san build/chat.san build/udp_echo.san \
-            build/game.san \
+            build/game.san build/relay.san \
             build/enet.san build/enet.hidden build/enet.peer \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
             build/test/contract.cxx $(ROOMS:%=build/test/%.read)
