@@ -62,6 +62,8 @@ test: deps
 	    "build/soak build/proxy uring 0.5" \
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
 	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
+	    "test/relay.py build/relay.san uring" "test/relay.py build/relay.san poll" \
+	    "test/relay.py build/relay uring sandbox" \
 	    "test/game.py build/game.san build/game uring 1000" \
 	    "test/game.py build/game.san build/game poll 1145" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
@@ -75,7 +77,7 @@ check: test
 
 build-test: examples build/soak $(EXAMPLES:%=build/%.read) \
             build/proxy.san build/chat.san build/udp_echo.san \
-            build/game.san build/embed.san \
+            build/game.san build/embed.san build/relay.san \
             build/enet.san build/enet.hidden build/enet.peer build/uv.san \
             build/resolve.held.tsan build/resolve.held.san \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
@@ -103,6 +105,7 @@ build/%.clang: examples/%.c $(PARTS) $(HEADERS) | build/test
 build/%.cxx: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/uv build/uv.%: LDLIBS += -luv
+$(foreach t,guests proxy_protocol,build/test/$t build/test/$t.san build/test/$t.read): $(PARTS)
 build/enet build/enet.%: LDLIBS += -lenet
 build/enet.hidden: examples/enet.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g -fvisibility=hidden $< $(LDLIBS) -o $@

@@ -1251,6 +1251,11 @@ int takt_udp_bind(takt_frame *frame, const takt_addr *addr);
 /* The same, shared as by takt_listen_shared(): a sender stays with one of them. */
 int takt_udp_bind_shared(takt_frame *frame, const takt_addr *addr);
 
+/* A datagram socket connected to `addr`, on a port that the system chooses: what comes from
+ * others does not reach it, and errors of the way there do. Result: its descriptor. Fails
+ * with -ENETUNREACH ... */
+int takt_udp_connect(takt_frame *frame, const takt_addr *addr);
+
 /* A socket: socket(2). Result: its descriptor. */
 int takt_socket(takt_frame *frame, int family, int type, int protocol);
 
@@ -5098,6 +5103,8 @@ static int64_t takt__net_call(takt_op *op)
         return takt__make_socket(op->fd, (int)op->bits, (int)op->extra);
     case TAKT_OP_BIND:
         return takt__answer(bind(op->fd, takt__sockaddr(addr), addr->len));
+    case TAKT_OP_CONNECT: /* of datagrams: it does not wait */
+        return takt__answer(connect(op->fd, takt__sockaddr(addr), addr->len));
     case TAKT_OP_LISTEN:
         return takt__answer(listen(op->fd, (int)op->bits));
     case TAKT_OP_SETOPT:
@@ -5280,6 +5287,19 @@ int takt_udp_bind(takt_frame *frame, const takt_addr *addr)
 int takt_udp_bind_shared(takt_frame *frame, const takt_addr *addr)
 {
     return takt__bound(frame, addr, SOCK_DGRAM, true);
+}
+
+int takt_udp_connect(takt_frame *frame, const takt_addr *addr)
+{
+    takt_op op = takt__op(TAKT_OP_CONNECT, -1, NULL, 0);
+    int64_t rc;
+    const int fd = takt_socket(frame, takt__family(addr), SOCK_DGRAM, 0);
+    if (fd < 0)
+        return fd;
+    op.fd = fd;
+    op.arg.ptr = (void *)(uintptr_t)addr;
+    rc = takt__ask(frame, &op);
+    return rc < 0 ? takt__ask_close(frame, fd, rc) : fd;
 }
 
 /* One option more, unless one before it failed or this one is not wanted. */
