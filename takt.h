@@ -1251,6 +1251,11 @@ int takt_udp_bind(takt_frame *frame, const takt_addr *addr);
 /* The same, shared as by takt_listen_shared(): a sender stays with one of them. */
 int takt_udp_bind_shared(takt_frame *frame, const takt_addr *addr);
 
+/* A datagram socket connected to `addr`, on a port that the system chooses: what comes from
+ * others does not reach it, and errors of the way there do. Result: its descriptor. Fails
+ * with -ENETUNREACH ... */
+int takt_udp_connect(takt_frame *frame, const takt_addr *addr);
+
 /* A socket: socket(2). Result: its descriptor. */
 int takt_socket(takt_frame *frame, int family, int type, int protocol);
 
@@ -2336,6 +2341,8 @@ void takt_channel_close(takt_channel *channel);
  *   int  net_collect(net *, takt_frame **results, int max, int *count)   net_run() that
  *        keeps results: until nothing is pending, or `max` have come. 0, or what ended
  *        the loop
+ *   bool net_submit_op(net *, takt_op, void (*done)(void *user, int64_t result), void *user)
+ *        begins one op from outside coroutines, or from a callback: takt_request
  *   int  net_pending(const net *)       tasks and submitted frames that are alive
  *   int  net_failed(const net *)        0, or what ended the loop
  *   int  net_drain(net *)               discards everything: cancels, waits for the
@@ -2359,6 +2366,27 @@ void takt_channel_close(takt_channel *channel);
 #define TAKT_LOOP(name, backend_)                                                            \
     TAKT__LOOP(name, backend_)                                                               \
     TAKT__LOOP_ANY(name)
+
+/* One op, by itself: the task that net_submit_op() spawns. TAKT_POOL(config, takt_request, n)
+ * gives n of them room. `done` is called once, in a turn: with the op's result or error, or with
+ * TAKT_ECANCELED when the loop was stopped or drained. It may do what a coroutine may, but
+ * suspend, and submit the next, for which there must be room beside this one. What the op points
+ * to stays put until then. net_submit_op() returns false when there is no room, or the loop is
+ * stopping: nobody will be called. */
+typedef struct takt_request {
+    takt_frame frame;
+    takt_op op;
+    void (*done)(void *user, int64_t result);
+    void *user;
+    int64_t result;
+} takt_request;
+
+/* Its body: what TAKT_CORO() declares. */
+takt_status takt_request_coro(takt_frame *takt_self);
+
+/* net_submit_op(), of any loop: `sched` is &loop.sched, or takt_sched_of(). */
+TAKT__MUST_USE bool takt_submit_op(takt_sched *sched, takt_op op,
+                                   void (*done)(void *user, int64_t result), void *user);
 
 /* The same for submissions of one coroutine: `int name_submit(name *, struct coro *)`, and
  * results of name_poll() and name_collect() are `struct coro *`. */
@@ -3823,6 +3851,12 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
         return sched->stats.resumed == before ? TAKT_EWOULDBLOCK : 0;                        \
     }                                                                                        \
                                                                                              \
+    TAKT__MUST_USE TAKT__UNUSED static inline bool name##_submit_op(                         \
+        name *takt_l, takt_op op, void (*done)(void *user, int64_t result), void *user)      \
+    {                                                                                        \
+        return takt_submit_op(&takt_l->sched, op, done, user);                               \
+    }                                                                                        \
+                                                                                             \
     TAKT__UNUSED static inline int name##_pending(const name *takt_l)                        \
     {                                                                                        \
         return takt_l->sched.fatal ? 0 : (int)takt_l->sched.pending;                         \
@@ -5069,6 +5103,8 @@ static int64_t takt__net_call(takt_op *op)
         return takt__make_socket(op->fd, (int)op->bits, (int)op->extra);
     case TAKT_OP_BIND:
         return takt__answer(bind(op->fd, takt__sockaddr(addr), addr->len));
+    case TAKT_OP_CONNECT: /* of datagrams: it does not wait */
+        return takt__answer(connect(op->fd, takt__sockaddr(addr), addr->len));
     case TAKT_OP_LISTEN:
         return takt__answer(listen(op->fd, (int)op->bits));
     case TAKT_OP_SETOPT:
@@ -5251,6 +5287,19 @@ int takt_udp_bind(takt_frame *frame, const takt_addr *addr)
 int takt_udp_bind_shared(takt_frame *frame, const takt_addr *addr)
 {
     return takt__bound(frame, addr, SOCK_DGRAM, true);
+}
+
+int takt_udp_connect(takt_frame *frame, const takt_addr *addr)
+{
+    takt_op op = takt__op(TAKT_OP_CONNECT, -1, NULL, 0);
+    int64_t rc;
+    const int fd = takt_socket(frame, takt__family(addr), SOCK_DGRAM, 0);
+    if (fd < 0)
+        return fd;
+    op.fd = fd;
+    op.arg.ptr = (void *)(uintptr_t)addr;
+    rc = takt__ask(frame, &op);
+    return rc < 0 ? takt__ask_close(frame, fd, rc) : fd;
 }
 
 /* One option more, unless one before it failed or this one is not wanted. */
@@ -6032,16 +6081,14 @@ static int takt__burst_call(int fd, takt__burst *b)
 }
 
 /* Others than UDP pass over what they are told of segments, and send all as one. */
-static bool takt__burst_segments(const takt_posix *posix, int fd)
+static bool takt__burst_segments(int fd)
 {
 #if defined(SO_PROTOCOL)
     int protocol = 0;
     socklen_t len = sizeof protocol;
-    return posix->no_segments == 0 &&
-           getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
+    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
            protocol == IPPROTO_UDP;
 #else
-    (void)posix;
     (void)fd;
     return false;
 #endif
@@ -6051,7 +6098,7 @@ static bool takt__burst_segments(const takt_posix *posix, int fd)
 static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
 {
     takt_packet *const packets = (takt_packet *)op->buf;
-    bool segments = op->len - op->arg.done > 1 && takt__burst_segments(posix, op->fd);
+    bool segments = op->len - op->arg.done > 1 && posix->no_segments == 0, asked = false;
     size_t single = 0; /* what stands before goes one by one */
     takt__burst b;
     while (op->arg.done < op->len) {
@@ -6059,8 +6106,13 @@ static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
         int n;
         b.count = b.pieces_count = 0;
         for (size_t next = (size_t)op->arg.done; next < op->len && b.count < TAKT__BURST;) {
-            const uint32_t run =
+            uint32_t run =
                 takt__burst_run(packets + next, op->len - next, segments && next >= single);
+            if (run > 1 && !asked && !takt__burst_segments(op->fd)) {
+                segments = false;
+                run = 1;
+            }
+            asked |= run > 1; /* once, and not where each peer gets one */
             if (run > TAKT__BURST_PIECES - b.pieces_count)
                 break;
             takt__burst_add(&b, packets + next, run);
@@ -10345,6 +10397,24 @@ takt_ns takt__wait(takt_sched *s, takt_ns wait)
         return wait;
     deadline -= takt__now(s);
     return deadline <= 0 ? 0 : deadline < wait ? deadline : wait;
+}
+
+/* -- one op by itself --------------------------------------------------------- */
+
+TAKT_CORO(takt_request)
+{
+    TAKT_BEGIN(takt_request, my);
+    my->result = TAKT_ECANCELED;
+    TAKT_DEFER { my->done(my->user, my->result); }
+    TAKT_TRY_AWAIT(my->result, my->op);
+    TAKT_END;
+}
+
+bool takt_submit_op(takt_sched *sched, takt_op op, void (*done)(void *user, int64_t result),
+                    void *user)
+{
+    return TAKT__SPAWN(sched, NULL, NULL, takt_request, takt_request, .op = op, .done = done,
+                       .user = user);
 }
 
 /* -- stopping, drain -------------------------------------------------------- */

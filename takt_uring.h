@@ -292,9 +292,10 @@ TAKT__HOT int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *toke
     struct io_uring_sq *const sq = &uring->ring.sq;
     const unsigned tail = sq->sqe_tail;
     const bool sends = op->kind == TAKT_OP_SEND;
-    struct io_uring_sqe *const sqe = &sq->sqes[tail & sq->ring_mask];
-    if (TAKT__UNLIKELY(tail == uring->plain_end))
+    struct io_uring_sqe *sqe;
+    if (TAKT__UNLIKELY(tail == uring->plain_end)) /* or there is no ring */
         return takt__uring_submit(uring, op, *token);
+    sqe = &sq->sqes[tail & sq->ring_mask];
     op->state = TAKT__RING_KERNEL;
     if (op->kind == TAKT_OP_NOP) {
         memset(sqe, 0, sizeof *sqe);
