@@ -12,7 +12,7 @@ import gdb
 # The words of takt_op_name() that are not the kind's own name; test/gdb.sh compares.
 WORDS = {
     "NONE": "nothing", "ACQUIRE": "semaphore", "BURST": "sendmmsg", "DIAL": "connect",
-    "LEASE": "recv",
+    "LEASE": "recv", "SEND_LEASE": "send",
     "READY": "readiness", "SETOPT": "setsockopt", "GETOPT": "getsockopt",
     "SOCKNAME": "getsockname", "PEERNAME": "getpeername", "SIGNALS": "signalfd",
 }
