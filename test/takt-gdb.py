@@ -268,11 +268,11 @@ class Dump:
                 int(pool["used_max"]), int(pool["refused"])))
 
     def buffers(self):
-        lease = constant("TAKT_OP_LEASE")
+        leases = (constant("TAKT_OP_LEASE"), constant("TAKT_OP_BUFFER"))
         met = set()
         for strand in self.used():
             op = strand["slot"]["op"]
-            if self.waits(strand) != "ON_OP" or int(op["kind"]) != lease or len(met) == 16:
+            if self.waits(strand) != "ON_OP" or int(op["kind"]) not in leases or len(met) == 16:
                 continue
             bufs = op["arg"]["ptr"].cast(gdb.lookup_type("takt_bufs").pointer())
             if int(bufs) in met:
