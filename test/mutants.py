@@ -40,7 +40,8 @@ MUTANTS = [
     ("datagrams are joined on sockets that do not take them apart", T,
      "           protocol == IPPROTO_UDP;", "           protocol >= 0;", "burst"),
     ("an op from outside that is cancelled tells nobody", T,
-     "    TAKT_DEFER { my->done(my->user, my->result); }\n    TAKT_TRY_AWAIT(my->result, my->op);\n",
+     "    TAKT_DEFER { my->done(my->user, my->result); }\n"
+     "    TAKT_TRY_AWAIT(my->result, my->op);\n",
      "    TAKT_TRY_AWAIT(my->result, my->op);\n    my->done(my->user, my->result);\n", "embed"),
     ("what a try could not send looks sent", T,
      "packets[i].error = -EAGAIN;", "packets[i].error = 0;", "burst"),
