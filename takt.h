@@ -650,8 +650,10 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
  * unless `*data` tells that it never began, so that a defer may takt_bufs_put() it either way.
  * TAKT_EBUFFER if the bytes are not in such a buffer.
  *
- * io_uring sends without copying (see takt_uring_config) where that is worth it; anything else
- * is a takt_send(), and the buffer is back when it completes. `pool` has to outlive the loop:
+ * io_uring sends without copying (see takt_uring_config) where that is worth it, as long as at
+ * most half of the pool is with the system, and a quarter for one descriptor: peers that read
+ * slowly do not starve the others. Anything else is a takt_send(), and the buffer is back when
+ * it completes. `pool` has to outlive the loop:
  * the free of the loop waits a second for buffers; what is not back by then is never used
  * again, and is kept when the pool is freed. */
 TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *pool,
@@ -901,7 +903,8 @@ typedef struct takt_bufs {
     takt_op *waiting, *waiting_last; /* the backend's: ops that found it empty */
     struct takt_bufs *next_starved;
     bool starved;
-    uint32_t lost; /* buffers that the system never gave back: out for good */
+    uint32_t sending; /* of those in use: with the system, which has yet to give them back */
+    uint32_t lost;    /* of those: it never will */
     /* Of a backend that keeps free buffers with the system: */
     uint32_t kept; /* how many */
     void *keeper;
@@ -1247,6 +1250,11 @@ int takt_listen_shared(takt_frame *frame, const takt_addr *addr, int backlog);
 int takt_udp_bind(takt_frame *frame, const takt_addr *addr);
 /* The same, shared as by takt_listen_shared(): a sender stays with one of them. */
 int takt_udp_bind_shared(takt_frame *frame, const takt_addr *addr);
+
+/* A datagram socket connected to `addr`, on a port that the system chooses: what comes from
+ * others does not reach it, and errors of the way there do. Result: its descriptor. Fails
+ * with -ENETUNREACH ... */
+int takt_udp_connect(takt_frame *frame, const takt_addr *addr);
 
 /* A socket: socket(2). Result: its descriptor. */
 int takt_socket(takt_frame *frame, int family, int type, int protocol);
@@ -5095,6 +5103,8 @@ static int64_t takt__net_call(takt_op *op)
         return takt__make_socket(op->fd, (int)op->bits, (int)op->extra);
     case TAKT_OP_BIND:
         return takt__answer(bind(op->fd, takt__sockaddr(addr), addr->len));
+    case TAKT_OP_CONNECT: /* of datagrams: it does not wait */
+        return takt__answer(connect(op->fd, takt__sockaddr(addr), addr->len));
     case TAKT_OP_LISTEN:
         return takt__answer(listen(op->fd, (int)op->bits));
     case TAKT_OP_SETOPT:
@@ -5277,6 +5287,19 @@ int takt_udp_bind(takt_frame *frame, const takt_addr *addr)
 int takt_udp_bind_shared(takt_frame *frame, const takt_addr *addr)
 {
     return takt__bound(frame, addr, SOCK_DGRAM, true);
+}
+
+int takt_udp_connect(takt_frame *frame, const takt_addr *addr)
+{
+    takt_op op = takt__op(TAKT_OP_CONNECT, -1, NULL, 0);
+    int64_t rc;
+    const int fd = takt_socket(frame, takt__family(addr), SOCK_DGRAM, 0);
+    if (fd < 0)
+        return fd;
+    op.fd = fd;
+    op.arg.ptr = (void *)(uintptr_t)addr;
+    rc = takt__ask(frame, &op);
+    return rc < 0 ? takt__ask_close(frame, fd, rc) : fd;
 }
 
 /* One option more, unless one before it failed or this one is not wanted. */
@@ -6058,16 +6081,14 @@ static int takt__burst_call(int fd, takt__burst *b)
 }
 
 /* Others than UDP pass over what they are told of segments, and send all as one. */
-static bool takt__burst_segments(const takt_posix *posix, int fd)
+static bool takt__burst_segments(int fd)
 {
 #if defined(SO_PROTOCOL)
     int protocol = 0;
     socklen_t len = sizeof protocol;
-    return posix->no_segments == 0 &&
-           getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
+    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
            protocol == IPPROTO_UDP;
 #else
-    (void)posix;
     (void)fd;
     return false;
 #endif
@@ -6077,7 +6098,7 @@ static bool takt__burst_segments(const takt_posix *posix, int fd)
 static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
 {
     takt_packet *const packets = (takt_packet *)op->buf;
-    bool segments = op->len - op->arg.done > 1 && takt__burst_segments(posix, op->fd);
+    bool segments = op->len - op->arg.done > 1 && posix->no_segments == 0, asked = false;
     size_t single = 0; /* what stands before goes one by one */
     takt__burst b;
     while (op->arg.done < op->len) {
@@ -6085,8 +6106,13 @@ static int64_t takt__try_burst(takt_posix *posix, takt_op *op)
         int n;
         b.count = b.pieces_count = 0;
         for (size_t next = (size_t)op->arg.done; next < op->len && b.count < TAKT__BURST;) {
-            const uint32_t run =
+            uint32_t run =
                 takt__burst_run(packets + next, op->len - next, segments && next >= single);
+            if (run > 1 && !asked && !takt__burst_segments(op->fd)) {
+                segments = false;
+                run = 1;
+            }
+            asked |= run > 1; /* once, and not where each peer gets one */
             if (run > TAKT__BURST_PIECES - b.pieces_count)
                 break;
             takt__burst_add(&b, packets + next, run);

@@ -69,6 +69,7 @@ static TAKT_CORO(echo)
     takt_udp_options(&my->frame, my->fd, &options); /* what is not there is done without */
     fputs("udp_echo: ready\n", stderr);
 
+    my->stream.limit = BUFFERS; /* each item holds one */
     TAKT_OPEN(my->stream, takt_recvmsg_multishot(my->fd, my->bufs));
     for (;;) {
         TAKT_NEXT(my->item, my->stream);

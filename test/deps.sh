@@ -21,6 +21,7 @@ need python3 python3-minimal
 need curl curl
 need /usr/include/liburing.h liburing-dev
 need /usr/include/enet/enet.h libenet-dev
+need /usr/include/uv.h libuv1-dev
 need /usr/include/stdio.h libc6-dev
 if [ "${1:-}" = ports ]; then
     # not gcc-multilib, which excludes the cross compilers; the one with a number does not
@@ -47,8 +48,8 @@ if [ "${1:-}" = bench ]; then
     need taskset util-linux
     need /usr/sbin/haproxy haproxy
     need /usr/lib/nginx/modules/ngx_stream_module.so libnginx-mod-stream
+    need socat socat
     need ip iproute2
-    need /usr/include/uv.h libuv1-dev
     need /usr/include/ev.h libev-dev
     need /usr/include/event2/event.h libevent-dev
 fi

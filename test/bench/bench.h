@@ -50,6 +50,29 @@ static inline uint64_t bench_cpu(void)
     return bench_clock(CLOCK_PROCESS_CPUTIME_ID);
 }
 
+/* CPU time of another process, in ns, exact while it sleeps; and of its children, for those who
+ * fork for each connection. */
+static inline uint64_t bench_cpu_of(int pid, bool itself)
+{
+    unsigned long long ns = 0;
+    char path[64];
+    int child;
+    FILE *file;
+    snprintf(path, sizeof path, "/proc/%d/schedstat", pid);
+    file = itself ? fopen(path, "r") : NULL;
+    if (itself && (!file || fscanf(file, "%llu", &ns) != 1))
+        bench_die(path);
+    if (file)
+        fclose(file);
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", pid, pid);
+    file = fopen(path, "r");
+    while (file && fscanf(file, "%d", &child) == 1)
+        ns += bench_cpu_of(child, true);
+    if (file)
+        fclose(file);
+    return ns;
+}
+
 /* The same sequence for everyone. */
 static inline uint64_t bench_random(uint64_t *seed)
 {
@@ -87,6 +110,24 @@ static inline int bench_listen(void)
     if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 || listen(fd, 4096) < 0 ||
         getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
         bench_die("listen");
+    fprintf(stderr, "listening on 127.0.0.1:%d\n", ntohs(addr.sin_port));
+    return fd;
+}
+
+/* A datagram socket of the same kind, with room for bursts. */
+static inline int bench_udp(void)
+{
+    struct sockaddr_in addr;
+    socklen_t len = sizeof addr;
+    const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), room = 4 << 20;
+    memset(&addr, 0, sizeof addr);
+    addr.sin_family = AF_INET;
+    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room) < 0 ||
+        getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
+        bench_die("a datagram socket");
     fprintf(stderr, "listening on 127.0.0.1:%d\n", ntohs(addr.sin_port));
     return fd;
 }

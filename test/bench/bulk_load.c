@@ -121,20 +121,6 @@ static void send_for(uint64_t ms)
     settle();
 }
 
-/* CPU time of a process: exact while it sleeps. */
-static uint64_t cpu_of(int pid)
-{
-    char path[64];
-    unsigned long long ns = 0;
-    FILE *file;
-    snprintf(path, sizeof path, "/proc/%d/schedstat", pid);
-    file = fopen(path, "r");
-    if (!file || fscanf(file, "%llu", &ns) != 1)
-        bench_die(path);
-    fclose(file);
-    return ns;
-}
-
 static void run(const struct sockaddr_in *proxy, int pid, uint64_t ms)
 {
     uint64_t start, cpu;
@@ -148,11 +134,11 @@ static void run(const struct sockaddr_in *proxy, int pid, uint64_t ms)
     }
     send_for(ms / 4 + 20);
     sent = received = 0;
-    cpu = cpu_of(pid);
+    cpu = bench_cpu_of(pid, true);
     start = bench_now();
     send_for(ms);
     printf("%llu %.6f ", (unsigned long long)sent, (double)(bench_now() - start) / 1e9);
-    printf("%llu\n", (unsigned long long)(cpu_of(pid) - cpu));
+    printf("%llu\n", (unsigned long long)(bench_cpu_of(pid, true) - cpu));
     fflush(stdout);
     for (int i = 0; i < count; i++)
         close(sources[i]);

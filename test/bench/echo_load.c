@@ -175,13 +175,15 @@ static uint64_t number_in(const char *path, const char *label)
     return value;
 }
 
-/* CPU time and context switches of all its threads: io_uring may have workers. */
+/* CPU time and context switches of all its threads: io_uring may have workers. The time of its
+ * children too. */
 static void server_account(uint64_t *cpu_ns, uint64_t *switches)
 {
     char path[300];
     struct dirent *entry;
     DIR *threads;
-    *cpu_ns = *switches = 0;
+    *cpu_ns = load.pid ? bench_cpu_of(load.pid, false) : 0;
+    *switches = 0;
     snprintf(path, sizeof path, "/proc/%d/task", load.pid);
     threads = load.pid ? opendir(path) : NULL;
     while (threads && (entry = readdir(threads))) {

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """run.py - `make bench`: takt beside its peers, in one run.
 
-    test/bench/run.py [PART...]      nop core timers echo idle proxy bulk game; default: all
+    test/bench/run.py [PART...]      default: all
+                                     nop core timers echo idle proxy bulk udp post loops game
 
 Builds the programs of test/bench into build/bench, runs them in interleaved rounds, prints
 a table, and writes build/bench.tsv and build/bench.svg. In the environment:
@@ -44,12 +45,14 @@ SPIN_US = 100
 CPU, RATE = "CPU us a request", "requests/s"
 CPU_GB, GBS = "CPU s a GB", "GB/s"
 CPU_TICK = "CPU us a tick"
+CPU_PACKET, PACKETS = "CPU us a packet", "packets/s"
 BULK_MS = 300  # of bulk, each time
 PROGRAMS = {      # name: what it is linked with
     "nop": "-luring", "core": "", "timers": "-luv -lev", "echo_load": "", "server_epoll": "",
     "server_uring": "-luring", "server_stream": "-luring", "server_uv": "-luv",
     "server_ev": "-lev",
     "server_event": "-levent_core", "proxy_splice": "", "bulk_load": "", "game_tick": "-luring",
+    "udp_load": "", "udp_mmsg": "", "udp_uv": "-luv", "post": "-luring -luv",
 }
 
 rows = []     # in the order of their measuring
@@ -96,7 +99,8 @@ def tell(text):
 def build():
     """Compiles everything. A peer whose library is missing is left out."""
     os.makedirs(BUILD, exist_ok=True)
-    if subprocess.run(["make", "-s", "build/echo", "build/proxy"]).returncode:
+    if subprocess.run(["make", "-s", "build/echo", "build/proxy", "build/udp_echo",
+                       "build/per_core"]).returncode:
         sys.exit("bench: the examples do not compile")
     for name, libraries in PROGRAMS.items():
         command = [os.environ.get("CC", "cc"), *FLAGS, f"test/bench/{name}.c", "-o",
@@ -351,9 +355,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def listening(command, port):
+def listening(command, port, cpu=SERVER_CPU):
     """A server that does not say when it is ready."""
-    server = Server(*command, address=f"127.0.0.1:{port}")
+    server = Server(*command, address=f"127.0.0.1:{port}", cpu=cpu)
     for _ in range(200):
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -399,18 +403,26 @@ stream {{
     return listening(["/usr/sbin/nginx", "-c", path], port)
 
 
+def socat(upstream):
+    """A process for each connection."""
+    port = free_port()
+    return listening(["socat", "-b", "65536", f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr",
+                      f"TCP:{upstream}"], port)
+
+
 def takt_proxy(upstream, backend="auto"):
     return Server("build/proxy", "--listen", "127.0.0.1:0", "--upstream", upstream, "--quiet",
                   "--backend", backend, tells=r"proxy: (\S+) ->")
 
 
-def proxies(upstream, bulk=False):
+def proxies(upstream):
     """All that are here, each before that upstream."""
     found = {"takt": takt_proxy(upstream), "takt on epoll": takt_proxy(upstream, "poll")}
-    if bulk and here("proxy_splice"):
+    if here("proxy_splice"):
         found["epoll + splice by hand"] = Server(f"{BUILD}/proxy_splice", upstream)
     for name, program, start in (("haproxy", "/usr/sbin/haproxy", haproxy),
-                                 ("nginx", NGINX_STREAM, nginx)):
+                                 ("nginx", NGINX_STREAM, nginx),
+                                 ("socat", "/usr/bin/socat", socat)):
         if os.path.exists(program):
             found[name] = start(upstream)
         else:
@@ -422,11 +434,11 @@ def proxy_rows(name, results, units):
     """`results`: by proxy, a list of tuples, in the order of `units`."""
     for ours in ("takt", "takt on epoll"):
         for column, unit in enumerate(units):
-            for peer in ("haproxy", "nginx", "epoll + splice by hand"):
+            for peer in ("haproxy", "nginx", "socat", "epoll + splice by hand"):
                 if peer in results:
                     mine, theirs = ([run[column] for run in results[who]] for who in (ours, peer))
                     Row(name + ours[4:], mine, peer, theirs, unit,
-                        more_is_better=unit in (RATE, GBS))
+                        more_is_better=unit in (RATE, GBS, PACKETS))
 
 
 def bench_requests():
@@ -481,7 +493,7 @@ def bulk_of(connections):
                               stderr=subprocess.PIPE, text=True)
     servers = {}
     try:
-        servers = proxies(source.stderr.readline().split()[-1], bulk=True)
+        servers = proxies(source.stderr.readline().split()[-1])
         results = {name: [] for name in servers}
         names = list(servers)
         for _ in range(ROUNDS):
@@ -556,6 +568,92 @@ def swallowing():
                .returncode == 0 for command in commands)
 
 
+# -- datagrams, and threads ---------------------------------------------------------------
+
+UDP_SHAPES = (  # name, flows, bytes, datagrams of each in flight, joined
+    ("UDP echo, 16 flows, 64 B", 16, 64, 1, []),
+    ("UDP echo, 16 flows, 64 B, 8 in flight", 16, 64, 8, []),
+    ("UDP echo, 16 flows, 1200 B, 8 in flight", 16, 1200, 8, []),
+    ("UDP bursts of 32 to one peer, of 16, 64 B", 16, 64, 32, ["joined"]),
+    ("UDP bursts of 32 to one peer, of 16, 1200 B", 16, 1200, 32, ["joined"]),
+)
+
+
+def takt_udp(backend):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = "127.0.0.1:%d" % probe.getsockname()[1]
+    server = Server("build/udp_echo", "--listen", address, "--backend", backend, address=address)
+    server.hear("(ready)")
+    return server
+
+
+def bench_udp():
+    """An echo server for all. The peers send and receive one by one; takt's joins what goes to
+    one peer, where that is allowed, and tells each the address that it asked."""
+    servers = {"takt": takt_udp("uring"), "takt on epoll": takt_udp("poll")}
+    for name, program in (("recvmmsg/sendmmsg + epoll by hand", "udp_mmsg"),
+                          ("libuv", "udp_uv")):
+        if here(program):
+            servers[name] = Server(f"{BUILD}/{program}")
+    results, names, lost = {}, list(servers), 0
+    for turn in range(ROUNDS):
+        for shape, flows, size, count, joined in UDP_SHAPES:
+            random.shuffle(names)
+            for name in names:
+                packets, seconds, cpu_ns, gone = numbers(
+                    *LOAD_CPU, f"{BUILD}/udp_load", servers[name].address,
+                    str(servers[name].pid), str(flows), str(size), str(count), str(MEASURE_MS),
+                    *joined)
+                lost += gone
+                results.setdefault((shape, name), []).append(
+                    (packets / seconds, cpu_ns / packets / 1000))
+        tell(f"udp: round {turn + 1} of {ROUNDS}")
+    for server in servers.values():
+        server.stop()
+    if lost:
+        missing.append(f"UDP: {lost:.0f} datagrams were lost, and not counted")
+    for shape, *_ in UDP_SHAPES:
+        for ours in ("takt", "takt on epoll"):
+            for column, unit in enumerate((PACKETS, CPU_PACKET)):
+                for peer in sorted(servers):
+                    if "takt" not in peer:
+                        mine, theirs = ([run[column] for run in results[shape, who]]
+                                        for who in (ours, peer))
+                        Row(shape + ours[4:], mine, peer, theirs, unit, unit == PACKETS)
+
+
+def bench_post():
+    """Short runs, many: what wakes a thread on another CPU differs from second to second."""
+    results = {who: [] for who in ("takt", "epoll", "uv")}
+    for _ in range(4 * ROUNDS):
+        for who, runs in results.items():
+            runs.append(numbers(*ALONE, f"{BUILD}/post", who, "1000"))
+    for ours, name in (("takt", ""), ("epoll", " on epoll")):
+        for column, unit in ((0, "ns one way"), (1, "CPU ns one way")):
+            Row("post from thread to thread" + name, [run[column] for run in results[ours]],
+                "libuv's async handle", [run[column] for run in results["uv"]], unit)
+
+
+def bench_loops():
+    """One loop and two of the same server, on all CPUs, which the load has to share with them:
+    it can show what a second loop costs, and not what a machine with cores to spare gains."""
+    servers = {}
+    for count in (1, 2):
+        port = free_port()
+        servers[count] = listening(["build/per_core", "--listen", f"127.0.0.1:{port}",
+                                    "--threads", str(count)], port, cpu=ALONE)
+    results = {1: [], 2: []}
+    for _ in range(ROUNDS):
+        for count, server in servers.items():
+            results[count].append(load(server, 64, 64))
+    for server in servers.values():
+        server.stop()
+    for column, unit in ((0, RATE), (1, CPU)):
+        Row("echo, 64 connections, 64 B, two loops", [run[column] for run in results[2]],
+            "one loop", [run[column] for run in results[1]], unit, unit == RATE)
+
+
 # -- what was to be reached ---------------------------------------------------------------
 
 # text, pattern of the row's name, of its peer, unit, at most this ratio (None: this value)
@@ -592,6 +690,12 @@ FIGURES = [
      "game snapshot to 1000, 3 datagrams, (?!.*one by one)", "sendto", CPU_TICK, 0.5, None),
     ("game snapshot of one datagram each, CPU a tick", "game snapshot to 1000, 1 ", "sendto",
      CPU_TICK, 0.5, None),
+    ("UDP echo, CPU a packet", "UDP echo, [^n]*$|UDP echo, .*flight$", "recvmmsg", CPU_PACKET,
+     0.95, None),
+    ("UDP bursts of 32 to one peer, CPU a packet", "UDP bursts .* B$", "recvmmsg", CPU_PACKET,
+     0.12, None),
+    ("post from thread to thread, latency", "post from thread to thread$", "libuv", "ns one way",
+     1.0, None),
 ]
 
 
@@ -614,13 +718,13 @@ def figures():
         found = [row for row in rows if re.match(name, row.name) and re.match(peer, row.peer)
                  and row.unit == unit]
         goal = f"at most {value} {unit}" if value else f"at least {1 / ratio:.3g} times" \
-            if unit in (RATE, GBS) else f"ratio at most {ratio:.3g}"
+            if unit in (RATE, GBS, PACKETS) else f"ratio at most {ratio:.3g}"
         if not found:
             yield f"not measured  {text}: {goal}"
             continue
         word, row = verdict(found, ratio, value)
         got = f"{row.takt:.4g} {unit}" if value else f"{row.ratio:.3f}"
-        noise = f" +-{row.error:.3f}" if row.error and unit not in (RATE, GBS) else ""
+        noise = f" +-{row.error:.3f}" if row.error and unit not in (RATE, GBS, PACKETS) else ""
         yield f"{word:12}  {text}: {goal}; {got}{noise} ({row.name}; {row.peer})"
 
 
@@ -689,7 +793,7 @@ def plotted():
     """What fits on a page. requests/s says again what CPU a request does, where both sides
     are busy; takt on epoll has its rows in the table."""
     return [row for row in rows if "on epoll" not in row.name and
-            (row.unit not in (RATE, GBS) or "spinning" in row.name)]
+            (row.unit not in (RATE, GBS, PACKETS) or "spinning" in row.name)]
 
 
 def bar(row, y):
@@ -731,7 +835,9 @@ PARTS = {  # what each needs
     "nop": (bench_nop, ["nop"]), "core": (bench_core, ["core"]),
     "timers": (bench_timers, ["timers"]), "echo": (bench_echo, ["echo_load"]),
     "idle": (bench_idle, ["echo_load"]), "proxy": (bench_proxy, ["echo_load", "server_epoll"]),
-    "bulk": (bench_bulk, ["bulk_load"]), "game": (bench_game, ["game_tick"]),
+    "bulk": (bench_bulk, ["bulk_load"]), "udp": (bench_udp, ["udp_load"]),
+    "post": (bench_post, ["post"]), "loops": (bench_loops, ["echo_load"]),
+    "game": (bench_game, ["game_tick"]),
 }
 
 
