@@ -8,7 +8,8 @@
 #   make CC=clang CXX=clang++ ...   another compiler
 #
 # demo and test install what is missing, by way of `make deps`. The longer runs are targets
-# of their own: peers storm rungs kernels mutants bench valgrind asan tsan rooms wrong tidy symbols
+# of their own: peers storm soak security rungs kernels mutants bench valgrind asan tsan
+# rooms wrong tidy symbols
 # readme ports coverage.
 
 CC ?= cc
@@ -20,6 +21,9 @@ CXXWARN = -Wall -Wextra -Wconversion -Wshadow -Wimplicit-fallthrough -Werror
 CPPFLAGS += -D_GNU_SOURCE -I.
 SAN = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN = -O1 -g -fsanitize=thread
+# every number that wraps around without being meant to, too
+INT = -O0 -g -fsanitize=undefined,integer -fno-sanitize=unsigned-shift-base \
+      -fno-sanitize-recover=all -fsanitize-ignorelist=test/integer.ignore
 LDLIBS += -luring
 
 HEADERS = takt.h takt_uring.h
@@ -28,7 +32,7 @@ PARTS = $(wildcard examples/*.h)
 there = $(shell $(CC) -E -include $(1) -x c /dev/null > /dev/null 2>&1 && echo yes)
 LEFT_OUT := $(if $(call there,enet/enet.h),,enet) $(if $(call there,uv.h),,uv)
 EXAMPLES = $(filter-out $(LEFT_OUT),$(patsubst examples/%.c,%,$(wildcard examples/*.c)))
-ROOMS = $(filter-out demo doctor two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
+ROOMS = $(filter-out demo doctor soak two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
 BACKENDS = epoll poll uring refused
 SOURCES = $(HEADERS) $(wildcard examples/*.[ch] test/*.c test/*.h test/*.cc test/enet/*.c \
                                test/resolve/*.c)
@@ -55,21 +59,25 @@ test: deps
 	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
 	    "test/proxy.py build/proxy uring+threads+sandbox" "test/per_core.py build/per_core" \
+	    "build/soak build/proxy uring 0.5" \
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
 	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
+	    "test/relay.py build/relay.san uring" "test/relay.py build/relay.san poll" \
+	    "test/relay.py build/relay uring sandbox" \
 	    "test/game.py build/game.san build/game uring 1000" \
 	    "test/game.py build/game.san build/game poll 1145" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll" \
+	    "test/embed.py build/embed.san uring" "test/embed.py build/embed.san poll" \
 	    "test/uv.py build/uv.san uring" "test/uv.py build/uv.san poll" \
 	    "test/resolve/resolve.py build/resolve.held.tsan uring" \
 	    "test/resolve/resolve.py build/resolve.held.san poll"
 
 check: test
 
-build-test: examples $(EXAMPLES:%=build/%.read) \
+build-test: examples build/soak $(EXAMPLES:%=build/%.read) \
             build/proxy.san build/chat.san build/udp_echo.san \
-            build/game.san \
+            build/game.san build/embed.san build/relay.san \
             build/enet.san build/enet.hidden build/enet.peer build/uv.san \
             build/resolve.held.tsan build/resolve.held.san \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
@@ -97,6 +105,7 @@ build/%.clang: examples/%.c $(PARTS) $(HEADERS) | build/test
 build/%.cxx: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/uv build/uv.%: LDLIBS += -luv
+$(foreach t,guests proxy_protocol,build/test/$t build/test/$t.san build/test/$t.read): $(PARTS)
 build/enet build/enet.%: LDLIBS += -lenet
 build/enet.hidden: examples/enet.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g -fvisibility=hidden $< $(LDLIBS) -o $@
@@ -110,6 +119,8 @@ build/resolve.held.tsan: $(HELD) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $(HELD) $(LDLIBS) -o $@
 build/doctor: test/doctor.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+build/soak: test/soak.c | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O2 -g $< -o $@
 build/demo: test/demo.c | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< -o $@
 build/test/%: test/%.c test/test.h $(wildcard test/*.h) $(HEADERS) | build/test
@@ -118,6 +129,10 @@ build/test/contract.san: test/contract.c $(wildcard test/*.h) $(HEADERS) | build
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
 build/test/%.san: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) -O0 $< $(LDLIBS) -o $@
+build/%.int: examples/%.c $(PARTS) $(HEADERS) test/integer.ignore | build/test
+	clang -std=c11 $(WARN) $(CPPFLAGS) $(INT) $< $(LDLIBS) -o $@
+build/test/%.int: test/%.c $(wildcard test/*.h) $(HEADERS) test/integer.ignore | build/test
+	clang -std=c11 $(WARN) $(CPPFLAGS) $(INT) $< $(LDLIBS) -o $@
 build/test/%.tsan: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $< $(LDLIBS) -o $@
 build/test/%.clang: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
@@ -140,6 +155,17 @@ valgrind: $(ROOMS:%=build/test/%)
 tsan: build/test/post.tsan build/per_core.tsan build/proxy.tsan # whatever has threads
 	@test/run.sh build/test/post.tsan "test/per_core.py build/per_core.tsan" \
 	    "test/proxy.py build/proxy.tsan uring+threads" "test/proxy.py build/proxy.tsan poll+threads"
+GIB = 64
+soak: build/proxy build/soak # so much through the proxy, on each backend; every byte is checked
+	@LIMIT=3000 JOBS=1 test/run.sh "build/soak build/proxy uring $(GIB)" \
+	    "build/soak build/proxy poll $(GIB)"
+INTEGERS = op memory relay stream loop burst sched
+security: build/proxy build/proxy.int build/http build/test/sandbox build/per_core \
+          $(INTEGERS:%=build/test/%.int) # floods, the sandbox, and numbers that wrap around
+	@LIMIT=1200 JOBS=1 test/run.sh "test/security.py build/proxy uring poll" \
+	    "test/security.py build/proxy uring+threads+sandbox" build/test/sandbox \
+	    $(foreach b,uring+sandbox poll+sandbox refused+sandbox,"test/proxy.py build/proxy $b") \
+	    $(INTEGERS:%=build/test/%.int) "test/proxy.py build/proxy.int uring poll"
 peers: examples
 	@test/peers.sh $(SECONDS)
 storm: examples build/proxy.san
@@ -187,6 +213,6 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test check build-test asan tsan valgrind peers storm rungs kernels \
-        mutants bench rooms wrong tidy symbols readme contract ports coverage deps deps-ports \
-        deps-kernels deps-coverage install clean
+.PHONY: all examples demo test check build-test asan tsan security soak valgrind peers storm rungs \
+        kernels mutants bench rooms wrong tidy symbols readme contract ports coverage deps \
+        deps-ports deps-kernels deps-coverage install clean

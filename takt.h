@@ -650,8 +650,10 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
  * unless `*data` tells that it never began, so that a defer may takt_bufs_put() it either way.
  * TAKT_EBUFFER if the bytes are not in such a buffer.
  *
- * io_uring sends without copying (see takt_uring_config) where that is worth it; anything else
- * is a takt_send(), and the buffer is back when it completes. `pool` has to outlive the loop:
+ * io_uring sends without copying (see takt_uring_config) where that is worth it, as long as at
+ * most half of the pool is with the system, and a quarter for one descriptor: peers that read
+ * slowly do not starve the others. Anything else is a takt_send(), and the buffer is back when
+ * it completes. `pool` has to outlive the loop:
  * the free of the loop waits a second for buffers; what is not back by then is never used
  * again, and is kept when the pool is freed. */
 TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *pool,
@@ -901,7 +903,8 @@ typedef struct takt_bufs {
     takt_op *waiting, *waiting_last; /* the backend's: ops that found it empty */
     struct takt_bufs *next_starved;
     bool starved;
-    uint32_t lost; /* buffers that the system never gave back: out for good */
+    uint32_t sending; /* of those in use: with the system, which has yet to give them back */
+    uint32_t lost;    /* of those: it never will */
     /* Of a backend that keeps free buffers with the system: */
     uint32_t kept; /* how many */
     void *keeper;
@@ -1247,6 +1250,11 @@ int takt_listen_shared(takt_frame *frame, const takt_addr *addr, int backlog);
 int takt_udp_bind(takt_frame *frame, const takt_addr *addr);
 /* The same, shared as by takt_listen_shared(): a sender stays with one of them. */
 int takt_udp_bind_shared(takt_frame *frame, const takt_addr *addr);
+
+/* A datagram socket connected to `addr`, on a port that the system chooses: what comes from
+ * others does not reach it, and errors of the way there do. Result: its descriptor. Fails
+ * with -ENETUNREACH ... */
+int takt_udp_connect(takt_frame *frame, const takt_addr *addr);
 
 /* A socket: socket(2). Result: its descriptor. */
 int takt_socket(takt_frame *frame, int family, int type, int protocol);
@@ -2333,6 +2341,8 @@ void takt_channel_close(takt_channel *channel);
  *   int  net_collect(net *, takt_frame **results, int max, int *count)   net_run() that
  *        keeps results: until nothing is pending, or `max` have come. 0, or what ended
  *        the loop
+ *   bool net_submit_op(net *, takt_op, void (*done)(void *user, int64_t result), void *user)
+ *        begins one op from outside coroutines, or from a callback: takt_request
  *   int  net_pending(const net *)       tasks and submitted frames that are alive
  *   int  net_failed(const net *)        0, or what ended the loop
  *   int  net_drain(net *)               discards everything: cancels, waits for the
@@ -2356,6 +2366,27 @@ void takt_channel_close(takt_channel *channel);
 #define TAKT_LOOP(name, backend_)                                                            \
     TAKT__LOOP(name, backend_)                                                               \
     TAKT__LOOP_ANY(name)
+
+/* One op, by itself: the task that net_submit_op() spawns. TAKT_POOL(config, takt_request, n)
+ * gives n of them room. `done` is called once, in a turn: with the op's result or error, or with
+ * TAKT_ECANCELED when the loop was stopped or drained. It may do what a coroutine may, but
+ * suspend, and submit the next, for which there must be room beside this one. What the op points
+ * to stays put until then. net_submit_op() returns false when there is no room, or the loop is
+ * stopping: nobody will be called. */
+typedef struct takt_request {
+    takt_frame frame;
+    takt_op op;
+    void (*done)(void *user, int64_t result);
+    void *user;
+    int64_t result;
+} takt_request;
+
+/* Its body: what TAKT_CORO() declares. */
+takt_status takt_request_coro(takt_frame *takt_self);
+
+/* net_submit_op(), of any loop: `sched` is &loop.sched, or takt_sched_of(). */
+TAKT__MUST_USE bool takt_submit_op(takt_sched *sched, takt_op op,
+                                   void (*done)(void *user, int64_t result), void *user);
 
 /* The same for submissions of one coroutine: `int name_submit(name *, struct coro *)`, and
  * results of name_poll() and name_collect() are `struct coro *`. */
@@ -3820,6 +3851,12 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
         return sched->stats.resumed == before ? TAKT_EWOULDBLOCK : 0;                        \
     }                                                                                        \
                                                                                              \
+    TAKT__MUST_USE TAKT__UNUSED static inline bool name##_submit_op(                         \
+        name *takt_l, takt_op op, void (*done)(void *user, int64_t result), void *user)      \
+    {                                                                                        \
+        return takt_submit_op(&takt_l->sched, op, done, user);                               \
+    }                                                                                        \
+                                                                                             \
     TAKT__UNUSED static inline int name##_pending(const name *takt_l)                        \
     {                                                                                        \
         return takt_l->sched.fatal ? 0 : (int)takt_l->sched.pending;                         \
@@ -5066,6 +5103,8 @@ static int64_t takt__net_call(takt_op *op)
         return takt__make_socket(op->fd, (int)op->bits, (int)op->extra);
     case TAKT_OP_BIND:
         return takt__answer(bind(op->fd, takt__sockaddr(addr), addr->len));
+    case TAKT_OP_CONNECT: /* of datagrams: it does not wait */
+        return takt__answer(connect(op->fd, takt__sockaddr(addr), addr->len));
     case TAKT_OP_LISTEN:
         return takt__answer(listen(op->fd, (int)op->bits));
     case TAKT_OP_SETOPT:
@@ -5248,6 +5287,19 @@ int takt_udp_bind(takt_frame *frame, const takt_addr *addr)
 int takt_udp_bind_shared(takt_frame *frame, const takt_addr *addr)
 {
     return takt__bound(frame, addr, SOCK_DGRAM, true);
+}
+
+int takt_udp_connect(takt_frame *frame, const takt_addr *addr)
+{
+    takt_op op = takt__op(TAKT_OP_CONNECT, -1, NULL, 0);
+    int64_t rc;
+    const int fd = takt_socket(frame, takt__family(addr), SOCK_DGRAM, 0);
+    if (fd < 0)
+        return fd;
+    op.fd = fd;
+    op.arg.ptr = (void *)(uintptr_t)addr;
+    rc = takt__ask(frame, &op);
+    return rc < 0 ? takt__ask_close(frame, fd, rc) : fd;
 }
 
 /* One option more, unless one before it failed or this one is not wanted. */
@@ -10345,6 +10397,24 @@ takt_ns takt__wait(takt_sched *s, takt_ns wait)
         return wait;
     deadline -= takt__now(s);
     return deadline <= 0 ? 0 : deadline < wait ? deadline : wait;
+}
+
+/* -- one op by itself --------------------------------------------------------- */
+
+TAKT_CORO(takt_request)
+{
+    TAKT_BEGIN(takt_request, my);
+    my->result = TAKT_ECANCELED;
+    TAKT_DEFER { my->done(my->user, my->result); }
+    TAKT_TRY_AWAIT(my->result, my->op);
+    TAKT_END;
+}
+
+bool takt_submit_op(takt_sched *sched, takt_op op, void (*done)(void *user, int64_t result),
+                    void *user)
+{
+    return TAKT__SPAWN(sched, NULL, NULL, takt_request, takt_request, .op = op, .done = done,
+                       .user = user);
 }
 
 /* -- stopping, drain -------------------------------------------------------- */

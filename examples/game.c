@@ -29,10 +29,11 @@
 #include <time.h>
 
 #define TICK (TAKT_SEC / 60)
-#define SLICE (1 * TAKT_MS) /* of a frame, for a turn of takt */
+#define SLICE (TAKT_MS)    /* the longest turn of takt, */
+#define BUDGET (TICK / 4) /* and all that a frame takes, before it looks at its clock */
 
 enum { PARTS = 3, PART = 380, PLAYERS = PARTS * PART, PLACES = 4096 };
-enum { BATCH = 256, ARRIVALS = 2 * PLAYERS, BUFFERS = 2 * BATCH, ROOM = 256 + 64 };
+enum { BATCH = 256, BUFFERS = 2 * BATCH, ROOM = 256 + 64 };
 
 TAKT_LOOP(net, takt_uring);
 
@@ -206,7 +207,7 @@ static TAKT_CORO(player)
         my->playing = false;
         memset(&my->game->world.at[my->slot], 0, sizeof(struct cell));
         my->note.reason = my->reason;
-        for (my->tries = 0; my->tries < 5 && !my->thanks.set; my->tries++) {
+        for (my->tries = 0; my->tries < 10 && !my->thanks.set; my->tries++) {
             TAKT_TRY_AWAIT(my->n, takt_send_burst(my->game->gate.fd, &my->goodbye, 1));
             TAKT_TRY_AWAIT(my->n, takt_within(100 * TAKT_MS, takt_event_wait(&my->thanks)));
         }
@@ -314,19 +315,21 @@ static int take_batch(struct game *game)
 
 /* -- the frame loop ------------------------------------------------------------------ */
 
-/* To all players, in one flush; it never waits. */
+/* To all players, in one flush; it never waits. Each time another is the first, so that it is
+ * not always the same who go without when there is no room. */
 static void send_snapshots(struct game *game)
 {
     uint32_t lengths[PARTS];
     const int parts = world_snapshot(&game->world, game->parts, lengths);
     size_t count = 0;
     int sent;
-    for (int i = 0; i < PLAYERS; i++)
-        for (int part = 0; game->players[i].playing && part < parts; part++) {
-            const takt_packet packet = {&game->parts[part], lengths[part], 0,
-                                        &game->players[i].from, &game->players[i].to};
+    for (uint32_t i = 0; i < PLAYERS; i++) {
+        const struct player *const to = &game->players[(game->world.tick * 61 + i) % PLAYERS];
+        for (int part = 0; to->playing && part < parts; part++) {
+            const takt_packet packet = {&game->parts[part], lengths[part], 0, &to->from, &to->to};
             game->packets[count++] = packet;
         }
+    }
     sent = takt_try_send_burst(&game->gate.frame, game->gate.fd, game->packets, count);
     game->sent += (uint64_t)(sent > 0 ? sent : 0);
     game->dropped += count - (uint64_t)(sent > 0 ? sent : 0);
@@ -344,7 +347,7 @@ static takt_ns tick(struct game *game, takt_ns due)
 {
     const takt_ns late = net_now(&game->loop) - due;
     takt_ns cpu = cpu_time();
-    game->late += late > TICK / 4;
+    game->late += late > TICK / 2;
     game->missed += (uint64_t)(late / TICK);
     world_step(&game->world);
     send_snapshots(game);
@@ -365,15 +368,16 @@ static void rest(struct game *game, takt_ns due)
         ppoll(&watched, 1, &ts, NULL);
 }
 
-/* Turns of takt, which do not wait, and what they bring: all there is, or what a frame can bear. */
+/* Turns of takt, which do not wait, and what they bring: all there is within the budget; or as
+ * much as all players say in a tick, as else their inputs would starve on a busy machine. */
 static int take_arrivals(struct game *game)
 {
-    int rc, count, left = ARRIVALS;
+    const takt_ns until = net_now(&game->loop) + BUDGET;
+    int rc, count, taken = 0;
     do {
-        rc = net_turn(&game->loop, 0, BATCH); /* ends after SLICE at the latest */
-        count = take_batch(game);
-        left -= count;
-    } while (rc >= 0 && count > 0 && left > 0);
+        rc = net_turn(&game->loop, 0, BATCH);
+        taken += count = take_batch(game);
+    } while (rc >= 0 && count > 0 && (taken < PLAYERS || net_now(&game->loop) < until));
     return rc;
 }
 
@@ -511,13 +515,15 @@ static bool look(struct bot *my, const struct snapshot *s, int length)
 static bool move(struct bot *my)
 {
     const bool late = takt_now(&my->frame) >= my->crowd->half;
+    if (late && my->expected == TIMED_OUT)
+        return false;
     my->out.number++;
     my->out.way = way_of(my->out.number);
     if (late && my->expected == KICKED)
         my->out.way = WAYS; /* no such way */
     if (takt_now(&my->frame) >= my->crowd->end)
         my->out.kind = LEAVE;
-    return !late || my->expected != TIMED_OUT;
+    return true;
 }
 
 /* True: it has something to say. */
@@ -525,7 +531,7 @@ static bool answer(struct bot *my, const struct snapshot *s, int length)
 {
     const struct note *const note = (const struct note *)(const void *)s;
     if (s->kind == SNAPSHOT)
-        return my->out.kind == INPUT && look(my, s, length) && move(my);
+        return my->out.kind != HELLO && look(my, s, length) && move(my);
     if (s->kind == COOKIE) {
         my->out.cookie = note->cookie;
     } else if (s->kind == WELCOME && my->out.kind == HELLO) {
@@ -576,7 +582,7 @@ static int play(const takt_addr *server, int players, takt_ns time, net_config c
     static net loop;
     static struct crowd crowd;
     crowd.server = *server;
-    takt_addr_parse(&crowd.any, server->len > 16 ? "[::]:0" : ":0");
+    takt_addr_parse(&crowd.any, server->len > 16 ? "[::]:0" : ":0"); /* IPv6 is longer */
     takt_raise_fd_limit();
     TAKT_POOL(config, bot, (uint32_t)players);
     if (net_init(&loop, &config) < 0)

@@ -146,8 +146,7 @@ static void tell_all(unsigned order)
 /* Of the first loop: one signal stops gently, the second at once; SIGUSR1 shows. */
 struct signals {
     takt_frame frame;
-    int fd;
-    int number;
+    int fd, number;
     bool stopping;
 };
 
@@ -188,7 +187,7 @@ static void say_ready(const struct front *my)
             takt_addr_format(&app.listen, from, sizeof from),
             takt_addr_format(&app.upstream, to, sizeof to),
             backend->on_ring ? takt_uring_name(backend) : on, app.threads,
-            app.sandbox || app.sandbox_kills ? ", in a sandbox" : "");
+            app.sandbox ? ", in a sandbox" : "");
 }
 
 static void say_full(struct front *my)
@@ -228,7 +227,7 @@ static TAKT_CORO(front)
         my->step = "start threads";
         TAKT_CHECK(start_others());
     }
-    if (app.sandbox || app.sandbox_kills)
+    if (app.sandbox)
         TAKT_CHECK(sandbox_enter(app.sandbox_kills ? SANDBOX_KILL : 0,
                                  takt_addr_port(&app.upstream), &my->step));
     if (count(&app.ready, 1) == (uint64_t)app.threads)
@@ -278,7 +277,7 @@ static TAKT_CORO(front)
 static const char usage[] =
     "usage: proxy --listen ADDRESS --upstream ADDRESS [options]\n"
     "  ADDRESS                127.0.0.1:8080, [::1]:8080, :8080 or unix:/path; port 0 picks one\n"
-    "  --threads N            loops, a thread each; 1 to 64            (1)\n"
+    "  --threads N            loops, a thread each; 1 to 64, TCP only  (1)\n"
     "  --backend NAME         auto (io_uring if it works, else epoll), uring or poll\n"
     "  --connect TIME         limit of connecting to the upstream      (5s)\n"
     "  --idle TIME            limit of silence in both directions      (60s)\n"
@@ -342,7 +341,6 @@ static void *run_thread(void *core)
 
 int main(int argc, char **argv)
 {
-    int rc;
     app.connect_limit = 5 * TAKT_SEC;
     app.idle_limit = 60 * TAKT_SEC;
     app.drain_limit = 10 * TAKT_SEC;
@@ -356,11 +354,13 @@ int main(int argc, char **argv)
     if (!app.listen.len || !app.upstream.len)
         return fputs("proxy: --listen and --upstream are needed; see --help\n", stderr), 2;
 
+    app.sandbox |= app.sandbox_kills;
+    app.config.backend.restrict_ops |= app.sandbox != 0; /* a ring's ops pass by seccomp */
     signal(SIGPIPE, SIG_IGN); /* whoever reads our log may go away */
     takt_raise_fd_limit();
     TAKT_POOL(app.config, front, 1, .strands = 3);
     TAKT_POOL(app.config, proxy, (uint32_t)app.limits.connections, .strands = 2);
-    rc = limits_init(&app.limits);
+    int rc = limits_init(&app.limits);
     for (int i = 0; rc == 0 && i < app.threads; i++)
         rc = takt_inbox_init(&app.cores[i].inbox);
     if (rc < 0)

@@ -462,7 +462,7 @@ enum { SHOTS = 40 };
 struct datagrams {
     takt_frame frame;
     int which;
-    int a, b, n, i;
+    int a, b, c, n, i;
     takt_addr a_addr, b_addr, from;
     takt_op ops[SHOTS];
     char out[SHOTS], buf[64];
@@ -472,11 +472,12 @@ struct datagrams {
 static TAKT_CORO(datagrams)
 {
     TAKT_BEGIN(datagrams, my);
-    my->a = my->b = -1;
+    my->a = my->b = my->c = -1;
     TAKT_DEFER
     {
         TAKT_AWAIT(takt_close(my->a));
         TAKT_AWAIT(takt_close(my->b));
+        TAKT_AWAIT(takt_close(my->c));
     }
     my->a_addr = my->b_addr = place(my->which);
     TAKT_CHECK(my->a = takt_udp_bind(&my->frame, &my->a_addr));
@@ -502,6 +503,13 @@ static TAKT_CORO(datagrams)
     my->buf[3] = '#';
     TAKT_AWAIT(my->n, takt_recvfrom(my->b, my->buf, 3, NULL));
     EXPECT(my->n == 8 && memcmp(my->buf, "too#", 4) == 0);
+
+    TAKT_CHECK(my->c = takt_udp_connect(&my->frame, &my->b_addr));
+    TAKT_CHECK(takt_sockname(&my->frame, my->c, &my->from));
+    TAKT_AWAIT(takt_sendto(my->a, "another's", 9, &my->from)); /* does not reach it */
+    TAKT_AWAIT(takt_sendto(my->b, "its peer's", 10, &my->from));
+    TAKT_AWAIT(my->n, takt_recv(my->c, my->buf, sizeof my->buf));
+    EXPECT(my->n == 10 && memcmp(my->buf, "its peer's", 10) == 0);
 
     TAKT_TRY_AWAIT(my->n, takt_sendto(my->a, "x", 1, NULL));
     EXPECT_EQ(my->n, -EDESTADDRREQ);

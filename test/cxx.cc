@@ -10,6 +10,8 @@
 
 #include "test.h"
 
+#include <iterator>
+#include <map>
 #include <memory>
 #include <string>
 #include <sys/socket.h>
@@ -373,6 +375,165 @@ template <class Loop> static void a_class_owns_and_cancels_its_coroutines()
     server.reset(); /* the destructor does the rest */
 }
 
+/* -- a frame loop: datagrams, players on the heap, one flush a tick ------------------------ */
+
+enum class Farewell : uint8_t { none, left, kicked };
+
+struct Guest; /* has members that a coroutine's struct must not have */
+
+struct session {
+    takt_frame frame;
+    Guest *guest; /* in */
+    takt_event leaves;
+    Farewell farewell;
+};
+
+struct Guest {
+    session coroutine = {};
+    takt_addr addr = {};
+    std::string name;
+    std::vector<int> inputs;
+    Farewell *told = nullptr;
+};
+
+static TAKT_CORO(session)
+{
+    TAKT_BEGIN(session, my);
+    TAKT_DEFER { *my->guest->told = my->farewell; }
+    my->farewell = Farewell::kicked;
+    my->guest->name += "!";
+    TAKT_AWAIT(takt_event_wait(&my->leaves));
+    my->farewell = Farewell::left;
+    TAKT_END;
+}
+
+struct door {
+    takt_frame frame;
+    takt_addr addr;
+    takt_bufs *bufs; /* in */
+    int fd;
+    takt_stream arrivals;
+};
+
+static TAKT_CORO(door)
+{
+    TAKT_BEGIN(door, my);
+    TAKT_CHECK(takt_addr_parse(&my->addr, "127.0.0.1:0"));
+    TAKT_CHECK(my->fd = takt_udp_bind(&my->frame, &my->addr));
+    TAKT_DEFER { TAKT_AWAIT(takt_close(my->fd)); }
+    TAKT_CHECK(takt_sockname(&my->frame, my->fd, &my->addr));
+    TAKT_OPEN(my->arrivals, takt_recvmsg_multishot(my->fd, my->bufs));
+    TAKT_AWAIT(takt_sleep(600 * TAKT_SEC));
+    TAKT_END;
+}
+
+/* Owns a loop; neither is copied, and the loop does not move: it stands on the heap. */
+template <class Loop> class Arena {
+public:
+    Arena()
+    {
+        EXPECT_EQ(takt_bufs_init(&bufs, 64, 512), 0);
+        EXPECT(TAKT_START_ON(on.loop.get(), entrance, door, .bufs = &bufs));
+        api<Loop>::turn(on.loop.get(), 0);
+    }
+
+    ~Arena()
+    {
+        for (auto &guest : guests)
+            takt_cancel(&guest.second->coroutine.frame);
+        takt_cancel(&entrance.frame);
+        EXPECT_EQ(on.run(), 0);
+        EXPECT_EQ(bufs.in_use, 0);
+        takt_bufs_free(&bufs);
+    }
+
+    Arena(const Arena &) = delete;
+    Arena &operator=(const Arena &) = delete;
+
+    /* One frame: what has come, a callback of the game's, a word to each, and who is gone. */
+    template <class Step> int frame(Step &&step)
+    {
+        takt_item item;
+        EXPECT(api<Loop>::turn(on.loop.get(), 0) >= 0);
+        while (takt_stream_take(&entrance.arrivals, &item)) {
+            const auto &d = *reinterpret_cast<const takt_datagram *>(item.data);
+            if (Guest *const guest = find(d.from))
+                guest->inputs.push_back(d.len ? d.data[0] : -1);
+            EXPECT_EQ(takt_bufs_put(&bufs, &item.data), 0);
+        }
+        for (auto &guest : guests)
+            step(*guest.second);
+        packets.clear();
+        for (auto &guest : guests)
+            packets.push_back({"tick", 4, 0, &guest.second->addr, nullptr});
+        const int sent = takt_try_send_burst(&entrance.frame, entrance.fd, packets.data(),
+                                             packets.size());
+        for (auto it = guests.begin(); it != guests.end();)
+            it = takt_alive(&it->second->coroutine.frame) ? std::next(it) : guests.erase(it);
+        return sent;
+    }
+
+    /* Whoever speaks is let in. */
+    Guest *find(const takt_addr &from)
+    {
+        static const uint64_t key[2] = {1, 2};
+        auto &guest = guests[takt_addr_hash(&from, key)];
+        if (!guest) {
+            guest = std::make_unique<Guest>();
+            guest->addr = from;
+            guest->name = "guest " + std::to_string(guests.size());
+            guest->told = &told;
+            EXPECT(TAKT_START_ON(on.loop.get(), guest->coroutine, session,
+                                 .guest = guest.get()));
+        }
+        return guest.get();
+    }
+
+    Fixture<Loop> on;
+    takt_bufs bufs = {};
+    door entrance = {};
+    std::map<uint64_t, std::unique_ptr<Guest>> guests;
+    std::vector<takt_packet> packets;
+    Farewell told = Farewell::none;
+};
+
+template <class Loop> static void a_frame_loop_plays_with_datagrams()
+{
+    Arena<Loop> arena;
+    int players[3], heard = 0;
+    char bytes[16];
+    for (int &player : players) {
+        player = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        const auto *to = reinterpret_cast<const sockaddr *>(&arena.entrance.addr.sockaddr);
+        EXPECT_EQ(connect(player, to, arena.entrance.addr.len), 0);
+        EXPECT_EQ(send(player, "\5", 1, 0), 1);
+    }
+    const auto nothing = [](Guest &) {};
+    for (int i = 0; i < 100000 && arena.guests.size() < 3; i++)
+        arena.frame(nothing);
+    EXPECT_EQ(arena.guests.size(), 3);
+    EXPECT_EQ(arena.frame(nothing), 3);
+    for (int player : players)
+        while (recv(player, bytes, sizeof bytes, 0) == 4)
+            heard++;
+    EXPECT(heard >= 3);
+    arena.frame([&](Guest &guest) { /* a kick from within the frame, by a lambda */
+        EXPECT(guest.name.back() == '!' && guest.inputs.at(0) == 5);
+        if (&guest == arena.guests.begin()->second.get())
+            takt_cancel(&guest.coroutine.frame);
+    });
+    for (int i = 0; i < 1000 && arena.guests.size() == 3; i++)
+        arena.frame(nothing);
+    EXPECT(arena.told == Farewell::kicked);
+    takt_event_set(&arena.guests.begin()->second->coroutine.leaves);
+    for (int i = 0; i < 1000 && arena.guests.size() == 2; i++)
+        arena.frame(nothing);
+    EXPECT(arena.told == Farewell::left);
+    EXPECT_EQ(arena.guests.size(), 1);
+    for (int player : players)
+        close(player);
+}
+
 /* A foreign loop drives this one: submit, turn without waiting, deadline, stop, drain. */
 template <class Loop> static void a_foreign_loop_drives_it()
 {
@@ -447,6 +608,7 @@ int main(int argc, char **argv)
         ON_BOTH(a_group_stands_in_an_object),
         ON_BOTH(a_class_owns_and_cancels_its_coroutines),
         ON_BOTH(a_foreign_loop_drives_it),
+        ON_BOTH(a_frame_loop_plays_with_datagrams),
         ON_BOTH(exceptions_stay_between_two_awaits),
     };
     return RUN_TESTS(argc, argv, tests);

@@ -721,6 +721,55 @@ static void what_nobody_cancelled_is_not_cancelled(void)
     finish();
 }
 
+static int accept_error;
+
+/* The connection is gone, too: as when its client has left. */
+static void fail_an_accept(struct io_uring_cqe *cqe)
+{
+    if (cqe->user_data & TAKT__RING_KEY_ACCEPT && cqe->res >= 0) {
+        close(cqe->res);
+        cqe->res = -accept_error;
+        fault.completion = NULL;
+    }
+}
+
+/* S5: whatever an accept fails with, the next one serves the next. What says "not yet" is asked
+ * for again by itself. */
+static void an_accept_may_fail_with_anything(void)
+{
+    static const int errors[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPROTO,
+                                 EPERM,  EINTR,  EAGAIN, ENETDOWN, EOPNOTSUPP};
+    struct sockaddr_un addr;
+    socklen_t len = sizeof addr;
+    int listener;
+    setup();
+    memset(&addr, 0, sizeof addr);
+    addr.sun_family = AF_UNIX;
+    listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT(bind(listener, (struct sockaddr *)&addr, sizeof addr.sun_family) == 0 &&
+           listen(listener, 10) == 0 &&
+           getsockname(listener, (struct sockaddr *)&addr, &len) == 0);
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        int clients[2];
+        accept_error = errors[i];
+        fault.completion = fail_an_accept;
+        for (int k = 0; k < 2; k++) {
+            clients[k] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+            EXPECT(connect(clients[k], (struct sockaddr *)&addr, len) == 0);
+        }
+        EXPECT_EQ(begin(0, takt_accept(listener, NULL)), 0);
+        if (accept_error != EINTR && accept_error != EAGAIN) {
+            EXPECT_EQ(end_of(0), -accept_error);
+            EXPECT_EQ(begin(0, takt_accept(listener, NULL)), 0);
+        }
+        EXPECT(end_of(0) >= 0 && close((int)last[0].value) == 0);
+        close(clients[0]);
+        close(clients[1]);
+    }
+    close(listener);
+    finish();
+}
+
 static void without_workers(void)
 {
     char text[64];
@@ -2188,6 +2237,7 @@ static const test tests[] = {
     TEST(a_child_cannot_touch_the_ring),
     TEST(what_a_thread_left_behind_is_no_cancel),
     TEST(what_nobody_cancelled_is_not_cancelled),
+    TEST(an_accept_may_fail_with_anything),
     TEST(without_workers_the_rest_goes_on),
     TEST(every_descriptor_is_closed_by_an_exec),
     TEST(a_ring_whose_descriptor_was_closed),

@@ -102,6 +102,7 @@ def by_hand(server):
     check("another has another", far.join()[:3] == (WELCOME, 0, first[2] + 1))
     far.say(INPUT)
     check("who plays is told of the world", far.hear(SNAPSHOT)[0] == SNAPSHOT)
+    far.say(INPUT)
     thief.cookie = one.cookie
     thief.say(HELLO)
     check("a cookie is good for one address", thief.hear(COOKIE, WELCOME)[0] == COOKIE)
@@ -110,6 +111,7 @@ def by_hand(server):
     check("who cheats is kicked", one.told(KICKED))
     check("and told again until he thanks", one.told(KICKED))
     one.say(THANKS)
+    far.say(INPUT)
     far.say(LEAVE)
     check("who leaves is let go", far.told(LEFT))
     far.say(THANKS)
@@ -141,7 +143,7 @@ def nonsense(server):
 
 
 def few():
-    server = Server(sys.argv[1], 400)
+    server = Server(sys.argv[1], 800)
     strange = nonsense(server)
     joined = by_hand(server)
     code, got, said = client(sys.argv[2], server.port, 8, 1)

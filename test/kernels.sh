@@ -151,7 +151,7 @@ pack() { # COMMAND...
     echo 'root:x:0:0::/tmp:/bin/sh' > "$root/etc/passwd"
     write_init > "$root/init"
     chmod +x "$root/init"
-    cp test/run.sh test/proxy.py "$root/takt/test"
+    cp test/run.sh test/proxy.py test/harness.py "$root/takt/test"
     for file in build/doctor build/proxy $(printf 'build/test/%s ' $tests); do
         put "$file" "/takt/$file"
     done

@@ -35,9 +35,17 @@ MUTANTS = [
      "    op.flags &= (uint8_t)~TAKT_OP_DEADLINE;\n", "", "op statements"),
     ("port 65536 is a port", T,
      "takt__parse_number(colon + 1, 65535)", "takt__parse_number(colon + 1, 65536)", "net"),
+    ("the hash of an address counts its flow label", T,
+     "sin6_flowinfo), 0, 4);", "sin6_flowinfo), 0, 0);", "net"),
+    ("datagrams are joined on sockets that do not take them apart", T,
+     "           protocol == IPPROTO_UDP;", "           protocol >= 0;", "burst"),
+    ("what a try could not send looks sent", T,
+     "packets[i].error = -EAGAIN;", "packets[i].error = 0;", "burst"),
+    ("ring: what came before somebody asks for a descriptor is not announced", U,
+     "    (void)!write(fd, &one, sizeof one);", "    (void)one;", "embed"),
     # -- memory
     ("a lease is returned twice", T,
-     "index >= bufs->fresh || bufs->next[index] != TAKT__LEASED", "index >= bufs->fresh",
+     "index < bufs->fresh && bufs->next[index] == TAKT__LEASED ?", "index < bufs->fresh ?",
      "memory"),
     ("a pool with new waiters is not starved again", T,
      "            bufs->starved = false;\n", "", "stream_backend:epoll contract:epoll"),
@@ -347,13 +355,17 @@ MUTANTS = [
      "        op->result = frame->error;\n        frame->bits &=", "        frame->bits &=",
      "drive statements corners group"),
     # -- io_uring
-    ("a stale completion is believed", U, "!op || !(op->state & TAKT__RING_KERNEL) || key !=",
-     "!op || key !=", "gaps:a_completion_that_cannot_be_is_not_believed"),
+    ("buffers that the kernel does not give back are handed out", U,
+     "ring->group) < 0 && !going)", "ring->group) < 0 && false)",
+     "sandbox:a_filter_that_denies_register_costs_no_bytes"),
+    ("a stale completion is believed", U,
+     "!op || !(op->state & TAKT__RING_KERNEL) ||\n                       key !=", "!op || key !=",
+     "gaps:a_completion_that_cannot_be_is_not_believed"),
     ("a one-shot request with more to come is believed", U,
      "(flags & IORING_CQE_F_MORE && !(op->flags & TAKT_OP_MULTI))", "false",
      "gaps"),
-    ("ring: a partial send is treated as complete", U, "    if (op->arg.done >= bytes)",
-     "    if (op->arg.done)", "contract:uring:streams_of_every_family_carry_a_conversation"),
+    ("ring: a partial send is treated as complete", U, "    if (done >= bytes)",
+     "    if (done)", "contract:uring:streams_of_every_family_carry_a_conversation"),
     ("ring: -EAGAIN is treated as an end", U,
      "        if (!connects && op->kind != TAKT_OP_NOP) {", "        if (false) {",
      "gaps:too_early_is_not_the_end"),
@@ -411,6 +423,51 @@ MUTANTS = [
     ("ring: a buffer that has come counts as the kernel's", U,
      "    bufs->kept--;\n    return takt__bufs_lend(", "    return takt__bufs_lend(",
      "stream_backend:uring"),
+    ("zero copy: a buffer comes back with the op's result", U,
+     "    loan->due += (flags & IORING_CQE_F_MORE) != 0;\n", "",
+     "zerocopy:every_result_may_have_a_second"),
+    ("zero copy: an error has no second completion", U,
+     "loan->due += (flags & IORING_CQE_F_MORE) != 0;",
+     "loan->due += flags & IORING_CQE_F_MORE && res >= 0;",
+     "zerocopy:every_result_may_have_a_second"),
+    ("zero copy: a buffer never comes back", U,
+     "    if (!loan->place && loan->due <= 0)\n", "    if (false)\n",
+     "zerocopy:every_result_may_have_a_second"),
+    ("zero copy: a completion of an earlier loan is believed", U,
+     "|| key != takt__loan_key(uring, i)) {", ") {",
+     "zerocopy:what_is_owed_to_nobody_is_dropped"),
+    ("zero copy: a socket that cannot is asked for ever", U, "        loan->copy = true;\n", "",
+     "zerocopy:what_it_lacks_a_copy_does_without"),
+    ("zero copy: there is no end of loans", U, "else if (uring->loans_fresh < uring->loans_max)",
+     "else if (true)", "zerocopy:with_all_loans_out_it_copies"),
+    ("zero copy: the ring goes while the kernel reads", U,
+     "        uring->starved || uring->zerocopies_held)", "        uring->starved)",
+     "zerocopy:the_coroutine_ends_before_its_buffer_is_back"),
+    ("zero copy: what never came back is freed", U, "            uring->loans[i].bufs->lost++;",
+     "            uring->loans[i].bufs->in_use--;", "zerocopy:what_never_comes_back_is_kept"),
+    ("a buffer that was handed over is nobody's for ever", T,
+     "    takt__bufs_push(bufs, index);\n    bufs->in_use--;\n}", "    bufs->in_use--;\n}",
+     "zerocopy"),
+    ("who is to be handed over is not looked at", T,
+     "op->kind == TAKT_OP_SEND_LEASE ? takt__handed_check(op)", "false ? takt__handed_check(op)",
+     "zerocopy:what_is_refused_is_not_taken"),
+    ("a buffer to fill overtakes those in line", T, "    if ((turn || !bufs->waiting) && ",
+     "    if (", "zerocopy:a_buffer_is_waited_for_in_turn"),
+    ("restrictions: the ring opens files", U, "    X(SQE_OP, IORING_OP_NOP)                 \\\n",
+     "    X(SQE_OP, IORING_OP_NOP) X(SQE_OP, IORING_OP_OPENAT) \\\n",
+     "restrict:every_other_request_is_refused"),
+    ("restrictions: personalities can be registered", U,
+     "    X(REGISTER_OP, IORING_REGISTER_EVENTFD)  \\\n",
+     "    X(REGISTER_OP, IORING_REGISTER_EVENTFD) "
+     "X(REGISTER_OP, IORING_REGISTER_PERSONALITY) \\\n",
+     "restrict:every_other_registration_is_refused"),
+    ("restrictions: what is not granted is done without", U,
+     "        rc = takt__probe_restrict(uring);\n",
+     "        takt__probe_restrict(uring);\n",
+     "restrict:without_restrictions_there_is_no_ring"),
+    ("a datagram is as long as its completion says", U,
+     "if (data && (uint32_t)res > bufs->size)", "if (false)",
+     "fault:a_datagram_that_lies_about_itself"),
     ("ring: where it is demanded, epoll takes its place", U,
      "        if (config->mode == TAKT_URING_ONLY)\n            return rc;\n    }", "    }",
      "contract:refused:what_was_asked_for_runs_and_says_so"),
@@ -419,7 +476,7 @@ MUTANTS = [
 
 def sources():
     """What a scratch directory needs: the headers, and the tests beside each other."""
-    for name in (T, U):
+    for name in (T, U, "examples/sandbox.h"):
         yield name
     for name in sorted(os.listdir(os.path.join(ROOT, "test"))):
         if name.endswith((".c", ".h")):
@@ -428,7 +485,7 @@ def sources():
 
 def every_test():
     names = [n[:-2] for n in sorted(os.listdir(os.path.join(ROOT, "test"))) if n.endswith(".c")]
-    alone = [n for n in names if n not in ("contract", "demo", "doctor", "two_a", "two_b")]
+    alone = [n for n in names if n not in ("contract", "demo", "doctor", "soak", "two_a", "two_b")]
     return alone + [f"contract:{b}" for b in ("epoll", "poll", "uring", "refused")]
 
 

@@ -13,6 +13,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 
@@ -200,6 +201,67 @@ def one_source_has_its_limit_and_others_theirs(backend):  # S6
             s.close()
         eventually(lambda: proxy.descriptors() == before, "descriptors are left")
         assert proxy.stop() == 0
+
+
+def lines_are_few_and_tell_no_bytes(backend):  # S28
+    with Upstream() as up:
+        address = up.address
+    with Proxy(backend, address) as proxy:
+        for _ in range(400):  # nobody is there
+            with contextlib.suppress(ConnectionError), proxy.connect() as s:
+                s.sendall(b"a SECRET of somebody")
+        proxy.process.send_signal(signal.SIGUSR1)
+        proxy.wait_for("awaits accept")
+        began = time.monotonic()
+        assert proxy.stop() == 0
+        said = sum(" connection " in line for line in proxy.lines)
+        assert 20 <= said <= 100 * (2 + time.monotonic() - began), f"{said} lines"
+        assert any(line.endswith("; and more") for line in proxy.lines), proxy.lines[-3:]
+        assert not any("SECRET" in line for line in proxy.lines)
+        assert "400 failed" in proxy.lines[-1], proxy.lines[-1]
+
+
+def descriptors_sent_along_do_not_stay(backend):  # S26
+    backend = backend.replace("+threads", "")  # Unix sockets are not shared
+    with tempfile.TemporaryDirectory() as place:
+        path = os.path.join(place, "front %s%n")  # S27: it is printed as it is
+        with Upstream() as up, Proxy(backend, up.address, listen=f"unix:{path}") as proxy:
+            assert f"proxy: unix:{path} -> " in proxy.ready, proxy.ready
+            before = proxy.descriptors()
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(DEADLINE)
+            client.connect(path)
+            server = up.take()
+            holds = proxy.descriptors()
+            with open("/dev/null", "rb") as extra:
+                for size in (1, 1000, 1 << 20, 1 << 20, 5):  # by a buffer, and by splice
+                    data = os.urandom(size)
+                    sender = threading.Thread(target=lambda: socket.send_fds(
+                        client, [data[:1]], [extra.fileno()] * 7) and client.sendall(data[1:]))
+                    sender.start()
+                    got = b""
+                    while len(got) < size:
+                        got += server.recv(size - len(got))
+                    sender.join()
+                    assert got == data
+            assert proxy.descriptors() == holds, "it keeps what came along"
+            client.close()
+            server.close()
+            eventually(lambda: proxy.descriptors() == before, "descriptors are left")
+            assert proxy.stop() == 0
+
+
+def the_environment_has_no_say(backend):  # S27
+    hostile = {"LC_ALL": "%n%s%n", "LANG": "../../etc", "TZ": ":/etc/shadow",
+               "LANGUAGE": "x" * 9999, "IFS": "/", "PATH": "", "MALLOC_TRACE": "/tmp/x",
+               "LOCPATH": "/tmp", "COLUMNS": "-1",
+               "LISTEN": "1", "--threads": "9", "TAKT_": "%s", "TAKT_BACKENDS": "none"}
+    with Upstream(echo) as up, Proxy(backend, up.address, env=hostile) as proxy:
+        assert serves(proxy)
+        assert proxy.stop() == 0
+    out = run(["--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:9"],
+              env={"TAKT_BACKEND": "%n%n%s"})
+    assert out.returncode == 1 and out.stderr.count("\n") == 1, out
 
 
 def every_loop_carries_traffic(backend):
@@ -403,6 +465,8 @@ TESTS = [ready_line_names_the_backend, both_directions_run_at_once,
          a_connect_limit_ends_a_black_hole, silence_in_both_directions_ends_a_connection,
          beyond_the_limit_clients_are_refused_and_counted,
          one_source_has_its_limit_and_others_theirs, every_loop_carries_traffic,
+         lines_are_few_and_tell_no_bytes, descriptors_sent_along_do_not_stay,
+         the_environment_has_no_say,
          a_stalled_reader_stops_its_writer,
          running_out_of_descriptors_neither_spins_nor_deafens, sigterm_lets_connections_finish,
          the_drain_limit_and_a_second_signal_cancel_the_rest,

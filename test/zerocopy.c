@@ -376,7 +376,7 @@ static void one_that_is_cut_short_comes_back(void)
 /* LP-33: an empty pool is waited for, in order; who is told to stop leaves the line */
 static void a_buffer_is_waited_for_in_turn(void)
 {
-    unsigned char *all[2], *one = NULL, *two = NULL, *three = NULL;
+    unsigned char *all[2], *one = NULL, *two = NULL, *three = NULL, *four = NULL;
     int pair[2];
     for (int posix = 0; posix < 2; posix++) {
         wanted.mode = posix ? TAKT_URING_NEVER : TAKT_URING_ONLY;
@@ -399,11 +399,15 @@ static void a_buffer_is_waited_for_in_turn(void)
         EXPECT_EQ(end_of(0), TAKT_ECANCELED);
         EXPECT(!one);
         EXPECT_EQ(takt_bufs_put(&pool, &all[1]), 0);
+        EXPECT_EQ(begin(3, takt_lease(&pool, &four)), 0); /* it is there, but not for this one */
         EXPECT_EQ(end_of(1), 64);
-        EXPECT(two && !ended[2]);
+        EXPECT(two && !ended[2] && !ended[3]);
         EXPECT_EQ(takt_bufs_put(&pool, &two), 0);
         EXPECT_EQ(end_of(2), 1);
+        EXPECT(!ended[3]);
         EXPECT_EQ(takt_bufs_put(&pool, &three), 0);
+        EXPECT_EQ(end_of(3), 64);
+        EXPECT_EQ(takt_bufs_put(&pool, &four), 0);
         EXPECT_EQ(takt_bufs_put(&pool, &all[0]), 0);
         EXPECT_EQ(pool.in_use_max, 2);
         close(pair[0]);
@@ -524,13 +528,84 @@ static void with_all_loans_out_it_copies(void)
     finish();
 }
 
+/* E11, E17: slow receivers keep half of a pool at most, and each a quarter */
+static void who_does_not_receive_starves_nobody(void)
+{
+    const uint32_t held[][3] = {{1, 2, 2}, {3, 4, 4}, {4, 4, 4}};
+    unsigned char *data;
+    int pair[3][2];
+    setup_with(8, SIZE);
+    for (int i = 0; i < 3; i++) {
+        connection(pair[i]);
+        for (int n = 0; n < 3; n++) {
+            data = filled(SIZE);
+            EXPECT_EQ(begin(0, takt_send_lease(pair[i][1], &pool, &data, SIZE)), 0);
+            EXPECT_EQ(end_of(0), SIZE);
+            pump(0);
+            EXPECT_EQ(engine.zerocopies_held, held[i][n]);
+            EXPECT_EQ(pool.in_use, held[i][n]);
+            EXPECT_EQ(pool.sending, held[i][n]);
+        }
+    }
+    reset(pair[0][0]); /* it gives back what it had */
+    PUMP_UNTIL(pool.in_use == 2);
+    data = filled(SIZE);
+    EXPECT_EQ(begin(0, takt_send_lease(pair[2][1], &pool, &data, SIZE)), 0);
+    EXPECT_EQ(end_of(0), SIZE);
+    pump(0);
+    EXPECT_EQ(pool.in_use, 3);
+    for (int i = 1; i < 3; i++)
+        for (int n = 0; n < 3 + (i == 2); n++)
+            expect_bytes(pair[i][0], 0, SIZE);
+    PUMP_UNTIL(pool.in_use == 0);
+    EXPECT_EQ(pool.sending, 0);
+    for (int i = 0; i < 3; i++)
+        EXPECT_EQ(engine.fds.at[pair[i][1]].bits / TAKT__FD_LOAN, 0);
+    for (int i = 0; i < 3; i++) {
+        close(pair[i][1]);
+        if (i)
+            close(pair[i][0]);
+    }
+    finish();
+}
+
+/* A3, R3: a ring that fails keeps what it was handed */
+static void a_ring_that_fails_keeps_what_it_has(void)
+{
+    unsigned char *memory;
+    for (int from = 1; from <= 1000; from += 999) { /* without a copy, and with one */
+        setup_script();
+        engine.zerocopy_from = (uint32_t)from;
+        {
+            unsigned char *data = filled(100);
+            EXPECT_EQ(begin(0, takt_send_lease(0, &pool, &data, 100)), 0);
+            pump(0);
+        }
+        EXPECT_EQ(script.asked[0].opcode, from == 1 ? IORING_OP_SEND_ZC : IORING_OP_SEND);
+        engine.fatal = -EPERM;
+        takt_uring_free(&engine);
+        script.on = false;
+        EXPECT_EQ(pool.in_use, 1);
+        EXPECT_EQ(pool.lost, 1);
+        memory = pool.memory;
+        takt_bufs_free(&pool);
+#if defined(TAKT__ASAN)
+        __asan_unpoison_memory_region(memory, 4 * SIZE);
+#endif
+        our_free(memory);
+        EXPECT_EQ(memory_live, 0);
+    }
+}
+
 /* LP-33: who waits for a buffer is served when the kernel gives one back */
 static void one_who_waits_for_it_gets_it(void)
 {
     unsigned char *got = NULL;
     int pair[2], other[2];
+    unsigned char *another;
     wanted.zerocopy_always = true;
-    setup_with(1, SIZE);
+    setup_with(2, SIZE);
+    another = takt_bufs_take(&pool);
     connection(pair);
     connection(other);
     send_unheard(pair);
@@ -550,6 +625,7 @@ static void one_who_waits_for_it_gets_it(void)
     expect_bytes(pair[0], 0, SIZE);
     EXPECT_EQ(end_of(1), SIZE);
     takt_bufs_put(&pool, &got);
+    takt_bufs_put(&pool, &another);
     for (int i = 0; i < 2; i++) {
         close(pair[i]);
         close(other[i]);
@@ -572,6 +648,7 @@ static void what_never_comes_back_is_kept(void)
     takt_uring_free(&engine); /* waits a second */
     EXPECT_EQ(logs, 1);
     EXPECT_EQ(pool.in_use, 1);
+    EXPECT_EQ(pool.sending, 1);
     EXPECT_EQ(pool.lost, 1);
     takt_bufs_free(&pool);
     EXPECT_EQ(memory_live, 1); /* its memory */
@@ -1059,6 +1136,8 @@ static const test with_zerocopy[] = {
     TEST(it_outlives_the_descriptor),
     TEST(a_reset_brings_it_back),
     TEST(with_all_loans_out_it_copies),
+    TEST(who_does_not_receive_starves_nobody),
+    TEST(a_ring_that_fails_keeps_what_it_has),
     TEST(one_who_waits_for_it_gets_it),
     TEST(what_never_comes_back_is_kept),
     TEST(a_socket_that_cannot_copies),

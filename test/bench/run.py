@@ -2,7 +2,7 @@
 """run.py - `make bench`: takt beside its peers, in one run.
 
     test/bench/run.py [PART...]      default: all
-                                     nop core timers echo idle proxy bulk udp post loops
+                                     nop core timers echo idle proxy bulk udp post loops game
 
 Builds the programs of test/bench into build/bench, runs them in interleaved rounds, prints
 a table, and writes build/bench.tsv and build/bench.svg. In the environment:
@@ -44,13 +44,14 @@ NGINX_STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so"
 SPIN_US = 100
 CPU, RATE = "CPU us a request", "requests/s"
 CPU_GB, GBS = "CPU s a GB", "GB/s"
+CPU_TICK = "CPU us a tick"
 CPU_PACKET, PACKETS = "CPU us a packet", "packets/s"
 BULK_MS = 300  # of bulk, each time
 PROGRAMS = {      # name: what it is linked with
     "nop": "-luring", "core": "", "timers": "-luv -lev", "echo_load": "", "server_epoll": "",
     "server_uring": "-luring", "server_stream": "-luring", "server_uv": "-luv",
     "server_ev": "-lev",
-    "server_event": "-levent_core", "proxy_splice": "", "bulk_load": "",
+    "server_event": "-levent_core", "proxy_splice": "", "bulk_load": "", "game_tick": "-luring",
     "udp_load": "", "udp_mmsg": "", "udp_uv": "-luv", "post": "-luring -luv",
 }
 
@@ -533,6 +534,40 @@ def bench_pairs():
         "bytes")
 
 
+# -- datagrams ----------------------------------------------------------------------------
+
+TICKS = 10  # of a run
+GAME = {    # what the players are; how many datagrams a snapshot is
+    "lo": ("on loopback", (1, 3)), "gro": ("on loopback, players with GRO", (2, 3)),
+    "device": ("to a device", (1, 2, 3)),
+}
+
+
+def bench_game():
+    """All send in turn, tick by tick, in one process: game_tick.c tells what it measures."""
+    with private_network("reno") as inside:
+        for where, (name, shapes) in GAME.items():
+            if where == "device" and not (inside and swallowing()):
+                missing.append("game snapshot, to a device: it takes root, and tc")
+                continue
+            for count in shapes:
+                program = [f"{BUILD}/game_tick", where, str(count), str(TICKS)]
+                runs = [numbers(*SERVER_CPU, *program) for _ in range(ROUNDS)]
+                sendto, sendmmsg, takt, single = ([ns / 1000 for ns in way] for way in zip(*runs))
+                row = f"game snapshot to 1000, {count} datagram{'s' * (count > 1)}, {name}"
+                Row(row, takt, "sendto loop", sendto, CPU_TICK)
+                Row(row, takt, "sendmmsg by hand", sendmmsg, CPU_TICK)
+                if count == 3:
+                    Row(row + ", one by one", single, "sendmmsg by hand", sendmmsg, CPU_TICK)
+
+
+def swallowing():
+    """From here on, what is sent to 10.0.0.0/8 reaches the device, and nobody."""
+    commands = ("ip route add 10.0.0.0/8 dev lo", "tc qdisc add dev lo root blackhole")
+    return all(subprocess.run(command.split(), stderr=subprocess.DEVNULL, check=False)
+               .returncode == 0 for command in commands)
+
+
 # -- datagrams, and threads ---------------------------------------------------------------
 
 UDP_SHAPES = (  # name, flows, bytes, datagrams of each in flight, joined
@@ -651,6 +686,10 @@ FIGURES = [
      "epoll \\+ splice", GBS, 1 / 0.95, None),
     ("proxy bulk, CPU a byte, against epoll + splice by hand", "proxy bulk, 64 connections$",
      "epoll \\+ splice", CPU_GB, 1 / 0.95, None),
+    ("game snapshot of several datagrams each, CPU a tick",
+     "game snapshot to 1000, 3 datagrams, (?!.*one by one)", "sendto", CPU_TICK, 0.5, None),
+    ("game snapshot of one datagram each, CPU a tick", "game snapshot to 1000, 1 ", "sendto",
+     CPU_TICK, 0.5, None),
     ("UDP echo, CPU a packet", "UDP echo, [^n]*$|UDP echo, .*flight$", "recvmmsg", CPU_PACKET,
      0.95, None),
     ("UDP bursts of 32 to one peer, CPU a packet", "UDP bursts .* B$", "recvmmsg", CPU_PACKET,
@@ -798,6 +837,7 @@ PARTS = {  # what each needs
     "idle": (bench_idle, ["echo_load"]), "proxy": (bench_proxy, ["echo_load", "server_epoll"]),
     "bulk": (bench_bulk, ["bulk_load"]), "udp": (bench_udp, ["udp_load"]),
     "post": (bench_post, ["post"]), "loops": (bench_loops, ["echo_load"]),
+    "game": (bench_game, ["game_tick"]),
 }
 
 
