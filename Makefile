@@ -148,9 +148,10 @@ build/test:
 
 asan: $(ROOMS:%=build/test/%.san)
 	@test/run.sh $(filter %.san %.san\ %,$(SUITE)) "build/test/contract.san uring"
-# fault.c takes limits away that valgrind needs, and has processes that die
+# fault.c takes limits away that valgrind needs, and has processes that die; restrict.c asks the
+# kernel for what valgrind would not
 valgrind: $(ROOMS:%=build/test/%)
-	@test/run.sh $(foreach v,$(filter-out contract fault,$(ROOMS)),"test/valgrind.sh build/test/$v") \
+	@test/run.sh $(foreach v,$(filter-out contract fault restrict,$(ROOMS)),"test/valgrind.sh build/test/$v") \
 	    $(foreach b,$(BACKENDS),"test/valgrind.sh build/test/contract $b")
 tsan: build/test/post.tsan build/per_core.tsan build/proxy.tsan # whatever has threads
 	@test/run.sh build/test/post.tsan "test/per_core.py build/per_core.tsan" \

@@ -653,9 +653,8 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
  * io_uring sends without copying (see takt_uring_config) where that is worth it, as long as at
  * most half of the pool is with the system, and a quarter for one descriptor: peers that read
  * slowly do not starve the others. Anything else is a takt_send(), and the buffer is back when
- * it completes. `pool` has to outlive the loop:
- * the free of the loop waits a second for buffers; what is not back by then is never used
- * again, and is kept when the pool is freed. */
+ * it completes. `pool` has to outlive the loop, whose free waits a second for buffers: what is
+ * not back by then is never used again, and is kept when the pool is freed. */
 TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *pool,
                                                      unsigned char **data TAKT__KEPT, size_t len)
 {
