@@ -334,13 +334,15 @@ def cookies_validate():
         c.send(cookie + b"first")
         data, peer = up.recvfrom(100)
         expect_equal(data, b"first")
+        c.send(b"takt-ck1 an old one, and something")
+        expect_equal(c.recv(100), cookie)
         c.send(b"second")
         expect_equal(up.recv(100), b"second")
         for _ in range(20):
             up.sendto(b"z" * 1000, peer)
         expect_equal([len(c.recv(2000)) for _ in range(20)], [1000] * 20)
         counted = relay.counted()
-        expect_equal([counted[k] for k in ("opened", "challenged")], [1, 18])
+        expect_equal([counted[k] for k in ("opened", "challenged")], [1, 19])
 
 
 def some_are_never_answered():
@@ -677,9 +679,10 @@ def connections_name_their_source():
 def it_drains():
     """No newcomers; those who are there go on; when all have gone it ends, with 0."""
     with udp() as up, listener() as tcp_up, \
-            Relay("--map", f"udp:127.0.0.1:0={address(up)},open", "--map",
-                  f"tcp:127.0.0.1:0={address(tcp_up)}", "--idle", "300ms", "--drain",
-                  "30s") as relay, udp("127.0.0.80") as guest, udp("127.0.0.81") as late:
+            Relay("--map", f"udp:127.0.0.1:0={address(up)}", "--map",
+                  f"tcp:127.0.0.1:0={address(tcp_up)}", "--idle", "300ms", "--drain", "30s",
+                  "--sessions", "1") as relay, \
+            udp("127.0.0.80") as guest, udp("127.0.0.81") as late:
         guest.connect(("127.0.0.1", relay.port))
         guest.send(b"here")
         peer = up.recvfrom(100)[1]
