@@ -53,8 +53,8 @@ class Relay:
     """A relay, with ports in the order of its maps."""
 
     def __init__(self, *options, env=None):
-        self.process = subprocess.Popen([PROGRAM, "--backend", BACKEND, *SANDBOX, *options], text=True,
-                                        stderr=subprocess.PIPE, errors="replace",
+        self.process = subprocess.Popen([PROGRAM, "--backend", BACKEND, *SANDBOX, *options],
+                                        stderr=subprocess.PIPE, text=True, errors="replace",
                                         env=dict(os.environ, **(env or {})))
         self.lines = []
         self.ports = []
@@ -428,6 +428,31 @@ def spoofed_sources_fill_nothing():
             pass
 
 
+def both_families_are_served():
+    """IPv6, and IPv4 that comes to a socket of IPv6: told apart, and S12 for both."""
+    with udp() as up, listener() as tcp_up, \
+            Relay("--map", f"udp:[::]:0={address(up)},send-v2", "--map",
+                  f"tcp:[::]:0={address(tcp_up)},send-v1") as relay:
+        port = relay.port
+        for host in ("::1", "::ffff:127.0.0.1"):
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as c:
+                c.settimeout(DEADLINE)
+                c.connect((host, port))
+                c.send(b"hello")
+                data, peer = up.recvfrom(200)
+                plain = host.replace("::ffff:", "")
+                expect_equal(data, header2(plain, c.getsockname()[1], plain, port, True) + b"hello")
+                up.sendto(b"back", peer)
+                expect_equal(c.recv(100), b"back")
+            with socket.create_connection((host, relay.ports[1]), DEADLINE) as c:
+                s = tcp_up.accept()[0]
+                expect_equal(s.recv(200), b"PROXY TCP%d %s %s %d %d\r\n" % (
+                    4 if "." in plain else 6, plain.encode(), plain.encode(),
+                    c.getsockname()[1], relay.ports[1]))
+        up.sendto(b"a loop", ("127.0.0.1", port))
+        eventually(lambda: relay.counted()["unfit"] == 1, "the upstream is no client")
+
+
 def one_network_has_its_share():
     """S13: sessions of one /24, whatever its hosts call themselves; and the one beside it."""
     with udp() as up, Relay("--map", f"udp:127.0.0.1:0={address(up)}", "--per-network",
@@ -757,12 +782,13 @@ def a_wrong_command_line_is_told():
     expect(done.returncode == 0 and b"--per-network" in done.stdout, "--help")
 
 
-TESTS = [those_who_are_there_stay, connections_name_their_source, sources_keep_their_sessions,
-         bursts_come_through, nothing_stops_reception, amplification_is_limited,
-         cookies_validate, some_are_never_answered, spoofed_sources_fill_nothing,
-         one_network_has_its_share, sessions_end, a_host_has_its_rate, tokens_route,
-         datagrams_name_their_source, connections_are_relayed, connections_have_limits,
-         it_drains, drains_have_a_limit, the_log_has_limits, a_wrong_command_line_is_told]
+TESTS = [both_families_are_served, those_who_are_there_stay, connections_name_their_source,
+         sources_keep_their_sessions, bursts_come_through, nothing_stops_reception,
+         amplification_is_limited, cookies_validate, some_are_never_answered,
+         spoofed_sources_fill_nothing, one_network_has_its_share, sessions_end,
+         a_host_has_its_rate, tokens_route, datagrams_name_their_source,
+         connections_are_relayed, connections_have_limits, it_drains, drains_have_a_limit,
+         the_log_has_limits, a_wrong_command_line_is_told]
 
 
 
