@@ -161,7 +161,7 @@ soak: build/proxy build/soak # so much through the proxy, on each backend; every
 	    "build/soak build/proxy poll $(GIB)"
 INTEGERS = op memory relay stream loop burst sched
 security: build/proxy build/proxy.int build/relay build/relay.int build/http build/test/sandbox \
-          build/per_core $(INTEGERS:%=build/test/%.int) # floods, the sandbox, and numbers that wrap around
+          build/per_core $(INTEGERS:%=build/test/%.int) # floods, sandbox, numbers that wrap around
 	@LIMIT=1200 JOBS=1 test/run.sh "test/security.py build/proxy uring poll" \
 	    "test/security.py build/proxy uring+threads+sandbox" build/test/sandbox \
 	    $(foreach b,uring+sandbox poll+sandbox refused+sandbox,"test/proxy.py build/proxy $b") \

@@ -155,12 +155,6 @@ def connect(port, host="127.0.0.1"):
     return s
 
 
-def send(s, data):
-    """As much as the other end is there for."""
-    with contextlib.suppress(ConnectionError):
-        s.sendall(data)
-
-
 def all_of(s):
     """What comes until the end; None for a reset."""
     data = b""
@@ -176,11 +170,12 @@ def all_of(s):
 
 def is_turned_away(port, host="127.0.0.1", data=b""):
     try:
-        c = connect(port, host)
-    except ConnectionError:
+        with connect(port, host) as c:
+            if data:
+                c.sendall(data)
+            return all_of(c) is None
+    except ConnectionError:  # it comes but once: whoever asks again finds an end
         return True
-    send(c, data)
-    return all_of(c) is None
 
 
 def header2(source, sport, target, tport, udp_=False, command=0x21, family=None, more=b""):
