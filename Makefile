@@ -161,12 +161,14 @@ soak: build/proxy build/soak # so much through the proxy, on each backend; every
 	@LIMIT=3000 JOBS=1 test/run.sh "build/soak build/proxy uring $(GIB)" \
 	    "build/soak build/proxy poll $(GIB)"
 INTEGERS = op memory relay stream loop burst sched
-security: build/proxy build/proxy.int build/http build/test/sandbox build/per_core \
-          $(INTEGERS:%=build/test/%.int) # floods, the sandbox, and numbers that wrap around
+security: build/proxy build/proxy.int build/relay build/relay.int build/http build/test/sandbox \
+          build/per_core $(INTEGERS:%=build/test/%.int) # floods, sandbox, numbers that wrap around
 	@LIMIT=1200 JOBS=1 test/run.sh "test/security.py build/proxy uring poll" \
 	    "test/security.py build/proxy uring+threads+sandbox" build/test/sandbox \
 	    $(foreach b,uring+sandbox poll+sandbox refused+sandbox,"test/proxy.py build/proxy $b") \
-	    $(INTEGERS:%=build/test/%.int) "test/proxy.py build/proxy.int uring poll"
+	    $(INTEGERS:%=build/test/%.int) "test/proxy.py build/proxy.int uring poll" \
+	    $(foreach b,uring poll,"test/relay.py build/relay.int $b" \
+	        "test/relay.py build/relay $b million spoofed_sources_fill_nothing")
 peers: examples
 	@test/peers.sh $(SECONDS)
 storm: examples build/proxy.san

@@ -6532,11 +6532,16 @@ static bool takt__posix_item(takt_posix *posix, takt_op *op, int64_t result)
     return true;
 }
 
-/* The item of `op` was handed out: it goes on. */
-static void takt__posix_go_on(takt_posix *posix, takt_op *op)
+static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint);
+
+/* The item of `op` was handed out: it goes on. The next datagrams are looked for at once, as
+ * long as `more` lasts: those who answer can then do so in one call. */
+static void takt__posix_go_on(takt_posix *posix, takt_op *op, int *more)
 {
     op->state = op->kind == TAKT_OP_READY && posix->epoll >= 0 ? TAKT__EDGE : TAKT__WAITING;
-    if (op->kind != TAKT_OP_READY)
+    if (op->kind == TAKT_OP_RECVMSG && --*more > 0)
+        takt__posix_try(posix, op, TAKT__MAY_READ);
+    else if (op->kind != TAKT_OP_READY)
         takt__posix_queue(posix, op->fd);
 }
 
@@ -6998,7 +7003,7 @@ static int takt__posix_ask(takt_posix *posix, takt_ns wait)
 }
 
 /* Hands out the first of those done. */
-static void takt__posix_hand(takt_posix *posix, takt_completion *completion)
+static void takt__posix_hand(takt_posix *posix, takt_completion *completion, int *more)
 {
     takt_op *const op = posix->done_first;
     const bool item = op->state != TAKT__DONE;
@@ -7022,13 +7027,14 @@ static void takt__posix_hand(takt_posix *posix, takt_completion *completion)
     op->next = NULL;
     op->state = TAKT__IDLE_OP;
     if (item)
-        takt__posix_go_on(posix, op);
+        takt__posix_go_on(posix, op, more);
 }
 
 int takt_posix_poll(takt_posix *posix, takt_completion *done, int max, takt_ns wait)
 {
-    enum { SKIPS = 4 }; /* with enough to hand out, the system is asked every so often */
-    int count = 0;
+    enum { SKIPS = 4, DATAGRAMS = 16 }; /* with enough to hand out, the system is asked every so
+                                         * often; datagrams come so many at a time */
+    int count = 0, more = DATAGRAMS;
     takt__posix_run_queued(posix);
     if (posix->later && wait > 0) {
         const takt_ns left = posix->later_until - takt_posix_now(posix);
@@ -7048,7 +7054,7 @@ int takt_posix_poll(takt_posix *posix, takt_completion *done, int max, takt_ns w
         takt__pipes_unguard(&posix->pipes);
     }
     while (posix->done_first && count < max)
-        takt__posix_hand(posix, &done[count++]);
+        takt__posix_hand(posix, &done[count++], &more);
     return count;
 }
 
