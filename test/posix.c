@@ -504,6 +504,7 @@ static void urgent_data_and_descriptors_hide_nothing(void)
         EXPECT_EQ(begin(0, takt_accept(door, NULL)), 0);
         pair[0] = (int)answer(0);
         EXPECT_EQ(begin(0, takt_recv(pair[0], text, sizeof text)), 0);
+        EXPECT(pump(0) >= 0 && pump(0) >= 0); /* it waits for an edge */
         EXPECT(send(client, "ab", 2, 0) == 2 && send(client, "!", 1, MSG_OOB) == 1 &&
                send(client, "cd", 2, 0) == 2);
         expect_two_parts(pair[0], "ab", "cd");
@@ -512,6 +513,7 @@ static void urgent_data_and_descriptors_hide_nothing(void)
         close(door);
         EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
         EXPECT_EQ(begin(0, takt_recv(pair[0], text, sizeof text)), 0);
+        EXPECT(pump(0) >= 0 && pump(0) >= 0); /* it waits for an edge */
         say_with_rights(pair[1], "ab");
         say_with_rights(pair[1], "cd");
         expect_two_parts(pair[0], "ab", "cd");
