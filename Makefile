@@ -148,9 +148,10 @@ build/test:
 
 asan: $(ROOMS:%=build/test/%.san)
 	@test/run.sh $(filter %.san %.san\ %,$(SUITE)) "build/test/contract.san uring"
-# fault.c takes limits away that valgrind needs, and has processes that die
+# fault.c takes limits away that valgrind needs, and has processes that die; restrict.c asks the
+# kernel for what valgrind would not
 valgrind: $(ROOMS:%=build/test/%)
-	@test/run.sh $(foreach v,$(filter-out contract fault,$(ROOMS)),"test/valgrind.sh build/test/$v") \
+	@test/run.sh $(foreach v,$(filter-out contract fault restrict,$(ROOMS)),"test/valgrind.sh build/test/$v") \
 	    $(foreach b,$(BACKENDS),"test/valgrind.sh build/test/contract $b")
 tsan: build/test/post.tsan build/per_core.tsan build/proxy.tsan # whatever has threads
 	@test/run.sh build/test/post.tsan "test/per_core.py build/per_core.tsan" \
@@ -160,12 +161,14 @@ soak: build/proxy build/soak # so much through the proxy, on each backend; every
 	@LIMIT=3000 JOBS=1 test/run.sh "build/soak build/proxy uring $(GIB)" \
 	    "build/soak build/proxy poll $(GIB)"
 INTEGERS = op memory relay stream loop burst sched
-security: build/proxy build/proxy.int build/http build/test/sandbox build/per_core \
-          $(INTEGERS:%=build/test/%.int) # floods, the sandbox, and numbers that wrap around
+security: build/proxy build/proxy.int build/relay build/relay.int build/http build/test/sandbox \
+          build/per_core $(INTEGERS:%=build/test/%.int) # floods, sandbox, numbers that wrap around
 	@LIMIT=1200 JOBS=1 test/run.sh "test/security.py build/proxy uring poll" \
 	    "test/security.py build/proxy uring+threads+sandbox" build/test/sandbox \
 	    $(foreach b,uring+sandbox poll+sandbox refused+sandbox,"test/proxy.py build/proxy $b") \
-	    $(INTEGERS:%=build/test/%.int) "test/proxy.py build/proxy.int uring poll"
+	    $(INTEGERS:%=build/test/%.int) "test/proxy.py build/proxy.int uring poll" \
+	    $(foreach b,uring poll,"test/relay.py build/relay.int $b" \
+	        "test/relay.py build/relay $b million spoofed_sources_fill_nothing")
 peers: examples
 	@test/peers.sh $(SECONDS)
 storm: examples build/proxy.san

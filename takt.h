@@ -653,9 +653,8 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
  * io_uring sends without copying (see takt_uring_config) where that is worth it, as long as at
  * most half of the pool is with the system, and a quarter for one descriptor: peers that read
  * slowly do not starve the others. Anything else is a takt_send(), and the buffer is back when
- * it completes. `pool` has to outlive the loop:
- * the free of the loop waits a second for buffers; what is not back by then is never used
- * again, and is kept when the pool is freed. */
+ * it completes. `pool` has to outlive the loop, whose free waits a second for buffers: what is
+ * not back by then is never used again, and is kept when the pool is freed. */
 TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *pool,
                                                      unsigned char **data TAKT__KEPT, size_t len)
 {
@@ -6538,11 +6537,16 @@ static bool takt__posix_item(takt_posix *posix, takt_op *op, int64_t result)
     return true;
 }
 
-/* The item of `op` was handed out: it goes on. */
-static void takt__posix_go_on(takt_posix *posix, takt_op *op)
+static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint);
+
+/* The item of `op` was handed out: it goes on. The next datagrams are looked for at once, as
+ * long as `more` lasts: those who answer can then do so in one call. */
+static void takt__posix_go_on(takt_posix *posix, takt_op *op, int *more)
 {
     op->state = op->kind == TAKT_OP_READY && posix->epoll >= 0 ? TAKT__EDGE : TAKT__WAITING;
-    if (op->kind != TAKT_OP_READY)
+    if (op->kind == TAKT_OP_RECVMSG && --*more > 0)
+        takt__posix_try(posix, op, TAKT__MAY_READ);
+    else if (op->kind != TAKT_OP_READY)
         takt__posix_queue(posix, op->fd);
 }
 
@@ -7008,7 +7012,7 @@ static int takt__posix_ask(takt_posix *posix, takt_ns wait)
 }
 
 /* Hands out the first of those done. */
-static void takt__posix_hand(takt_posix *posix, takt_completion *completion)
+static void takt__posix_hand(takt_posix *posix, takt_completion *completion, int *more)
 {
     takt_op *const op = posix->done_first;
     const bool item = op->state != TAKT__DONE;
@@ -7032,13 +7036,14 @@ static void takt__posix_hand(takt_posix *posix, takt_completion *completion)
     op->next = NULL;
     op->state = TAKT__IDLE_OP;
     if (item)
-        takt__posix_go_on(posix, op);
+        takt__posix_go_on(posix, op, more);
 }
 
 int takt_posix_poll(takt_posix *posix, takt_completion *done, int max, takt_ns wait)
 {
-    enum { SKIPS = 4 }; /* with enough to hand out, the system is asked every so often */
-    int count = 0;
+    enum { SKIPS = 4, DATAGRAMS = 16 }; /* with enough to hand out, the system is asked every so
+                                         * often; datagrams come so many at a time */
+    int count = 0, more = DATAGRAMS;
     takt__posix_run_queued(posix);
     if (posix->later && wait > 0) {
         const takt_ns left = posix->later_until - takt_posix_now(posix);
@@ -7058,7 +7063,7 @@ int takt_posix_poll(takt_posix *posix, takt_completion *done, int max, takt_ns w
         takt__pipes_unguard(&posix->pipes);
     }
     while (posix->done_first && count < max)
-        takt__posix_hand(posix, &done[count++]);
+        takt__posix_hand(posix, &done[count++], &more);
     return count;
 }
 

@@ -482,8 +482,9 @@ static uint8_t way_of(int number)
 /* It has moved by one step, the way that it asked to. */
 static void judge(struct bot *my, struct cell now)
 {
+    const bool knows = my->seen && my->seen + 1 == my->tick; /* where it stood before */
     cell_move(&my->at, way_of(now.input));
-    if (my->seen + 1 == my->tick && (!now.input || now.x != my->at.x || now.y != my->at.y))
+    if (knows && (!now.input || now.x != my->at.x || now.y != my->at.y))
         my->crowd->wrong++;
     my->at = now;
     my->seen = my->tick;

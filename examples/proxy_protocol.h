@@ -43,6 +43,16 @@ static inline takt_addr host_make(size_t size, const unsigned char *host, const 
     return addr;
 }
 
+/* The same, but IPv4 that comes to a socket of IPv6 (::ffff:1.2.3.4) is IPv4. */
+static inline takt_addr host_plain(const takt_addr *addr)
+{
+    static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    const unsigned char *const host = host_of(addr);
+    if (host_size(addr) == 4 || memcmp(host, mapped, sizeof mapped) != 0)
+        return *addr;
+    return host_make(4, host + sizeof mapped, addr->sockaddr.bytes + HOST_PORT_AT);
+}
+
 /* Its first `bits`, without a port. */
 static inline takt_addr host_network(const takt_addr *addr, int bits)
 {

@@ -4,11 +4,10 @@
  *     cc -O2 -D_GNU_SOURCE -I. examples/relay.c -luring -o relay
  *     ./relay --map udp:0.0.0.0:7000=10.0.0.5:7000,cookie --map tcp:0.0.0.0:7000=10.0.0.5:7000
  *
- * UDP: each source has a session, which is a socket towards the upstream, so that answers
- * find back. What came in a turn goes up in one flush, what is answered in a turn goes out
- * in one burst, from the address that was asked. A source can be forged: one that has not
- * shown that it is there gets no more than it has paid for, and pushes nobody out who has
- * come back. TCP: as proxy.c. All memory is allocated at the start.
+ * UDP: each source has a session, which is a socket towards the upstream, so that answers find
+ * back. What came in a turn goes up in one flush, what is answered in a turn goes out in one
+ * burst, from the address that was asked. A source can be forged: see guests.h. TCP: as
+ * proxy.c. All memory is allocated at the start.
  */
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
@@ -252,8 +251,9 @@ static struct session *open_session(struct port *my, const struct arrival *a)
 /* A session for somebody who has none; or NULL, and why that is so was counted. */
 static struct session *admit(struct port *my, const struct arrival *a)
 {
+    const takt_addr peer = host_plain(&a->d->from), hit = host_plain(&a->d->to);
     struct session *session = NULL;
-    if (is_unfit(&app.served, &a->d->from, &a->d->to))
+    if (is_unfit(&app.served, &peer, &hit))
         app.n.unfit++;
     else if (!a->upstream)
         app.n.unrouted++;
@@ -277,8 +277,8 @@ static void take(struct port *my)
     takt_datagram *const d = (takt_datagram *)(void *)my->item.data;
     memset(&a, 0, sizeof a);
     a.d = d;
-    a.source = d->from;
-    a.hit = d->to;
+    a.source = host_plain(&d->from);
+    a.hit = host_plain(&d->to);
     memcpy(a.hit.sockaddr.bytes + HOST_PORT_AT, my->map->listen.sockaddr.bytes + HOST_PORT_AT, 2);
     app.n.udp_in++;
     app.n.truncated += d->truncated;
@@ -452,8 +452,8 @@ static TAKT_CORO(door)
         }
         my->source = welcome(my);
         if (my->source && TAKT_GO(my->bridges, bridge, .map = my->map, .client = my->client,
-                                  .source = my->source, .from = my->from, .to = my->to,
-                                  .server = -1))
+                                  .source = my->source, .from = host_plain(&my->from),
+                                  .to = host_plain(&my->to), .server = -1))
             continue;
         if (my->source)
             limits_leave(&app.limits, my->source);
@@ -544,7 +544,7 @@ static TAKT_CORO(house)
 /* All memory that there will be, but the loop's. 0 or an error. */
 static int allocate(const struct served *o)
 {
-    const uint32_t room = (sizeof(takt_datagram) + (uint32_t)o->datagram + 7) / 8 * 8;
+    const uint32_t room = (256 + (uint32_t)o->datagram + 7) / 8 * 8;
     int rc;
     app.session_count = (uint32_t)o->sessions + SPARE;
     app.sessions = (struct session *)calloc(app.session_count, sizeof *app.sessions);
@@ -585,7 +585,7 @@ int main(int argc, char **argv)
         return fail("cannot allocate", rc);
     TAKT_POOL(app.config, house, 1, .strands = 3);
     TAKT_POOL(app.config, bridge, (uint32_t)app.limits.connections, .strands = 2);
-    app.config.loop.strands = 2 * app.session_count + TURN + 3 * MAPS;
+    app.config.loop.strands = 2 * app.session_count + MAPS * (TURN + 3);
     app.config.loop.items = 2 * (uint32_t)app.served.buffers;
     rc = net_init(&app.loop, &app.config);
     if (rc < 0 || !TAKT_SPAWN_ON(&app.loop, house))

@@ -69,8 +69,9 @@ static inline void map_show(const struct map *map)
 
 static inline bool is_trusted(const struct served *all, const takt_addr *addr)
 {
+    const takt_addr plain = host_plain(addr);
     for (int i = 0; i < all->trusted_count; i++) {
-        const takt_addr network = host_network(addr, all->trusted[i].bits);
+        const takt_addr network = host_network(&plain, all->trusted[i].bits);
         if (takt_addr_equal(&network, &all->trusted[i].addr))
             return true;
     }
@@ -138,7 +139,7 @@ static const char usage[] =
     "  --datagram N           bytes of the longest; longer ones are dropped     (2048)\n"
     "  --buffers N            datagrams under way                               (1024)\n"
     "  --connections N        TCP: at a time                                    (1000)\n"
-    "  --per-source N         of them from one host, or /64                     (100)\n"
+    "  --per-source N         of them from one host, or /64; a proxy is one     (100)\n"
     "  --connect TIME         limit of connecting to the upstream               (5s)\n"
     "  --header TIME          limit of a PROXY header that is to come           (3s)\n"
     "  --idle TIME            of silence: of the client (UDP), of both (TCP)    (60s)\n"

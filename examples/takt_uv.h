@@ -45,6 +45,7 @@ static inline void takt_uv_on_poll(uv_poll_t *poll, int status, int events)
     (void)events;
 }
 
+/* So is this. */
 static inline void takt_uv_on_timer(uv_timer_t *timer)
 {
     (void)timer;
@@ -102,6 +103,7 @@ static inline int takt_uv_init(takt_uv *my, uv_loop_t *uv, int fd)
     return 0;
 }
 
+/* The last of the three tells. */
 static inline void takt_uv_on_close(uv_handle_t *handle)
 {
     takt_uv *const my = (takt_uv *)handle->data;

@@ -300,7 +300,7 @@ static void a_try_sends_what_fits_and_never_waits(void)
     EXPECT_EQ(takt_try_send_burst(&frame.frame, pair[0], packets, MOST), 0);
     EXPECT_EQ(packets[0].error, -EAGAIN);
     EXPECT_EQ(takt_try_send_burst(&frame.frame, pair[0], packets, 0), 0);
-    EXPECT_EQ(takt_try_send_burst(&frame.frame, -1, packets, 1), -EBADF);
+    EXPECT_EQ(takt_try_send_burst(&frame.frame, -1, packets, 2), -EBADF);
 
     memset((void *)&waits, 0, sizeof waits);
     EXPECT(TAKT_START_ON(&loop, waits, burst, .fd = pair[0], .count = 1));

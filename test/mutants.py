@@ -39,6 +39,10 @@ MUTANTS = [
      "sin6_flowinfo), 0, 4);", "sin6_flowinfo), 0, 0);", "net"),
     ("datagrams are joined on sockets that do not take them apart", T,
      "           protocol == IPPROTO_UDP;", "           protocol >= 0;", "burst"),
+    ("an op from outside that is cancelled tells nobody", T,
+     "    TAKT_DEFER { my->done(my->user, my->result); }\n"
+     "    TAKT_TRY_AWAIT(my->result, my->op);\n",
+     "    TAKT_TRY_AWAIT(my->result, my->op);\n    my->done(my->user, my->result);\n", "embed"),
     ("what a try could not send looks sent", T,
      "packets[i].error = -EAGAIN;", "packets[i].error = 0;", "burst"),
     ("ring: what came before somebody asks for a descriptor is not announced", U,

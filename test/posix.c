@@ -781,6 +781,36 @@ static void datagrams_wait_for_a_buffer_and_may_be_empty(void)
     }
 }
 
+static void datagrams_that_wait_come_sixteen_at_a_time(void)
+{
+    ON_BOTH {
+        takt_completion got[40];
+        takt_bufs many;
+        int pair[2], expected = 0;
+        setup();
+        EXPECT_EQ(takt_bufs_init(&many, 40, 512), 0);
+        pair_of(SOCK_SEQPACKET, pair);
+        for (char i = 1; i <= 20; i++)
+            EXPECT_EQ(send(pair[1], "twenty, each longer", (size_t)i, 0), i);
+        EXPECT_EQ(begin(0, takt_recvmsg_multishot(pair[0], &many)), 0);
+        for (int turn = 0; turn < 3; turn++) {
+            const int most = turn == 0 ? 3 : 40;
+            const int count = takt_posix_poll(&real, got, most, 0);
+            EXPECT_EQ(count, turn == 0 ? 3 : turn == 1 ? 16 : 1);
+            for (int i = 0; i < count; i++) {
+                unsigned char *data = (unsigned char *)got[i].payload;
+                EXPECT_EQ(got[i].value, ++expected);
+                EXPECT_EQ(got[i].flags, TAKT_MORE);
+                EXPECT_EQ(takt_bufs_put(&many, &data), 0);
+            }
+        }
+        EXPECT_EQ(takt_posix_poll(&real, got, 40, 0), 0);
+        close_both(pair);
+        finish();
+        takt_bufs_free(&many);
+    }
+}
+
 /* An error that waits to be told is not the end. */
 static void only_a_shutdown_is_the_end_of_datagrams(void)
 {
@@ -1110,6 +1140,7 @@ int main(int argc, char **argv)
         TEST(an_edge_is_taken_in_by_what_stands_in_line),
         TEST(a_vector_may_be_longer_than_the_system_takes),
         TEST(datagrams_wait_for_a_buffer_and_may_be_empty),
+        TEST(datagrams_that_wait_come_sixteen_at_a_time),
         TEST(only_a_shutdown_is_the_end_of_datagrams),
         TEST(of_what_the_kernel_says_only_what_is_known_is_told),
         TEST(descriptors_beyond_the_table_are_closed),

@@ -53,8 +53,8 @@ class Relay:
     """A relay, with ports in the order of its maps."""
 
     def __init__(self, *options, env=None):
-        self.process = subprocess.Popen([PROGRAM, "--backend", BACKEND, *SANDBOX, *options], text=True,
-                                        stderr=subprocess.PIPE, errors="replace",
+        self.process = subprocess.Popen([PROGRAM, "--backend", BACKEND, *SANDBOX, *options],
+                                        stderr=subprocess.PIPE, text=True, errors="replace",
                                         env=dict(os.environ, **(env or {})))
         self.lines = []
         self.ports = []
@@ -155,12 +155,6 @@ def connect(port, host="127.0.0.1"):
     return s
 
 
-def send(s, data):
-    """As much as the other end is there for."""
-    with contextlib.suppress(ConnectionError):
-        s.sendall(data)
-
-
 def all_of(s):
     """What comes until the end; None for a reset."""
     data = b""
@@ -176,11 +170,12 @@ def all_of(s):
 
 def is_turned_away(port, host="127.0.0.1", data=b""):
     try:
-        c = connect(port, host)
-    except ConnectionError:
+        with connect(port, host) as c:
+            if data:
+                c.sendall(data)
+            return all_of(c) is None
+    except ConnectionError:  # it comes but once: whoever asks again finds an end
         return True
-    send(c, data)
-    return all_of(c) is None
 
 
 def header2(source, sport, target, tport, udp_=False, command=0x21, family=None, more=b""):
@@ -334,13 +329,15 @@ def cookies_validate():
         c.send(cookie + b"first")
         data, peer = up.recvfrom(100)
         expect_equal(data, b"first")
+        c.send(b"takt-ck1 an old one, and something")
+        expect_equal(c.recv(100), cookie)
         c.send(b"second")
         expect_equal(up.recv(100), b"second")
         for _ in range(20):
             up.sendto(b"z" * 1000, peer)
         expect_equal([len(c.recv(2000)) for _ in range(20)], [1000] * 20)
         counted = relay.counted()
-        expect_equal([counted[k] for k in ("opened", "challenged")], [1, 18])
+        expect_equal([counted[k] for k in ("opened", "challenged")], [1, 19])
 
 
 def some_are_never_answered():
@@ -424,6 +421,31 @@ def spoofed_sources_fill_nothing():
         guest.send(b"still here")
         while up.recvfrom(100) != (b"still here", home):
             pass
+
+
+def both_families_are_served():
+    """IPv6, and IPv4 that comes to a socket of IPv6: told apart, and S12 for both."""
+    with udp() as up, listener() as tcp_up, \
+            Relay("--map", f"udp:[::]:0={address(up)},send-v2", "--map",
+                  f"tcp:[::]:0={address(tcp_up)},send-v1") as relay:
+        port = relay.port
+        for host in ("::1", "::ffff:127.0.0.1"):
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as c:
+                c.settimeout(DEADLINE)
+                c.connect((host, port))
+                c.send(b"hello")
+                data, peer = up.recvfrom(200)
+                plain = host.replace("::ffff:", "")
+                expect_equal(data, header2(plain, c.getsockname()[1], plain, port, True) + b"hello")
+                up.sendto(b"back", peer)
+                expect_equal(c.recv(100), b"back")
+            with socket.create_connection((host, relay.ports[1]), DEADLINE) as c:
+                s = tcp_up.accept()[0]
+                expect_equal(s.recv(200), b"PROXY TCP%d %s %s %d %d\r\n" % (
+                    4 if "." in plain else 6, plain.encode(), plain.encode(),
+                    c.getsockname()[1], relay.ports[1]))
+        up.sendto(b"a loop", ("127.0.0.1", port))
+        eventually(lambda: relay.counted()["unfit"] == 1, "the upstream is no client")
 
 
 def one_network_has_its_share():
@@ -677,9 +699,10 @@ def connections_name_their_source():
 def it_drains():
     """No newcomers; those who are there go on; when all have gone it ends, with 0."""
     with udp() as up, listener() as tcp_up, \
-            Relay("--map", f"udp:127.0.0.1:0={address(up)},open", "--map",
-                  f"tcp:127.0.0.1:0={address(tcp_up)}", "--idle", "300ms", "--drain",
-                  "30s") as relay, udp("127.0.0.80") as guest, udp("127.0.0.81") as late:
+            Relay("--map", f"udp:127.0.0.1:0={address(up)}", "--map",
+                  f"tcp:127.0.0.1:0={address(tcp_up)}", "--idle", "300ms", "--drain", "30s",
+                  "--sessions", "1") as relay, \
+            udp("127.0.0.80") as guest, udp("127.0.0.81") as late:
         guest.connect(("127.0.0.1", relay.port))
         guest.send(b"here")
         peer = up.recvfrom(100)[1]
@@ -754,12 +777,13 @@ def a_wrong_command_line_is_told():
     expect(done.returncode == 0 and b"--per-network" in done.stdout, "--help")
 
 
-TESTS = [those_who_are_there_stay, connections_name_their_source, sources_keep_their_sessions,
-         bursts_come_through, nothing_stops_reception, amplification_is_limited,
-         cookies_validate, some_are_never_answered, spoofed_sources_fill_nothing,
-         one_network_has_its_share, sessions_end, a_host_has_its_rate, tokens_route,
-         datagrams_name_their_source, connections_are_relayed, connections_have_limits,
-         it_drains, drains_have_a_limit, the_log_has_limits, a_wrong_command_line_is_told]
+TESTS = [both_families_are_served, those_who_are_there_stay, connections_name_their_source,
+         sources_keep_their_sessions, bursts_come_through, nothing_stops_reception,
+         amplification_is_limited, cookies_validate, some_are_never_answered,
+         spoofed_sources_fill_nothing, one_network_has_its_share, sessions_end,
+         a_host_has_its_rate, tokens_route, datagrams_name_their_source,
+         connections_are_relayed, connections_have_limits, it_drains, drains_have_a_limit,
+         the_log_has_limits, a_wrong_command_line_is_told]
 
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""uv.py PROGRAM uring|poll - what examples/uv.c promises: a loop of takt's inside one of libuv's."""
+"""uv.py PROGRAM uring|poll - what examples/uv.c promises: a takt loop inside one of libuv's."""
 import re
 import signal
 import socket

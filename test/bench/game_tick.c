@@ -5,8 +5,8 @@
  *
  * lo: the players are sockets of this process; what they are sent is delivered within the send,
  * and taken between two ticks, untimed. gro: the same, and they take what came joined (UDP_GRO).
- * device: they are addresses behind a device that swallows all, which run.py makes: what is left
- * is the sender's own. Everybody sends in turn, tick by tick. Prints CPU ns a tick: a loop of
+ * device: they are addresses of a loopback that swallows all, which run.py makes: what is left is
+ * the sender's own. Everybody sends in turn, tick by tick. Prints CPU ns a tick: a loop of
  * sendto(2), one of sendmmsg(2), takt, takt without segmentation.
  */
 #define TAKT_IMPLEMENTATION
@@ -119,7 +119,7 @@ static void open_players(bool device, int gro)
         struct sockaddr_in *const to = &game.to[i];
         socklen_t len = sizeof *to;
         to->sin_family = AF_INET;
-        to->sin_addr.s_addr = htonl(device ? 0x0a010000 + (uint32_t)i + 1 : INADDR_LOOPBACK);
+        to->sin_addr.s_addr = htonl(device ? 0x7f010000 + (uint32_t)i + 1 : INADDR_LOOPBACK);
         to->sin_port = htons(device ? 7000 : 0);
         if (!device) {
             const int fd = game.theirs[i] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
