@@ -5615,7 +5615,8 @@ enum { /* takt_fd.bits */
     TAKT__ALWAYS = 16,   /* a regular file */
     TAKT__QUEUED = 32,   /* in the list of those to try */
     TAKT__BYTES = 64,    /* a stream of bytes: a short read has taken all there was */
-    TAKT__PACKETS = 128  /* each read takes one message, and says nothing of the next */
+    TAKT__PACKETS = 128  /* each read takes one message, or what came with the same rights over a
+                          * Unix socket, or stops at urgent data, and says nothing of the next */
 };
 
 enum { /* takt_op.state */
@@ -6219,11 +6220,15 @@ static void takt__fell_short(takt_fd *entry, int fd)
     int type = 0;
     socklen_t len = sizeof type;
     if (!(entry->bits & (TAKT__BYTES | TAKT__PACKETS))) {
+        struct sockaddr_storage addr;
+        socklen_t addr_len = sizeof addr;
         const bool bytes = getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
-                           type == SOCK_STREAM;
+                           type == SOCK_STREAM &&
+                           getsockname(fd, (struct sockaddr *)&addr, &addr_len) == 0 &&
+                           addr.ss_family != AF_UNIX;
         entry->bits |= bytes ? TAKT__BYTES : TAKT__PACKETS;
     }
-    if (entry->bits & TAKT__BYTES && !(entry->bits & TAKT__HUNG_UP))
+    if ((entry->bits & (TAKT__BYTES | TAKT__PACKETS | TAKT__HUNG_UP)) == TAKT__BYTES)
         entry->bits &= ~(uint32_t)TAKT__MAY_READ;
 }
 
@@ -6425,7 +6430,7 @@ static int takt__posix_watch(takt_posix *posix, int fd, takt_fd *entry)
 #if defined(TAKT__EPOLL)
     struct epoll_event event;
     memset(&event, 0, sizeof event);
-    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
     event.data.fd = fd;
     if (posix->epoll >= 0 && epoll_ctl(posix->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
         if (errno == EPERM)
@@ -6944,11 +6949,15 @@ told:
 #endif
     if (count < 0)
         return errno == EINTR ? 0 : -errno;
-    for (int i = 0; i < count; i++)
-        if (events[i].data.fd != TAKT__TIMER)
-            takt__posix_event(posix, events[i].data.fd, events[i].events & EPOLLIN,
-                              events[i].events & EPOLLOUT,
-                              events[i].events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP));
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.fd == TAKT__TIMER)
+            continue;
+        if (events[i].events & EPOLLPRI)
+            posix->fds.at[events[i].data.fd].bits |= TAKT__PACKETS;
+        takt__posix_event(posix, events[i].data.fd, events[i].events & EPOLLIN,
+                          events[i].events & EPOLLOUT,
+                          events[i].events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP));
+    }
     return 0;
 }
 #endif

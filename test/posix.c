@@ -458,6 +458,71 @@ static void accepting_goes_on_after_what_passes(void)
     }
 }
 
+/* Sends a descriptor along. */
+static void say_with_rights(int fd, const char *text)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec piece;
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    memset(&control, 0, sizeof control);
+    piece.iov_base = (void *)(uintptr_t)text;
+    piece.iov_len = strlen(text);
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof control.bytes;
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    EXPECT_EQ(sendmsg(fd, &message, 0), (ssize_t)strlen(text));
+}
+
+static void expect_two_parts(int fd, const char *first, const char *second)
+{
+    char text[16] = "";
+    EXPECT_EQ(answer(0), (int64_t)strlen(first));
+    EXPECT_EQ(begin(0, takt_recv(fd, text, sizeof text - 1)), 0);
+    EXPECT_EQ(answer(0), (int64_t)strlen(second));
+    EXPECT(strcmp(text, second) == 0);
+}
+
+/* F24, F32: a read that stops early has not always taken all there was */
+static void urgent_data_and_descriptors_hide_nothing(void)
+{
+    ON_BOTH {
+        takt_addr addr;
+        char text[16];
+        int pair[2], client, door;
+        setup();
+        door = listener(&addr);
+        client = dialled(&addr);
+        EXPECT_EQ(begin(0, takt_accept(door, NULL)), 0);
+        pair[0] = (int)answer(0);
+        EXPECT_EQ(begin(0, takt_recv(pair[0], text, sizeof text)), 0);
+        EXPECT(pump(0) >= 0 && pump(0) >= 0); /* it waits for an edge */
+        EXPECT(send(client, "ab", 2, 0) == 2 && send(client, "!", 1, MSG_OOB) == 1 &&
+               send(client, "cd", 2, 0) == 2);
+        expect_two_parts(pair[0], "ab", "cd");
+        close(pair[0]);
+        close(client);
+        close(door);
+        EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+        EXPECT_EQ(begin(0, takt_recv(pair[0], text, sizeof text)), 0);
+        EXPECT(pump(0) >= 0 && pump(0) >= 0); /* it waits for an edge */
+        say_with_rights(pair[1], "ab");
+        say_with_rights(pair[1], "cd");
+        expect_two_parts(pair[0], "ab", "cd");
+        close(pair[0]);
+        close(pair[1]);
+        finish();
+    }
+}
+
 /* Two that lack descriptors; the first can leave before the other. */
 static void those_who_lack_descriptors_wait_together(void)
 {
@@ -1066,6 +1131,7 @@ int main(int argc, char **argv)
         TEST(a_file_is_always_ready),
         TEST(a_number_that_epoll_knows_already_is_none_the_worse),
         TEST(accepting_goes_on_after_what_passes),
+        TEST(urgent_data_and_descriptors_hide_nothing),
         TEST(those_who_lack_descriptors_wait_together),
         TEST(what_lacks_descriptors_is_work_once_one_is_closed),
         TEST(a_connect_that_cannot_be_waited_for_fails),
