@@ -5006,8 +5006,10 @@ uint64_t takt_addr_hash(const takt_addr *addr, const uint64_t key[2])
     const int family = takt__family(addr);
     if (family == AF_INET)
         it.len = offsetof(struct sockaddr_in, sin_addr) + sizeof(struct in_addr);
-    if (family == AF_INET6)
+    if (family == AF_INET6) {
         memset(it.sockaddr.bytes + offsetof(struct sockaddr_in6, sin6_flowinfo), 0, 4);
+        it.len = sizeof(struct sockaddr_in6);
+    }
     for (uint32_t at = 0; at <= it.len; at += 8) {
         uint64_t word = takt__sip_word(it.sockaddr.bytes + at, it.sockaddr.bytes + it.len);
         if (it.len - at < 8)
