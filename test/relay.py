@@ -387,6 +387,32 @@ def some_are_never_answered():
         expect_equal([counted[k] for k in ("unfit", "opened", "challenged")], [unfit, 1, 0])
 
 
+def forged6(host, port, to, data):
+    """A datagram of IPv6 that claims to be from there, to `to` of this machine."""
+    ends = socket.inet_pton(socket.AF_INET6, host) + socket.inet_pton(socket.AF_INET6, "::1")
+    data += b"\0" * (len(data) % 2)
+    head = struct.pack(">HHH", port, to, 8 + len(data))
+    summed = ends + struct.pack(">II", 8 + len(data), 17) + head + b"\0\0" + data
+    check = sum(struct.unpack(f">{len(summed) // 2}H", summed))
+    check = ~((check & 0xffff) + (check >> 16)) & 0xffff
+    return struct.pack(">IHBB", 6 << 28, 8 + len(data), 17, 64) + ends + head + \
+        struct.pack(">H", check) + data
+
+
+def nobody_is_not_answered():
+    """S12: an answer to :: would go to this machine, to a port that a stranger has chosen."""
+    with udp() as up, Relay("--map", f"udp:[::1]:0={address(up)},open") as relay:
+        try:
+            raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        except OSError:
+            return
+        with raw:
+            raw.sendto(forged6("::", 53, relay.port, b"forged"), ("::1", 0))
+            raw.sendto(forged6("::1", 53, relay.port, b"true"), ("::1", 0))
+        expect_equal(up.recv(100), b"true")
+        expect_equal(relay.counted()["unfit"], 1)
+
+
 def spoofed_sources_fill_nothing():
     """S13: strangers without number, a guest that stays, memory that does not grow."""
     strangers = 1000000 if MILLION else 3000
@@ -841,7 +867,7 @@ def a_start_that_fails_is_the_end():
 TESTS = [both_families_are_served, those_who_are_there_stay, connections_name_their_source,
          sources_keep_their_sessions, bursts_come_through, nothing_stops_reception,
          amplification_is_limited, cookies_validate, a_proxys_cookie_is_its_sources,
-         some_are_never_answered,
+         some_are_never_answered, nobody_is_not_answered,
          spoofed_sources_fill_nothing, one_network_has_its_share, sessions_end,
          a_host_has_its_rate, tokens_route, datagrams_name_their_source,
          connections_are_relayed, connections_have_limits, it_drains, drains_have_a_limit,
