@@ -6307,16 +6307,26 @@ static int64_t takt__try_datagram(takt_op *op, bool sending)
     return n;
 }
 
+/* A buffer for `op`, whose turn it is if it stood in the pool's line; else it comes behind those
+ * who do. NULL: it does now. */
+static unsigned char *takt__take_in_turn(takt_posix *posix, takt_op *op)
+{
+    takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
+    const bool turn = op->state == TAKT__NO_BUFFERS || !bufs->waiting;
+    unsigned char *const data = turn ? takt_bufs_take(bufs) : NULL;
+    op->state = data ? TAKT__WAITING : TAKT__NO_BUFFERS;
+    if (!data)
+        takt__bufs_wait(bufs, op, &posix->starved);
+    return data;
+}
+
 static int64_t takt__try_lease(takt_posix *posix, takt_fd *entry, takt_op *op)
 {
     takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
-    unsigned char *data = takt_bufs_take(bufs);
+    unsigned char *data = takt__take_in_turn(posix, op);
     int64_t n;
-    if (!data) {
-        op->state = TAKT__NO_BUFFERS;
-        takt__bufs_wait(bufs, op, &posix->starved);
+    if (!data)
         return -EAGAIN;
-    }
     n = takt__answer(recv(op->fd, data, bufs->size, MSG_DONTWAIT));
     if (n <= 0) {
         takt_bufs_put(bufs, &data);
@@ -6334,13 +6344,10 @@ static int64_t takt__try_lease(takt_posix *posix, takt_fd *entry, takt_op *op)
 static int64_t takt__try_recvmsg(takt_posix *posix, const takt_fd *entry, takt_op *op)
 {
     takt_bufs *const bufs = (takt_bufs *)op->arg.ptr;
-    unsigned char *data = takt_bufs_take(bufs);
+    unsigned char *data = takt__take_in_turn(posix, op);
     int64_t n;
-    if (!data) {
-        op->state = TAKT__NO_BUFFERS;
-        takt__bufs_wait(bufs, op, &posix->starved);
+    if (!data)
         return -EAGAIN;
-    }
     n = takt__many_receive(op->fd, data, bufs->size);
     if (n >= 0) {
         op->buf = data;
@@ -6908,7 +6915,6 @@ static void takt__posix_run_queued(takt_posix *posix)
 {
     takt_op *op;
     while ((op = takt__bufs_serve(&posix->starved)) != NULL) {
-        op->state = TAKT__WAITING;
         if (op->kind == TAKT_OP_BUFFER)
             takt__posix_buffer(posix, op, true);
         else

@@ -811,6 +811,47 @@ static void datagrams_that_wait_come_sixteen_at_a_time(void)
     }
 }
 
+/* Who has stood in line for a buffer is not passed by those for whom data comes just when there
+ * is one again. */
+static void a_buffer_that_comes_back_goes_to_the_line(void)
+{
+    ON_BOTH {
+        takt_completion got[8];
+        takt_bufs one;
+        unsigned char *sent, *first = NULL, *second = NULL;
+        char junk[4096];
+        int full[2], busy[2], count = 0;
+        setup();
+        EXPECT_EQ(takt_bufs_init(&one, 1, sizeof junk), 0);
+        pair_of(SOCK_STREAM, full);
+        pair_of(SOCK_STREAM, busy);
+        memset(junk, 0, sizeof junk);
+        EXPECT_EQ(begin(0, takt_recv_lease(busy[0], &one, &second)), 0);
+        EXPECT_EQ(takt_posix_poll(&real, got, 8, 0), 0); /* it waits for data */
+        while (send(full[0], junk, sizeof junk, MSG_DONTWAIT) > 0)
+            continue;
+        sent = takt_bufs_take(&one);
+        EXPECT_EQ(begin(1, takt_send_lease(full[0], &one, &sent, sizeof junk)), 0);
+        EXPECT_EQ(begin(2, takt_lease(&one, &first)), 0);
+        EXPECT_EQ(takt_posix_poll(&real, got, 8, 0), 0);
+        while (recv(full[1], junk, sizeof junk, MSG_DONTWAIT) > 0)
+            continue;
+        EXPECT_EQ(send(busy[1], "x", 1, 0), 1);
+        for (int turn = 0; turn < 4 && count < 2; turn++)
+            count += takt_posix_poll(&real, got, 8, 0);
+        EXPECT_EQ(count, 2);
+        EXPECT(first && !second);
+        EXPECT_EQ(takt_bufs_put(&one, &first), 0);
+        EXPECT_EQ(takt_posix_poll(&real, got, 8, 0), 1);
+        EXPECT(second && *second == 'x');
+        EXPECT_EQ(takt_bufs_put(&one, &second), 0);
+        close_both(full);
+        close_both(busy);
+        finish();
+        takt_bufs_free(&one);
+    }
+}
+
 /* An error that waits to be told is not the end. */
 static void only_a_shutdown_is_the_end_of_datagrams(void)
 {
@@ -1141,6 +1182,7 @@ int main(int argc, char **argv)
         TEST(a_vector_may_be_longer_than_the_system_takes),
         TEST(datagrams_wait_for_a_buffer_and_may_be_empty),
         TEST(datagrams_that_wait_come_sixteen_at_a_time),
+        TEST(a_buffer_that_comes_back_goes_to_the_line),
         TEST(only_a_shutdown_is_the_end_of_datagrams),
         TEST(of_what_the_kernel_says_only_what_is_known_is_told),
         TEST(descriptors_beyond_the_table_are_closed),
