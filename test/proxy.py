@@ -291,6 +291,8 @@ def a_stalled_reader_stops_its_writer(backend):
     with Upstream() as up, Proxy(backend, up.address) as proxy:
         pairs = [(proxy.connect(), up.take()) for _ in range(3 if "+" in backend else 10)]
         before = proxy.memory_kb()
+        for _, server in pairs:
+            server.settimeout(10 * DEADLINE)  # all of it is sent in one call
         data = os.urandom(1 << 20) * 80  # more than the system's buffers grow to, on the way
         threads = []
         for _, server in pairs:
