@@ -208,7 +208,7 @@ printf 'tree \n  (a group of 1)\n    nap \n  reading \n' | sed 's/^  *(/(/' > "$
 check "takt-frame" "$scratch/wanted" "$scratch/got"
 
 # Its words for ops are those of takt_op_name().
-sed -n 's/^    X(\([A-Z]*\), "\([a-z]*\)", [A-Z]*).*/\1 \2/p' "$root/takt.h" |
+sed -n 's/^    X(\([A-Z_]*\), "\([a-z]*\)", [A-Z]*).*/\1 \2/p' "$root/takt.h" |
     sort > "$scratch/wanted"
 # shellcheck disable=SC2016
 timeout 60 gdb -nx -batch -x "$root/test/takt-gdb.py" -ex 'python

@@ -169,7 +169,8 @@ pack() { # COMMAND...
 # Runs the guest once. True if it came to its end.
 boot() { # VERSION
     rm -f "$here/$1.out" "$here/$1.log"
-    timeout -k 5 "$((${MINUTES:-60} * 60))" qemu-system-x86_64 -accel tcg,thread=single -cpu qemu64,-cx16 -smp 1 \
+    timeout -k 5 "$((${MINUTES:-60} * 60))" qemu-system-x86_64 \
+        -accel tcg,thread=single -cpu qemu64,-cx16 -smp 1 \
         -m 1536 -nodefaults -no-user-config -no-reboot -display none -nic none \
         -kernel "$(ls "$here/$1"/boot/vmlinuz*)" -initrd "$here/guest.cpio" \
         -append "console=ttyS0 loglevel=4 panic=-1 rdinit=/init" \
@@ -212,7 +213,9 @@ set -- 'build/doctor && echo 1 passed, 0 failed'
 for name in $tests; do
     case $name in
     contract)
-        for backend in epoll poll uring refused; do set -- "$@" "build/test/contract $backend"; done ;;
+        for backend in epoll poll uring refused; do
+            set -- "$@" "build/test/contract $backend"
+        done ;;
     *) set -- "$@" "build/test/$name" ;;
     esac
 done

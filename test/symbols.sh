@@ -217,7 +217,6 @@ dialects_compile() { # COMPILER
             compiles "$1" $header $more
         done
     done
-    compiles "$1" takt_uring.h -std=c11 -D_GNU_SOURCE -O3
     compiles "$1" takt_uring.h -std=c11 -D_GNU_SOURCE -fsyntax-only -DTAKT_NO_URING
     compiles "$1" takt_uring.h -std=c11 -D_GNU_SOURCE -fsyntax-only -DTAKT_NO_URING \
         -DTAKT_NO_EPOLL

@@ -12,7 +12,7 @@ import gdb
 # The words of takt_op_name() that are not the kind's own name; test/gdb.sh compares.
 WORDS = {
     "NONE": "nothing", "ACQUIRE": "semaphore", "BURST": "sendmmsg", "DIAL": "connect",
-    "LEASE": "recv",
+    "LEASE": "recv", "SEND_LEASE": "send",
     "READY": "readiness", "SETOPT": "setsockopt", "GETOPT": "getsockopt",
     "SOCKNAME": "getsockname", "PEERNAME": "getpeername", "SIGNALS": "signalfd",
 }
@@ -268,11 +268,11 @@ class Dump:
                 int(pool["used_max"]), int(pool["refused"])))
 
     def buffers(self):
-        lease = constant("TAKT_OP_LEASE")
+        leases = (constant("TAKT_OP_LEASE"), constant("TAKT_OP_BUFFER"))
         met = set()
         for strand in self.used():
             op = strand["slot"]["op"]
-            if self.waits(strand) != "ON_OP" or int(op["kind"]) != lease or len(met) == 16:
+            if self.waits(strand) != "ON_OP" or int(op["kind"]) not in leases or len(met) == 16:
                 continue
             bufs = op["arg"]["ptr"].cast(gdb.lookup_type("takt_bufs").pointer())
             if int(bufs) in met:
