@@ -2122,8 +2122,10 @@ takt_status takt_finish(takt_frame *frame, int error);
  * >>stream - one request, many completions
  *
  * A stream is opened by TAKT_OPEN in a frame and taken from by TAKT_NEXT. What arrives
- * stands in line: at most `limit` items, then the request is stopped, and started anew
- * when half of them have been taken. All streams of a loop share config.items.
+ * stands in line: at `limit` items the request is stopped, and started anew when half of
+ * them have been taken. What comes until it has ended stands there too: by io_uring half of
+ * the pool and a few more, by the portable backend up to 16 datagrams. All streams of a loop
+ * share config.items.
  *
  * TAKT_STREAM(name, backend, payload) is the same without coroutines and without a loop.
  * ======================================================================== */
@@ -2358,7 +2360,7 @@ void takt_channel_close(takt_channel *channel);
  * A turn takes at most config.loop.completions, then fires the timers that are due, then
  * resumes at most 1024 that are ready (yielded, spawned, woken): nobody waits longer than
  * that for the kernel to be asked again, and config.loop.slice bounds it in time. Of one
- * connection's stream at most `limit` items come before its taker has taken some.
+ * stream no more are asked for once `limit` items stand there, see >>stream.
  *
  * `net_run`, `net_turn`, `net_drain` and `net_free` wait: they are the ones that do.
  * From inside a coroutine only net_stop, net_pending and net_failed may be called.
@@ -2820,6 +2822,7 @@ static inline takt_status takt__await(takt_frame *f, size_t size, uint32_t line)
     f->line = line;
     return takt__leave(TAKT__LIKELY(!(strand->flags & TAKT__STOP)) &&
                                op->kind >= TAKT_OP_FIRST_AS_IT_IS && !op->when &&
+                               !(op->flags & TAKT_OP_MULTI) &&
                                (!op->buf || takt__within(f, size, op->buf)) &&
                                (!op->arg.ptr || takt__within(f, size, op->arg.ptr))
                            ? TAKT__AS_IT_IS
@@ -2909,6 +2912,7 @@ static inline bool takt__refuse_inline(takt_sched *s, takt_strand *strand)
 {
     const takt_op *const op = &strand->slot.op;
     return TAKT__UNLIKELY(op->kind < TAKT_OP_FIRST_AS_IT_IS || strand->flags & TAKT__STOP ||
+                          op->flags & TAKT_OP_MULTI ||
                           s->stack_base - (uintptr_t)op->buf < TAKT__BODY_STACK ||
                           s->stack_base - (uintptr_t)op->arg.ptr < TAKT__BODY_STACK) &&
            takt__refuse(s, strand);
@@ -5010,8 +5014,10 @@ uint64_t takt_addr_hash(const takt_addr *addr, const uint64_t key[2])
     const int family = takt__family(addr);
     if (family == AF_INET)
         it.len = offsetof(struct sockaddr_in, sin_addr) + sizeof(struct in_addr);
-    if (family == AF_INET6)
+    if (family == AF_INET6) {
         memset(it.sockaddr.bytes + offsetof(struct sockaddr_in6, sin6_flowinfo), 0, 4);
+        it.len = sizeof(struct sockaddr_in6);
+    }
     for (uint32_t at = 0; at <= it.len; at += 8) {
         uint64_t word = takt__sip_word(it.sockaddr.bytes + at, it.sockaddr.bytes + it.len);
         if (it.len - at < 8)
@@ -8146,6 +8152,8 @@ TAKT__NOINLINE bool takt__refuse(takt_sched *s, takt_strand *strand)
         takt__complain(takt__leaf_of(strand), takt_strerror(TAKT_ESTACK));
         return true;
     }
+    if (op->flags & TAKT_OP_MULTI) /* for TAKT_OPEN: nobody here takes what comes after the first */
+        return true;
     return op->kind < TAKT_OP_FIRST_OF_BACKEND || takt__broken(s) ||
            (s->stopping && op->kind == TAKT_OP_ACCEPT);
 }
@@ -8177,13 +8185,16 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
     case TAKT_OP_NONE:
         return -EINVAL;
     case TAKT_OP_ACCEPT:
-        return s->stopping ? TAKT_ESTOPPING : TAKT_ESTACK;
+        if (s->stopping)
+            return TAKT_ESTOPPING;
+        break;
     case TAKT_OP_CLOSE: /* a broken loop still gives its descriptors back */
         rc = op->fd < 0 ? 0 : s->calls->call(s->backend, op);
         return rc < 0 ? rc : 1;
     default: /* of a broken loop nothing else comes so far */
-        return TAKT_ESTACK;
+        break;
     }
+    return op->flags & TAKT_OP_MULTI ? -EINVAL : TAKT_ESTACK;
 }
 
 /* Gives the op of a strand to the backend, under a new token. 0 or an error. */

@@ -1510,6 +1510,8 @@ static int takt__probe_start(takt_uring *uring, const takt_uring_config *config,
     }
     if (rc < 0) {
         takt__ring_release(uring);
+        uring->rungs = 0; /* these were a ring's that is gone */
+        uring->restricted = false;
         return rc;
     }
     takt__probe_grant(uring, config->disable);

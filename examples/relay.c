@@ -131,9 +131,9 @@ static TAKT_CORO(session)
     TAKT_DEFER
     {
         takt_bufs_put(&app.datagrams, &my->item.data);
-        TAKT_AWAIT(takt_close(my->fd));
-        if (my->guest.listed)
+        if (my->guest.listed) /* first: nobody is to send on a descriptor that may be another's */
             guest_leave(&app.guests, &my->guest);
+        TAKT_AWAIT(takt_close(my->fd));
         app.rest[(app.rest_first + app.rest_count++) % app.session_count] = my;
     }
     TAKT_CHECK(my->fd);
@@ -179,13 +179,18 @@ struct arrival {
     bool validated, stale; /* it brought a cookie that is good, or one that is not */
 };
 
+/* What a cookie is good for beside its address: this map, and on whose behalf a proxy sends. */
+static uint64_t salt(const struct port *my, const struct arrival *a)
+{
+    return (uintptr_t)my->map ^ takt_addr_hash(&a->source, app.guests.key[1]);
+}
+
 /* Answers with a cookie, and keeps nothing. Not if that would be more than came. */
 static void challenge(struct port *my, const struct arrival *a)
 {
     if (a->d->len < GUEST_COOKIE || !has_room(&my->postman))
         return;
-    guests_bake(&app.guests, &a->d->from, (uintptr_t)my->map, takt_now(&my->frame),
-                a->d->data);
+    guests_bake(&app.guests, &a->d->from, salt(my, a), takt_now(&my->frame), a->d->data);
     a->d->len = GUEST_COOKIE;
     app.n.challenged++;
     post(&my->postman, &my->item.data);
@@ -207,8 +212,8 @@ static bool read_front(struct port *my, struct arrival *a)
         d->len -= (uint32_t)n;
     }
     if (my->map->cookie && d->len >= GUEST_COOKIE && memcmp(d->data, guest_magic, 8) == 0) {
-        a->validated = guests_know(&app.guests, &d->from, (uintptr_t)my->map,
-                                   takt_now(&my->frame), d->data);
+        a->validated =
+            guests_know(&app.guests, &d->from, salt(my, a), takt_now(&my->frame), d->data);
         a->stale = !a->validated;
         d->data += a->validated ? GUEST_COOKIE : 0;
         d->len -= a->validated ? GUEST_COOKIE : 0;
@@ -535,6 +540,7 @@ static TAKT_CORO(house)
     {
         fprintf(stderr, "relay: cannot %s: %s\n", my->step, takt_strerror(my->frame.error));
         app.exit_code = 1;
+        takt_stop(takt_sched_of(&my->frame), 0); /* nobody would end the sessions */
     }
     TAKT_END;
 }

@@ -84,8 +84,9 @@ static inline bool is_unfit(const struct served *all, const takt_addr *addr, con
 {
     const unsigned char *const host = host_of(addr);
     const bool four = host_size(addr) == 4;
-    const takt_addr alone = host_network(addr, 128);
-    bool unfit = takt_addr_port(addr) == 0 || host[0] >= (four ? 224 : 255) || (four && !host[0]);
+    const takt_addr alone = host_network(addr, 128), nobody = host_network(addr, 0);
+    bool unfit = takt_addr_port(addr) == 0 || host[0] >= (four ? 224 : 255) ||
+                 (four ? !host[0] : takt_addr_equal(&alone, &nobody));
     bool own = takt_addr_equal(&alone, hit) || (four && host[0] == 127), listening = false;
     for (int i = 0; i < all->own_count; i++)
         own |= takt_addr_equal(&alone, &all->own[i]);

@@ -85,6 +85,24 @@ static void an_op_that_says_nothing_is_invalid(void)
     finish();
 }
 
+/* Nobody but a stream could take what comes after the first: it costs one coroutine, and not
+ * the loop. */
+static void an_op_of_streams_is_no_op_to_await(void)
+{
+    static takt_bufs pool;
+    const takt_op ops[] = {takt_accept_multishot(3), takt_recv_multishot(3, &pool),
+                           takt_recvmsg_multishot(3, &pool)};
+    for (int i = 0; i < 6; i++) {
+        setup();
+        a.count = 2;
+        a.ops[0] = i < 3 ? ops[i] : takt_within(TAKT_SEC, ops[i - 3]);
+        EXPECT_EQ(net_submit(&loop, &a.frame, asker_coro), 1);
+        EXPECT_EQ(a.got[0], -EINVAL);
+        EXPECT_EQ(sc.submits, 0);
+        finish();
+    }
+}
+
 /* Keeps an address of its own stack in an op. */
 struct careless {
     takt_frame frame;
@@ -477,6 +495,7 @@ int main(int argc, char **argv)
 {
     static const test tests[] = {
         TEST(an_op_that_says_nothing_is_invalid),
+        TEST(an_op_of_streams_is_no_op_to_await),
         TEST(an_address_on_the_stack_is_refused_with_its_place),
         TEST(what_was_too_early_is_submitted_once_more),
         TEST(what_was_too_early_and_is_cancelled_is_not),

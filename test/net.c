@@ -104,6 +104,9 @@ static void addresses_are_equal_if_they_name_the_same(void)
     b.sockaddr.bytes[offsetof(struct sockaddr_in6, sin6_flowinfo)] = 1; /* no part of a name */
     EXPECT(takt_addr_equal(&a, &b));
     EXPECT(takt_addr_hash(&a, key) == takt_addr_hash(&b, key));
+    b.len = sizeof b.sockaddr; /* as of a struct sockaddr_storage */
+    EXPECT(takt_addr_equal(&a, &b));
+    EXPECT(takt_addr_hash(&a, key) == takt_addr_hash(&b, key));
     memset(&a, 0, sizeof a);
     memset(&b, 0, sizeof b);
     EXPECT(takt_addr_equal(&a, &b)); /* none and none */

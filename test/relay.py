@@ -10,6 +10,7 @@ behind it. Parsers and tables have tests of their own: proxy_protocol.c, guests.
 """
 import concurrent.futures
 import contextlib
+import ctypes
 import os
 import random
 import re
@@ -340,6 +341,22 @@ def cookies_validate():
         expect_equal([counted[k] for k in ("opened", "challenged")], [1, 19])
 
 
+def a_proxys_cookie_is_its_sources():
+    """S11, S15: who comes by a proxy proves nothing for others that come by it."""
+    with udp() as up, Relay("--map", f"udp:127.0.0.1:0={address(up)},cookie,accept",
+                            "--trust", "127.0.7.0/24") as relay, udp("127.0.7.1") as proxy:
+        proxy.connect(("127.0.0.1", relay.port))
+        one, two = (header2(s, 5, "9.8.7.6", 7, True) for s in ("1.2.3.4", "5.6.7.8"))
+        proxy.send(one + b"hello, is there anybody")
+        cookie = proxy.recv(100)
+        proxy.send(two + cookie + b"stolen")
+        theirs = proxy.recv(100)
+        expect(len(theirs) == 16 and theirs != cookie, f"a cookie of its own: {theirs}")
+        proxy.send(one + cookie + b"mine")
+        expect_equal(up.recv(100), b"mine")
+        expect_equal(relay.counted()["opened"], 1)
+
+
 def some_are_never_answered():
     """S12: port 0, multicast, broadcast, the upstream, and the relay's own ports."""
     with udp() as up, Relay("--map", f"udp:0.0.0.0:0={address(up)},open", "--map",
@@ -368,6 +385,32 @@ def some_are_never_answered():
         expect_equal(c.recv(100), b"answer")
         counted = relay.counted()
         expect_equal([counted[k] for k in ("unfit", "opened", "challenged")], [unfit, 1, 0])
+
+
+def forged6(host, port, to, data):
+    """A datagram of IPv6 that claims to be from there, to `to` of this machine."""
+    ends = socket.inet_pton(socket.AF_INET6, host) + socket.inet_pton(socket.AF_INET6, "::1")
+    data += b"\0" * (len(data) % 2)
+    head = struct.pack(">HHH", port, to, 8 + len(data))
+    summed = ends + struct.pack(">II", 8 + len(data), 17) + head + b"\0\0" + data
+    check = sum(struct.unpack(f">{len(summed) // 2}H", summed))
+    check = ~((check & 0xffff) + (check >> 16)) & 0xffff
+    return struct.pack(">IHBB", 6 << 28, 8 + len(data), 17, 64) + ends + head + \
+        struct.pack(">H", check) + data
+
+
+def nobody_is_not_answered():
+    """S12: an answer to :: would go to this machine, to a port that a stranger has chosen."""
+    with udp() as up, Relay("--map", f"udp:[::1]:0={address(up)},open") as relay:
+        try:
+            raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        except OSError:
+            return
+        with raw:
+            raw.sendto(forged6("::", 53, relay.port, b"forged"), ("::1", 0))
+            raw.sendto(forged6("::1", 53, relay.port, b"true"), ("::1", 0))
+        expect_equal(up.recv(100), b"true")
+        expect_equal(relay.counted()["unfit"], 1)
 
 
 def spoofed_sources_fill_nothing():
@@ -777,14 +820,59 @@ def a_wrong_command_line_is_told():
     expect(done.returncode == 0 and b"--per-network" in done.stdout, "--help")
 
 
+def without_seccomp():
+    """In a child: it cannot enter a sandbox."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = {"x86_64": 157, "aarch64": 167}[os.uname().machine]
+    # prctl(PR_SET_SECCOMP, ...) fails with EPERM
+    code = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, 1, 22),
+            (6, 0, 0, 0x50001), (6, 0, 0, 0x7fff0000)]
+    memory = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *c) for c in code))
+    program = ctypes.create_string_buffer(struct.pack("@HP", len(code), ctypes.addressof(memory)))
+    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
+        os._exit(99)
+
+
+def a_start_that_fails_is_the_end():
+    """Also of those who are there by then: they would hold it for ever."""
+    if os.uname().machine not in ("x86_64", "aarch64"):
+        return
+    over = threading.Event()
+    with udp() as up, udp() as place, contextlib.ExitStack() as clients:
+        port = place.getsockname()[1]
+        place.close()
+        guests = [clients.enter_context(udp(f"127.0.0.{i}")) for i in range(2, 10)]
+
+        def flood():
+            while not over.wait(0.0002):
+                for s in guests:
+                    with contextlib.suppress(OSError):
+                        s.sendto(b"early", ("127.0.0.1", port))
+
+        sender = threading.Thread(target=flood)
+        sender.start()
+        try:
+            for _ in range(4):
+                done = subprocess.run([PROGRAM, "--backend", BACKEND, "--sandbox", "--map",
+                                       f"udp:127.0.0.1:{port}={address(up)}"],
+                                      capture_output=True, timeout=DEADLINE,
+                                      env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"),
+                                      preexec_fn=without_seccomp)
+                expect(done.returncode == 1 and b"cannot give up" in done.stderr, f"{done}")
+        finally:
+            over.set()
+            sender.join()
+
+
 TESTS = [both_families_are_served, those_who_are_there_stay, connections_name_their_source,
          sources_keep_their_sessions, bursts_come_through, nothing_stops_reception,
-         amplification_is_limited, cookies_validate, some_are_never_answered,
+         amplification_is_limited, cookies_validate, a_proxys_cookie_is_its_sources,
+         some_are_never_answered, nobody_is_not_answered,
          spoofed_sources_fill_nothing, one_network_has_its_share, sessions_end,
          a_host_has_its_rate, tokens_route, datagrams_name_their_source,
          connections_are_relayed, connections_have_limits, it_drains, drains_have_a_limit,
-         the_log_has_limits, a_wrong_command_line_is_told]
-
+         the_log_has_limits, a_wrong_command_line_is_told,
+         a_start_that_fails_is_the_end]
 
 
 def run(test):

@@ -258,6 +258,12 @@ static void without_restrictions_there_is_no_ring(void)
     EXPECT(!engine.on_ring);
     EXPECT_EQ(result_of(takt_nop()), 0);
     takt_uring_free(&engine);
+    register_error = 0;
+    newest_sqe = IORING_OP_NOP; /* it is restricted, but does not work */
+    EXPECT_EQ(begin_engine(), 0);
+    EXPECT(!engine.on_ring && !engine.restricted && !engine.rungs);
+    EXPECT_EQ(result_of(takt_nop()), 0);
+    takt_uring_free(&engine);
 }
 
 /* -- whose rights --------------------------------------------------------------- */

@@ -125,6 +125,7 @@ static void try_rings(void)
         DENIED(syscall(SYS_io_uring_register, ring.ring_fd, what | 1u << 31, probe, 8));
     }
     ALLOWED(syscall(SYS_io_uring_register, ring.ring_fd, IORING_UNREGISTER_RING_FDS, probe, 1));
+    ALLOWED(syscall(SYS_io_uring_register, 0, IORING_UNREGISTER_RING_FDS | 1u << 31, probe, 1));
     if (streams)
         ALLOWED(syscall(SYS_io_uring_register, ring.ring_fd, IORING_UNREGISTER_PBUF_RING, probe,
                         1));
