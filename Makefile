@@ -64,8 +64,8 @@ test: deps
 	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
 	    "test/relay.py build/relay.san uring" "test/relay.py build/relay.san poll" \
 	    "test/relay.py build/relay uring sandbox" \
-	    "test/game.py build/game.san build/game uring 1000" \
-	    "test/game.py build/game.san build/game poll 1145" \
+	    "test/game.py build/game.san build/game uring 1145" \
+	    "test/game.py build/game.san build/game poll 200" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll" \
 	    "test/embed.py build/embed.san uring" "test/embed.py build/embed.san poll" \

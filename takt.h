@@ -216,11 +216,15 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #define TAKT__ASAN 1
+#elif defined(__SANITIZE_THREAD__)
+#define TAKT__TSAN 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define TAKT__ASAN 1
 #elif __has_feature(memory_sanitizer)
 #define TAKT__MSAN 1
+#elif __has_feature(thread_sanitizer)
+#define TAKT__TSAN 1
 #endif
 #endif
 

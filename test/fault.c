@@ -1743,15 +1743,15 @@ static void a_datagram_that_lies_about_itself(void)
     EXPECT_EQ(getsockname(receiver, (struct sockaddr *)&at, &len), 0);
     EXPECT_EQ(connect(sender, (struct sockaddr *)&at, len), 0);
     fault.completion = lie;
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < 300; i++) {
         const takt_datagram *d;
         if (i == 0 || ends[0])
             EXPECT_EQ(begin(0, takt_recvmsg_multishot(receiver, &pool)), 0);
         items[0] = 0;
         pump(0);
         EXPECT_EQ(send(sender, "0123456789abcdef", 16, 0), 16);
-        for (int turn = 0; turn < 5 && !items[0]; turn++)
-            pump(10 * TAKT_MS);
+        for (int turn = 0; turn < 3 && !items[0] && !ends[0]; turn++)
+            pump(10 * TAKT_MS); /* a lie may cost the datagram */
         if (!last[0].payload || ends[0])
             continue;
         seen++;
@@ -1760,7 +1760,7 @@ static void a_datagram_that_lies_about_itself(void)
         EXPECT(d->data == (unsigned char *)last[0].payload + TAKT__HEAD);
         EXPECT(d->from.len <= sizeof d->from.sockaddr && d->to.len <= sizeof d->to.sockaddr);
     }
-    EXPECT(seen > 500);
+    EXPECT(seen > 75);
     fault.completion = NULL;
     if (!ends[0])
         cancel(0);

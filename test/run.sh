@@ -1,5 +1,5 @@
 #!/bin/sh
-# run.sh COMMAND... - runs each, two at a time, adds up their closing lines "N passed, N failed".
+# run.sh COMMAND... - runs each, three at a time, adds up their closing lines "N passed, N failed".
 #
 # What a command prints is shown if it fails. Exit 77 is a skip: its last line says why. A
 # command that dies, or closes without such a line, is one failure more. JOBS says how many
@@ -45,7 +45,7 @@ fi
 RUN_DIR=$(mktemp -d)
 export RUN_DIR
 trap 'rm -rf "$RUN_DIR"' EXIT
-printf '%s\0' "$@" | xargs -0 -n 1 -P "${JOBS:-2}" "$0"
+printf '%s\0' "$@" | xargs -0 -n 1 -P "${JOBS:-3}" "$0"
 cat "$RUN_DIR"/*.numbers | awk -v wanted=$# '
     { passed += $1; failed += $2; skipped += $3; ran++ }
     END {
