@@ -1805,8 +1805,9 @@ typedef struct takt_idle {
  * a new limit. It fires once, as a child that fails does: whatever the frame awaits or has
  * called is interrupted, and the error is thrown in the frame. Ends with the frame. */
 void takt_idle_start(takt_frame *frame, takt_idle *idle, takt_ns limit);
-/* Starts the limit anew; cheap, for every read. From this frame or one of its children,
- * while the frame is alive. */
+/* Starts the limit anew; cheap, for every read. From anywhere on the loop's thread, a frame
+ * loop too, while the frame is alive; not before takt_idle_start(), which a coroutine that was
+ * only just started has not come to. */
 void takt_idle_touch(takt_idle *idle);
 
 /* A coroutine whose tasks the loop holds memory for. TAKT_POOL() fills it; .strands is an
@@ -2418,7 +2419,8 @@ typedef struct takt_relay {
     takt_frame frame;
     int from, to;    /* in: sockets, non-blocking, borrowed; they may be the same */
     takt_bufs *bufs; /* in: for small pieces; 16 KiB a buffer is a good size */
-    takt_idle *idle; /* in: touched whenever something moves, or NULL; of a parent's */
+    takt_idle *idle; /* in: touched whenever something moves: of a parent's, which has called
+                      * takt_idle_start(); or NULL */
     uint64_t bytes;  /* handed to `to`; while a buffer is being sent, maybe more */
     /* The relay's: */
     union {
