@@ -1491,8 +1491,8 @@ void takt_cancel(takt_frame *frame);
 
 /* Opens the body of `coro`, and stands first in it: what stands before it runs anew at every
  * resumption. `my`, a name of your choice, becomes a `struct coro *`. A local that is to be
- * used behind an await is an error or a warning; of arrays only gcc warns, and only under
- * -O2 -Wall. */
+ * used behind an await is an error or a warning (in C++ and for gcc, any initialised one in
+ * whose scope an await stands); of arrays only gcc warns, and only under -O2 -Wall. */
 #define TAKT_BEGIN(coro, my) TAKT__BEGIN(coro, my)
 
 /* Closes the body, and stands last in it. Reaching it is TAKT_RETURN. */
