@@ -1588,8 +1588,11 @@ void takt_cancel(takt_frame *frame);
  * memory of the loop's: list it with TAKT_POOL(). A bool, which must be looked at: false
  * if the pool is full, no strand is free, the loop is stopping, or it was not listed; then
  * the arguments were not evaluated. Does not suspend: the task runs once this coroutine
- * waits. Nobody awaits it; an error that it does not catch goes to config.loop.on_failure.
- * What it is handed must outlive it. */
+ * waits, and to its first await in any case: a descriptor or buffer that it is handed is its
+ * own, a TAKT_DEFER before that gives it back, also if all is stopped meanwhile. What its first
+ * lines are to note, in a table say, is not there yet when this returns. Nobody awaits it; an
+ * error that it does not catch goes to config.loop.on_failure. What it is lent must outlive
+ * it. */
 #define TAKT_SPAWN(...)                                                                      \
     TAKT__SPAWN(takt_sched_of(takt_self), NULL, NULL, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
