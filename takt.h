@@ -653,8 +653,10 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
  * io_uring sends without copying (see takt_uring_config) where that is worth it, as long as at
  * most half of the pool is with the system, and a quarter for one descriptor: peers that read
  * slowly do not starve the others. Anything else is a takt_send(), and the buffer is back when
- * it completes. `pool` has to outlive the loop, whose free waits a second for buffers: what is
- * not back by then is never used again, and is kept when the pool is freed. */
+ * it completes. `pool` has to outlive the loop, whose free waits a second for buffers,
+ * whatever config.loop.reap_limit says: what is not back by then is never used again, and is
+ * kept when the pool is freed (pool->lost; LeakSanitizer tells). Where peers read slowly, let a
+ * coroutine sleep until pool->in_use is 0 before the loop ends. */
 TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *pool,
                                                      unsigned char **data TAKT__KEPT, size_t len)
 {
@@ -2324,7 +2326,8 @@ void takt_channel_close(takt_channel *channel);
  *        the first error that no task caught, members of groups apart. May be called again
  *   int  net_turn(net *, takt_ns wait, int max)   one round: runs what is ready, takes
  *        at most `max` completions (0: the config's), waiting up to `wait` ns for the
- *        first (0: not at all). How much was done, 0 if nothing, or what ended the loop
+ *        first (0: not at all; nor while nothing is pending). How much was done, 0 if
+ *        nothing, or what ended the loop
  *   int  net_fd(net *)                  readable (POLLIN, level-triggered) when a turn has
  *        work; -1 if there is none: poll(2) backend. The loop's: do not read, do not close
  *   takt_ns net_deadline(net *)         when a turn is due even so, on net_now()'s clock:
@@ -2353,7 +2356,8 @@ void takt_channel_close(takt_channel *channel);
  *        many were discarded. The loop is over: TAKT_EDISPOSED
  *   int  net_free(net *)                drains, then gives the memory back. 0, or -EBUSY
  *        if the kernel still holds some of it: then it is kept, on purpose. Takes up to
- *        config.loop.reap_limit. Frames in your own memory must still be there
+ *        config.loop.reap_limit, and up to a second more for buffers that it is still
+ *        sending, see takt_send_lease(). Frames in your own memory must still be there
  *
  * A turn takes at most config.loop.completions, then fires the timers that are due, then
  * resumes at most 1024 that are ready (yielded, spawned, woken): nobody waits longer than
