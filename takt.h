@@ -692,7 +692,9 @@ typedef struct takt_packet {
  * peer, they are one request, which the system takes apart again (UDP_SEGMENT, udp(7)), as
  * long as it can: loop.backend.posix.no_segments says why it cannot. One that fails does not
  * hold the others. Waits while the socket is full. Suspends. Result: how many were sent.
- * -EBUSY if another one waits on this socket to send. */
+ * -EBUSY if another one is under way on this socket, as it is on epoll and poll(2) until the
+ * loop next asks the system, also if there is room. Where many coroutines send on one socket,
+ * they take takt_sendto(), which stands in line, or takt_try_send_burst(). */
 TAKT__MUST_USE static inline takt_op takt_send_burst(int fd, takt_packet *packets TAKT__KEPT,
                                                      size_t count)
 {
