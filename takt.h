@@ -667,8 +667,9 @@ TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *p
 }
 
 /* Sends one datagram: sendto(2). `to`: where, or NULL on a connected socket. Several may
- * wait on one socket, and go in order. Result: `len`. Fails with -EMSGSIZE if it is too
- * long for one, -ECONNREFUSED if an earlier one found nobody (connected sockets). */
+ * wait on one socket, and go in order, but not beside a takt_send_burst(): -EBUSY. Result:
+ * `len`. Fails with -EMSGSIZE if it is too long for one, -ECONNREFUSED if an earlier one found
+ * nobody (connected sockets). */
 TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf TAKT__KEPT, size_t len,
                                                  const struct takt_addr *to TAKT__KEPT)
 {
@@ -692,9 +693,9 @@ typedef struct takt_packet {
  * peer, they are one request, which the system takes apart again (UDP_SEGMENT, udp(7)), as
  * long as it can: loop.backend.posix.no_segments says why it cannot. One that fails does not
  * hold the others. Waits while the socket is full. Suspends. Result: how many were sent.
- * -EBUSY if another one is under way on this socket, as it is on epoll and poll(2) until the
- * loop next asks the system, also if there is room. Where many coroutines send on one socket,
- * they take takt_sendto(), which stands in line, or takt_try_send_burst(). */
+ * -EBUSY if another one, or a takt_sendto(), is under way on this socket, as it is on epoll and
+ * poll(2) until the loop next asks the system, also if there is room. Where many coroutines
+ * send on one socket, they all take takt_sendto(), or takt_try_send_burst(). */
 TAKT__MUST_USE static inline takt_op takt_send_burst(int fd, takt_packet *packets TAKT__KEPT,
                                                      size_t count)
 {
