@@ -657,8 +657,10 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
  * io_uring sends without copying (see takt_uring_config) where that is worth it, as long as at
  * most half of the pool is with the system, and a quarter for one descriptor: peers that read
  * slowly do not starve the others. Anything else is a takt_send(), and the buffer is back when
- * it completes. `pool` has to outlive the loop, whose free waits a second for buffers: what is
- * not back by then is never used again, and is kept when the pool is freed. */
+ * it completes. `pool` has to outlive the loop, whose free waits a second for buffers,
+ * whatever config.loop.reap_limit says: what is not back by then is never used again, and is
+ * kept when the pool is freed (pool->lost; LeakSanitizer tells). Where peers read slowly, let a
+ * coroutine sleep until pool->in_use is 0 before the loop ends. */
 TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *pool,
                                                      unsigned char **data TAKT__KEPT, size_t len)
 {
@@ -669,8 +671,9 @@ TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *p
 }
 
 /* Sends one datagram: sendto(2). `to`: where, or NULL on a connected socket. Several may
- * wait on one socket, and go in order. Result: `len`. Fails with -EMSGSIZE if it is too
- * long for one, -ECONNREFUSED if an earlier one found nobody (connected sockets). */
+ * wait on one socket, and go in order, but not beside a takt_send_burst(): -EBUSY. Result:
+ * `len`. Fails with -EMSGSIZE if it is too long for one, -ECONNREFUSED if an earlier one found
+ * nobody (connected sockets). */
 TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf TAKT__KEPT, size_t len,
                                                  const struct takt_addr *to TAKT__KEPT)
 {
@@ -694,7 +697,9 @@ typedef struct takt_packet {
  * peer, they are one request, which the system takes apart again (UDP_SEGMENT, udp(7)), as
  * long as it can: loop.backend.posix.no_segments says why it cannot. One that fails does not
  * hold the others. Waits while the socket is full. Suspends. Result: how many were sent.
- * -EBUSY if another one waits on this socket to send. */
+ * -EBUSY if another one, or a takt_sendto(), is under way on this socket, as it is on epoll and
+ * poll(2) until the loop next asks the system, also if there is room. Where many coroutines
+ * send on one socket, they all take takt_sendto(), or takt_try_send_burst(). */
 TAKT__MUST_USE static inline takt_op takt_send_burst(int fd, takt_packet *packets TAKT__KEPT,
                                                      size_t count)
 {
@@ -1495,8 +1500,8 @@ void takt_cancel(takt_frame *frame);
 
 /* Opens the body of `coro`, and stands first in it: what stands before it runs anew at every
  * resumption. `my`, a name of your choice, becomes a `struct coro *`. A local that is to be
- * used behind an await is an error or a warning; of arrays only gcc warns, and only under
- * -O2 -Wall. */
+ * used behind an await is an error or a warning (in C++ and for gcc, any initialised one in
+ * whose scope an await stands); of arrays only gcc warns, and only under -O2 -Wall. */
 #define TAKT_BEGIN(coro, my) TAKT__BEGIN(coro, my)
 
 /* Closes the body, and stands last in it. Reaching it is TAKT_RETURN. */
@@ -1592,8 +1597,11 @@ void takt_cancel(takt_frame *frame);
  * memory of the loop's: list it with TAKT_POOL(). A bool, which must be looked at: false
  * if the pool is full, no strand is free, the loop is stopping, or it was not listed; then
  * the arguments were not evaluated. Does not suspend: the task runs once this coroutine
- * waits. Nobody awaits it; an error that it does not catch goes to config.loop.on_failure.
- * What it is handed must outlive it. */
+ * waits, and to its first await in any case: a descriptor or buffer that it is handed is its
+ * own, a TAKT_DEFER before that gives it back, also if all is stopped meanwhile. What its first
+ * lines are to note, in a table say, is not there yet when this returns. Nobody awaits it; an
+ * error that it does not catch goes to config.loop.on_failure. What it is lent must outlive
+ * it. */
 #define TAKT_SPAWN(...)                                                                      \
     TAKT__SPAWN(takt_sched_of(takt_self), NULL, NULL, TAKT__HEAD(__VA_ARGS__, ~), __VA_ARGS__)
 
@@ -1809,8 +1817,9 @@ typedef struct takt_idle {
  * a new limit. It fires once, as a child that fails does: whatever the frame awaits or has
  * called is interrupted, and the error is thrown in the frame. Ends with the frame. */
 void takt_idle_start(takt_frame *frame, takt_idle *idle, takt_ns limit);
-/* Starts the limit anew; cheap, for every read. From this frame or one of its children,
- * while the frame is alive. */
+/* Starts the limit anew; cheap, for every read. From anywhere on the loop's thread, a frame
+ * loop too, while the frame is alive; not before takt_idle_start(), which a coroutine that was
+ * only just started has not come to. */
 void takt_idle_touch(takt_idle *idle);
 
 /* A coroutine whose tasks the loop holds memory for. TAKT_POOL() fills it; .strands is an
@@ -2326,7 +2335,8 @@ void takt_channel_close(takt_channel *channel);
  *        the first error that no task caught, members of groups apart. May be called again
  *   int  net_turn(net *, takt_ns wait, int max)   one round: runs what is ready, takes
  *        at most `max` completions (0: the config's), waiting up to `wait` ns for the
- *        first (0: not at all). How much was done, 0 if nothing, or what ended the loop
+ *        first (0: not at all; nor while nothing is pending). How much was done, 0 if
+ *        nothing, or what ended the loop
  *   int  net_fd(net *)                  readable (POLLIN, level-triggered) when a turn has
  *        work; -1 if there is none: poll(2) backend. The loop's: do not read, do not close
  *   takt_ns net_deadline(net *)         when a turn is due even so, on net_now()'s clock:
@@ -2355,7 +2365,8 @@ void takt_channel_close(takt_channel *channel);
  *        many were discarded. The loop is over: TAKT_EDISPOSED
  *   int  net_free(net *)                drains, then gives the memory back. 0, or -EBUSY
  *        if the kernel still holds some of it: then it is kept, on purpose. Takes up to
- *        config.loop.reap_limit. Frames in your own memory must still be there
+ *        config.loop.reap_limit, and up to a second more for buffers that it is still
+ *        sending, see takt_send_lease(). Frames in your own memory must still be there
  *
  * A turn takes at most config.loop.completions, then fires the timers that are due, then
  * resumes at most 1024 that are ready (yielded, spawned, woken): nobody waits longer than
@@ -2424,7 +2435,8 @@ typedef struct takt_relay {
     takt_frame frame;
     int from, to;    /* in: sockets, non-blocking, borrowed; they may be the same */
     takt_bufs *bufs; /* in: for small pieces; 16 KiB a buffer is a good size */
-    takt_idle *idle; /* in: touched whenever something moves, or NULL; of a parent's */
+    takt_idle *idle; /* in: touched whenever something moves: of a parent's, which has called
+                      * takt_idle_start(); or NULL */
     uint64_t bytes;  /* handed to `to`; while a buffer is being sent, maybe more */
     /* The relay's: */
     union {
