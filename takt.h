@@ -671,7 +671,7 @@ TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *p
 }
 
 /* Sends one datagram: sendto(2). `to`: where, or NULL on a connected socket. Several may
- * wait on one socket, and go in order, but not beside a takt_send_burst(): -EBUSY. Result:
+ * wait on one socket, and go in order; behind a takt_send_burst() that waits: -EBUSY. Result:
  * `len`. Fails with -EMSGSIZE if it is too long for one, -ECONNREFUSED if an earlier one found
  * nobody (connected sockets). */
 TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf TAKT__KEPT, size_t len,
@@ -697,9 +697,7 @@ typedef struct takt_packet {
  * peer, they are one request, which the system takes apart again (UDP_SEGMENT, udp(7)), as
  * long as it can: loop.backend.posix.no_segments says why it cannot. One that fails does not
  * hold the others. Waits while the socket is full. Suspends. Result: how many were sent.
- * -EBUSY if another one, or a takt_sendto(), is under way on this socket, as it is on epoll and
- * poll(2) until the loop next asks the system, also if there is room. Where many coroutines
- * send on one socket, they all take takt_sendto(), or takt_try_send_burst(). */
+ * -EBUSY if another one waits on this socket, or a takt_sendto() is under way. */
 TAKT__MUST_USE static inline takt_op takt_send_burst(int fd, takt_packet *packets TAKT__KEPT,
                                                      size_t count)
 {
@@ -1818,8 +1816,8 @@ typedef struct takt_idle {
  * called is interrupted, and the error is thrown in the frame. Ends with the frame. */
 void takt_idle_start(takt_frame *frame, takt_idle *idle, takt_ns limit);
 /* Starts the limit anew; cheap, for every read. From anywhere on the loop's thread, a frame
- * loop too, while the frame is alive; not before takt_idle_start(), which a coroutine that was
- * only just started has not come to. */
+ * loop too, while the frame is alive. Before takt_idle_start(), in a frame that is all zero but
+ * for its arguments, it does nothing. */
 void takt_idle_touch(takt_idle *idle);
 
 /* A coroutine whose tasks the loop holds memory for. TAKT_POOL() fills it; .strands is an
@@ -3067,6 +3065,17 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
 #define TAKT__UNWATCH_BODY
 #endif
 
+/* Functions that are made where the program says so have names in them that it may have, too:
+ * gcc looks at these pragmas, and so does clang. */
+#if defined(__GNUC__)
+#define TAKT__OWN_NAMES                                                                      \
+    _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wshadow\"")
+#define TAKT__OWN_NAMES_END _Pragma("GCC diagnostic pop")
+#else
+#define TAKT__OWN_NAMES
+#define TAKT__OWN_NAMES_END
+#endif
+
 #define TAKT__BEGIN(name_, my)                                                                \
     TAKT__STATIC_ASSERT(offsetof(struct name_, frame) == 0,                                   \
         "the first member of struct " #name_ " must be `takt_frame frame;`");                 \
@@ -3358,6 +3367,7 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
  * ======================================================================== */
 
 #define TAKT__STREAM_RUNNER(name, backend_, payload_)                                        \
+    TAKT__OWN_NAMES                                                                          \
     typedef struct name##_event {                                                            \
         takt_route route;                                                                    \
         int64_t value;                                                                       \
@@ -3523,6 +3533,7 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
         takt__free(runner->events);                                                          \
         takt__routes_free(&runner->routes);                                                  \
     }                                                                                        \
+    TAKT__OWN_NAMES_END                                                                      \
     struct name
 
 /* ==========================================================================
@@ -3539,6 +3550,7 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
                     (loop), &(loop)->sched.stats.completions)
 
 #define TAKT__LOOP(name, backend_)                                                           \
+    TAKT__OWN_NAMES                                                                          \
     typedef struct name##_config {                                                           \
         takt_config loop;                                                                    \
         backend_##_config backend;                                                           \
@@ -3961,6 +3973,7 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
     }                                                                                        \
                                                                                              \
     TAKT__LOOP_RESULTS(name, takt_frame)                                                     \
+    TAKT__OWN_NAMES_END                                                                      \
     struct name
 
 #define TAKT__LOOP_TYPED(name, coro)                                                         \
@@ -3970,6 +3983,7 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
     }                                                                                        \
                                                                                              \
     TAKT__LOOP_RESULTS(name, struct coro)                                                    \
+    TAKT__OWN_NAMES_END                                                                      \
     struct name
 
 TAKT__EXTERN_C_END
@@ -6903,8 +6917,8 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
         takt__posix_close(posix, op);
     else if (op->flags & TAKT_OP_MULTI && (rc = takt__posix_begin(posix, op)) < 0)
         takt__posix_done(posix, op, rc);
-    else
-        takt__posix_queue(posix, op->fd);
+    else if (op->kind != TAKT_OP_BURST || !takt__posix_try(posix, op, TAKT__MAY_WRITE))
+        takt__posix_queue(posix, op->fd); /* a burst is not in the next one's way */
     return 0;
 }
 
@@ -9097,8 +9111,9 @@ void takt_idle_start(takt_frame *frame, takt_idle *idle, takt_ns limit)
 
 void takt_idle_touch(takt_idle *idle)
 {
-    takt_sched *const s = takt_sched_of(idle->link.owner);
-    idle->due = takt_after(takt__now(s), idle->link.limit_ms * TAKT_MS);
+    if (idle->link.owner) /* it was started */
+        idle->due = takt_after(takt__now(takt_sched_of(idle->link.owner)),
+                               idle->link.limit_ms * TAKT_MS);
 }
 
 static bool takt__stream_close(takt_sched *s, takt_stream *stream);

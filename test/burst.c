@@ -243,6 +243,26 @@ static void a_full_socket_is_waited_for(void)
 }
 
 /* Given up while it waits, it says nothing of what was not sent. */
+/* Where there is room, several send on one socket in one turn, and none is in another's way. */
+static void many_send_in_one_turn(void)
+{
+    static struct burst bursts[4];
+    char in[64];
+    setup();
+    memset((void *)bursts, 0, sizeof bursts);
+    packets[0].data = "here";
+    packets[0].len = 4;
+    packets[0].to = &where[0];
+    for (int i = 0; i < 4; i++)
+        EXPECT(TAKT_START_ON(&loop, bursts[i], burst, .fd = server, .count = 1));
+    EXPECT_EQ(net_run(&loop), 0);
+    for (int i = 0; i < 4; i++) {
+        EXPECT_EQ(bursts[i].sent, 1);
+        EXPECT_EQ(recv(peers[0], in, sizeof in, 0), 4);
+    }
+    finish();
+}
+
 static void it_can_be_cancelled(void)
 {
     static struct burst it;
@@ -362,6 +382,7 @@ int main(int argc, char **argv)
         TEST(nothing_and_nobody),
         TEST(it_leaves_from_where_it_is_told_to),
         TEST(a_full_socket_is_waited_for),
+        TEST(many_send_in_one_turn),
         TEST(it_can_be_cancelled),
         TEST(a_try_sends_what_fits_and_never_waits),
         TEST(a_try_serves_many),

@@ -457,6 +457,7 @@ struct sleepy {
 static TAKT_CORO(sleepy)
 {
     TAKT_BEGIN(sleepy, my);
+    takt_idle_touch(&my->idle); /* it was not started: nothing */
     takt_idle_start(&my->frame, &my->idle, 3600 * TAKT_SEC);
     for (my->i = 0; my->i < 6; my->i++) {
         skipped += 3000 * TAKT_SEC;
