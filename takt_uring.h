@@ -1984,7 +1984,7 @@ static void takt__ring_lease(takt_uring *uring, takt_op *op)
     }
     data = takt_bufs_take(bufs);
     if (!data) {
-        if (bufs->kept)
+        if (bufs->kept && op->flags & TAKT_OP_MULTI)
             takt__many_arm(uring, op); /* but the kernel has some */
         else
             takt__ring_stand_in_line(uring, op);
@@ -2498,10 +2498,29 @@ static int takt__many_submit(takt_uring *uring, takt_op *op)
     return 0;
 }
 
+/* True if somebody waits for a buffer while the kernel has free ones. */
+static bool takt__many_lacks(const takt_bufs *bufs)
+{
+    return bufs->waiting && bufs->reclaim && bufs->kept &&
+           bufs->kept == bufs->count - bufs->in_use;
+}
+
+/* What streams do not use just now is for those who wait. Only where completions come when they
+ * are asked for: one that came meanwhile would name a buffer that is somebody else's. */
+static void takt__many_reclaim(const takt_uring *uring)
+{
+    if (!(uring->rungs & TAKT__RUNG_DEFER_TASKRUN))
+        return;
+    for (takt_bufs *bufs = uring->starved; bufs; bufs = bufs->next_starved)
+        if (takt__many_lacks(bufs))
+            bufs->reclaim(bufs, false);
+}
+
 /* What was put by: ops that stood in line, that wait for descriptors, and room in rings. */
 static void takt__many_catch_up(takt_uring *uring)
 {
     takt_op *op;
+    takt__many_reclaim(uring);
     while (uring->starved && uring->out_count < uring->out_max &&
            (op = takt__bufs_serve(&uring->starved)) != NULL) {
         takt__ring_clear(op, TAKT__RING_NO_BUFFER);
@@ -2895,6 +2914,8 @@ bool takt_uring_busy(takt_uring *uring)
 {
     if (!uring->on_ring)
         return takt_posix_busy(&uring->posix);
+    if (uring->starved)
+        takt__many_reclaim(uring);
     return uring->done_first || uring->parked_count || uring->cancels_due ||
            takt__ring_unsubmitted(uring) || takt__ring_unread(uring) ||
            takt__ring_hidden(uring) || takt__bufs_can_serve(uring->starved) ||

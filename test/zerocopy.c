@@ -148,7 +148,9 @@ static int pump(takt_ns wait)
     for (int i = 0; i < count; i++) {
         const uint32_t index = (uint32_t)done[i].token;
         EXPECT(takt_slot_find(&slots, done[i].token) != NULL);
-        EXPECT_EQ(done[i].flags, 0);
+        unsigned char *item = (unsigned char *)done[i].payload; /* of a stream */
+        EXPECT_EQ(done[i].flags, item ? TAKT_MORE : 0);
+        EXPECT_EQ(takt_bufs_put(&pool, &item), 0);
         EXPECT(!ended[index]);
         ended[index] = true;
         values[index] = done[i].error ? done[i].error : done[i].value;
@@ -371,6 +373,46 @@ static void one_that_is_cut_short_comes_back(void)
         cut_short(by_close, TAKT_ECLOSED);
         cut_short(by_shutdown, -EPIPE);
     }
+}
+
+/* Nor is it asked again and again meanwhile. A stream that has nothing to receive goes on. */
+static void what_a_stream_does_not_use_is_for_those_who_wait(void)
+{
+    unsigned char *out[4] = {NULL, NULL, NULL, NULL};
+    int quiet[2], loud[2];
+    wanted.mode = TAKT_URING_ONLY;
+    setup_with(4, 64);
+    connection(quiet);
+    connection(loud);
+    EXPECT_EQ(begin(0, takt_recv_multishot(quiet[0], &pool)), 0);
+    pump(TAKT_MS);
+    for (int i = 0; i < 4; i++) {
+        const uint64_t before = engine.enters;
+        EXPECT_EQ(send(loud[1], "x", 1, MSG_NOSIGNAL), 1);
+        EXPECT_EQ(begin(1, i % 2 ? takt_recv_lease(loud[0], &pool, &out[i])
+                                 : takt_lease(&pool, &out[i])), 0);
+        if (pool.kept && pool.kept == 4 - pool.in_use &&
+            !(engine.rungs & TAKT_URING_NO_DEFER_TASKRUN)) { /* not there: it is safe to wait */
+            for (int k = 0; k < 20; k++)
+                pump(TAKT_MS);
+            EXPECT(!ended[1] && engine.enters - before < 40);
+            EXPECT_EQ(takt_bufs_put(&pool, &out[i - 2]), 0);
+        }
+        EXPECT(end_of(1) > 0);
+        EXPECT(out[i] != NULL);
+    }
+    for (int i = 0; i < 4; i++)
+        takt_bufs_put(&pool, &out[i]);
+    EXPECT_EQ(send(quiet[1], "late", 4, MSG_NOSIGNAL), 4);
+    EXPECT_EQ(end_of(0), 4);
+    ended[0] = false;
+    takt_uring_cancel(&engine, &slot_memory[0].op);
+    EXPECT_EQ(end_of(0), TAKT_ECANCELED);
+    for (int i = 0; i < 2; i++) {
+        close(quiet[i]);
+        close(loud[i]);
+    }
+    finish();
 }
 
 /* An empty pool is waited for, in order; who is told to stop leaves the line */
@@ -1129,6 +1171,7 @@ static const test everywhere[] = {
     TEST(what_is_refused_is_not_taken),
     TEST(one_that_is_cut_short_comes_back),
     TEST(a_buffer_is_waited_for_in_turn),
+    TEST(what_a_stream_does_not_use_is_for_those_who_wait),
 };
 
 static const test with_zerocopy[] = {
