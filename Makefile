@@ -19,7 +19,7 @@ PREFIX ?= /usr/local
 WARN = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wimplicit-fallthrough -Werror
 CXXWARN = -Wall -Wextra -Wconversion -Wshadow -Wimplicit-fallthrough -Werror
 CPPFLAGS += -D_GNU_SOURCE -I.
-SAN = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+SAN = -O0 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN = -O1 -g -fsanitize=thread
 # every number that wraps around without being meant to, too
 INT = -O0 -g -fsanitize=undefined,integer -fno-sanitize=unsigned-shift-base \
@@ -124,7 +124,9 @@ build/soak: test/soak.c | build/test
 build/demo: test/demo.c | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< -o $@
 build/test/%: test/%.c test/test.h $(wildcard test/*.h) $(HEADERS) | build/test
-	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g1 $< $(LDLIBS) -o $@
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O0 -g $< $(LDLIBS) -o $@
+build/test/contract: test/contract.c $(wildcard test/*.h) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g $< $(LDLIBS) -o $@
 build/test/contract.san: test/contract.c $(wildcard test/*.h) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
 build/test/%.san: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test

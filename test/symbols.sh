@@ -55,8 +55,8 @@ declared() {
 object_is_clean() { # COMPILER STANDARD LANGUAGE HEADER
     what="$1 -std=$2 $4"
     printf '#define TAKT_IMPLEMENTATION\n#include "%s"\n' "$4" > "$scratch/one.c"
-    level=-O0 # takt_uring.h holds all of takt.h: the dear levels are for it alone
-    [ "$4" = takt.h ] || level=-O2
+    level=-O0 # takt_uring.h holds all of takt.h: the dear level is for it alone, and once
+    [ "$4$1" = takt_uring.hgcc ] && level=-O2
     # shellcheck disable=SC2086
     $1 -x "$3" -std="$2" $flags $level -c "$scratch/one.c" -o "$scratch/one.o" \
         > "$scratch/said" 2>&1
