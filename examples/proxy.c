@@ -10,7 +10,7 @@
  *
  * What comes in bulk goes from socket to socket by splice(2), the rest through buffers.
  *
- * Memory of a connection: 630 bytes, and while it has something to pass on, one buffer of
+ * Memory of a connection: 640 bytes, and while it has something to pass on, one buffer of
  * 16 KiB or one pipe a direction. A reader that stalls stops its writer.
  *
  * Each thread has a loop and listens for itself; the system spreads the connections over
