@@ -210,6 +210,7 @@ def lines_are_few_and_tell_no_bytes(backend):  # S28
         for _ in range(400):  # nobody is there
             with contextlib.suppress(ConnectionError), proxy.connect() as s:
                 s.sendall(b"a SECRET of somebody")
+                s.recv(1)  # until it is turned away
         proxy.process.send_signal(signal.SIGUSR1)
         proxy.wait_for("awaits accept")
         began = time.monotonic()
