@@ -127,10 +127,8 @@ build/test/%: test/%.c test/test.h $(wildcard test/*.h) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O0 -g $< $(LDLIBS) -o $@
 build/test/contract: test/contract.c $(wildcard test/*.h) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g $< $(LDLIBS) -o $@
-build/test/contract.san: test/contract.c $(wildcard test/*.h) $(HEADERS) | build/test
-	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
 build/test/%.san: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
-	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) -O0 $< $(LDLIBS) -o $@
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
 build/%.int: examples/%.c $(PARTS) $(HEADERS) test/integer.ignore | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) $(INT) $< $(LDLIBS) -o $@
 build/test/%.int: test/%.c $(wildcard test/*.h) $(HEADERS) test/integer.ignore | build/test
