@@ -671,9 +671,9 @@ TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *p
 }
 
 /* Sends one datagram: sendto(2). `to`: where, or NULL on a connected socket. Several may
- * wait on one socket, and go in order; behind a takt_send_burst() that waits: -EBUSY. Result:
- * `len`. Fails with -EMSGSIZE if it is too long for one, -ECONNREFUSED if an earlier one found
- * nobody (connected sockets). */
+ * wait on one socket, takt_send_burst() among them, and go in order. Result: `len`. Fails
+ * with -EMSGSIZE if it is too long for one, -ECONNREFUSED if an earlier one found nobody
+ * (connected sockets). */
 TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf TAKT__KEPT, size_t len,
                                                  const struct takt_addr *to TAKT__KEPT)
 {
@@ -696,8 +696,8 @@ typedef struct takt_packet {
  * sendmmsg(2); and where several in a row of one length (the last may be shorter) go to one
  * peer, they are one request, which the system takes apart again (UDP_SEGMENT, udp(7)), as
  * long as it can: loop.backend.posix.no_segments says why it cannot. One that fails does not
- * hold the others. Waits while the socket is full. Suspends. Result: how many were sent.
- * -EBUSY if another one waits on this socket, or a takt_sendto() is under way. */
+ * hold the others. Waits while the socket is full, behind those that came before, as
+ * takt_sendto(). Suspends. Result: how many were sent. */
 TAKT__MUST_USE static inline takt_op takt_send_burst(int fd, takt_packet *packets TAKT__KEPT,
                                                      size_t count)
 {
@@ -1167,7 +1167,7 @@ void takt_tokens_remove(takt_tokens *tokens, takt_token token);
 /* One descriptor; slots are counted from 1, 0 is none. */
 typedef struct takt_fd {
     uint32_t reader; /* the op that waits to read */
-    uint32_t writer; /* the op that waits to write; datagrams chain by op.next */
+    uint32_t writer; /* the op that waits to write; datagrams and bursts chain by op.next */
     uint32_t writer_last;
     uint32_t closer; /* the close that waits for both to end */
     uint32_t bits;   /* the backend's */
@@ -4675,13 +4675,19 @@ static uint32_t takt__place_of(const takt_op *op)
     return ((const takt_slot *)(const void *)op)->index + 1;
 }
 
+/* True for what may stand in line on a descriptor. */
+static bool takt__is_datagram(const takt_op *op)
+{
+    return op->kind == TAKT_OP_SENDTO || op->kind == TAKT_OP_BURST;
+}
+
 static int takt__enter_writer(takt_fds *fds, takt_fd *fd, takt_op *op)
 {
     const uint32_t place = takt__place_of(op);
     op->next = NULL;
     if (fd->writer) {
         takt_op *const last = takt_fds_op(fds, fd->writer_last);
-        if (op->kind != TAKT_OP_SENDTO || last->kind != TAKT_OP_SENDTO)
+        if (!takt__is_datagram(op) || !takt__is_datagram(last))
             return -EBUSY;
         last->next = op;
     } else {
@@ -6852,6 +6858,15 @@ static void takt__posix_close(takt_posix *posix, takt_op *op)
     takt__posix_done(posix, op, takt__answer(close(op->fd)));
 }
 
+/* Tries a burst at once, behind those that stand before it. True if it is over. */
+static bool takt__posix_burst(takt_posix *posix, takt_op *op)
+{
+    op->arg.done = 0; /* the user's array of a batch may be awaited again */
+    op->extra = 0;
+    takt__posix_run_writers(posix, op->fd);
+    return op->state == TAKT__DONE;
+}
+
 int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
 {
     int64_t result;
@@ -6917,8 +6932,8 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
         takt__posix_close(posix, op);
     else if (op->flags & TAKT_OP_MULTI && (rc = takt__posix_begin(posix, op)) < 0)
         takt__posix_done(posix, op, rc);
-    else if (op->kind != TAKT_OP_BURST || !takt__posix_try(posix, op, TAKT__MAY_WRITE))
-        takt__posix_queue(posix, op->fd); /* a burst is not in the next one's way */
+    else if (op->kind != TAKT_OP_BURST || !takt__posix_burst(posix, op))
+        takt__posix_queue(posix, op->fd);
     return 0;
 }
 

@@ -166,6 +166,7 @@ typedef struct takt_uring {
     unsigned plain_end;                    /* tail up to which what is plain may fill the queue */
     uint8_t plain;                         /* whether all there is to do is to ask it */
     bool asked;                            /* it was, a moment ago */
+    bool in_line;                          /* it sees to the line of a descriptor */
     unsigned dropped;                      /* completions that the kernel lost, at init */
     struct takt__uring_message *messages;  /* one for each entry of the submission queue */
     uint32_t *parked;                      /* slots of ops that wait for an entry: a circle */
@@ -240,7 +241,8 @@ enum { /* takt_op.state: where it is, and what was asked of it */
     TAKT__RING_ASKED = 256,     /* the kernel was asked for its end, or will be: */
     TAKT__RING_CANCEL_DUE = 512,
     TAKT__RING_TRY = 1024, /* counts from here on: cancels that found nothing */
-    TAKT__RING_LATER = 8192 /* waits for descriptors or memory; never in the kernel then */
+    TAKT__RING_LATER = 8192, /* waits for descriptors or memory; never in the kernel then */
+    TAKT__RING_IN_LINE = 16384 /* behind another datagram of its descriptor; nor then */
 };
 
 enum { TAKT__RING_TRIES = 7 * TAKT__RING_TRY };
@@ -1743,6 +1745,7 @@ static void takt__ring_encode(takt_uring *uring, takt_op *op, struct io_uring_sq
  * ======================================================================== */
 
 static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result);
+static void takt__ring_wait_ready(takt_uring *uring, takt_op *op);
 static void takt__zerocopy_over(takt_uring *uring, takt_op *op);
 
 /* -- the line of ops that found the queue full ---------------------------- */
@@ -1784,6 +1787,66 @@ static void takt__ring_place(takt_uring *uring, takt_op *op)
         takt__ring_encode(uring, op, sqe);
     else
         takt__ring_park(uring, op);
+}
+
+/* -- the line of datagrams on a descriptor ----------------------------------
+ *
+ * Single ones go to the kernel together, which takes them in order, as long as there is room.
+ * Once the first has to wait, and behind a burst, the next ones stand in line.
+ */
+
+static takt_op *takt__line_first(const takt_uring *uring, const takt_op *op)
+{
+    return takt_fds_op(&uring->fds, uring->fds.at[op->fd].writer);
+}
+
+/* True if a datagram for `fd` is to stand in line. */
+static bool takt__line_waits(const takt_uring *uring, int fd)
+{
+    const unsigned waits = TAKT__RING_IN_LINE | TAKT__RING_READINESS;
+    const takt_op *first, *last;
+    if ((unsigned)fd >= (unsigned)uring->fds.count || !uring->fds.at[fd].writer)
+        return false;
+    first = takt_fds_op(&uring->fds, uring->fds.at[fd].writer);
+    last = takt_fds_op(&uring->fds, uring->fds.at[fd].writer_last);
+    return ((unsigned)first->state | last->state) & waits;
+}
+
+/* Sends the burst at the front of a line: at once, in one call, which costs less than a request
+ * for each. */
+static void takt__line_burst(takt_uring *uring, takt_op *op)
+{
+    const int64_t result = takt__try_burst(&uring->posix, op);
+    if (result == -EAGAIN)
+        takt__ring_wait_ready(uring, op);
+    else
+        takt__ring_finish(uring, op, result);
+}
+
+/* One has left the line of `fd`: those who now stand at its front go. A burst that is over in
+ * here leads here again: then it is the caller that goes on. */
+static void takt__line_on(takt_uring *uring, int fd)
+{
+    enum { AT_A_TIME = 32 };
+    const takt_fd *const entry = &uring->fds.at[fd];
+    takt_op *op = takt_fds_op(&uring->fds, entry->writer);
+    if (!op || !(op->state & TAKT__RING_IN_LINE) || entry->closer || uring->in_line)
+        return;
+    uring->in_line = true;
+    while (op && op->kind == TAKT_OP_BURST && op->state & TAKT__RING_IN_LINE) {
+        takt__ring_clear(op, TAKT__RING_IN_LINE);
+        takt__line_burst(uring, op);
+        op = takt_fds_op(&uring->fds, entry->writer);
+    }
+    for (int i = 0; i < AT_A_TIME && op && op->kind == TAKT_OP_SENDTO &&
+                    op->state & TAKT__RING_IN_LINE;
+         i++) {
+        takt_op *const next = op->next;
+        takt__ring_clear(op, TAKT__RING_IN_LINE);
+        takt__ring_place(uring, op);
+        op = next;
+    }
+    uring->in_line = false;
 }
 
 /* -- the end of an op ------------------------------------------------------ */
@@ -1866,6 +1929,8 @@ static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result)
         takt__ring_finish(uring, closer, rc < 0 && errno != EINTR ? -errno : 0);
         closer = op->kind == TAKT_OP_SPLICE ? takt_fds_leave(&uring->fds, op) : NULL;
     }
+    if (takt__is_datagram(op))
+        takt__line_on(uring, op->fd);
 }
 
 /* True if somebody wanted an early end of `op`. */
@@ -1910,6 +1975,10 @@ static void takt__ring_failed(takt_uring *uring, takt_op *op, int error)
             takt__ring_finish(uring, op, error);
         break;
     case -EAGAIN:
+        if (op->kind == TAKT_OP_SENDTO && takt__line_first(uring, op) != op) {
+            takt__ring_set(op, TAKT__RING_IN_LINE);
+            break;
+        }
         if (!connects && op->kind != TAKT_OP_NOP) {
             takt__ring_wait_ready(uring, op);
             break;
@@ -2580,6 +2649,8 @@ static void takt__ring_stop(takt_uring *uring, takt_op *op, unsigned why)
     if (op->state & TAKT__RING_PARKED) {
         takt__ring_unpark(uring, op);
         takt__ring_finish(uring, op, takt__ring_stop_code(op));
+    } else if (op->state & TAKT__RING_IN_LINE) {
+        takt__ring_finish(uring, op, takt__ring_stop_code(op));
     } else if (op->state & TAKT__RING_NO_BUFFER) {
         takt__bufs_leave((takt_bufs *)op->arg.ptr, op);
         takt__ring_finish(uring, op, takt__ring_stop_code(op));
@@ -2599,7 +2670,8 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op)
         return;
     }
     if (op->state &
-        (TAKT__RING_KERNEL | TAKT__RING_PARKED | TAKT__RING_NO_BUFFER | TAKT__RING_LATER))
+        (TAKT__RING_KERNEL | TAKT__RING_PARKED | TAKT__RING_NO_BUFFER | TAKT__RING_LATER |
+         TAKT__RING_IN_LINE))
         takt__ring_stop(uring, op, TAKT__RING_CANCELLED);
     takt__ring_judge(uring);
 }
@@ -2645,7 +2717,7 @@ static int takt__ring_close(takt_uring *uring, takt_op *op)
     if (reader)
         takt__ring_stop(uring, reader, TAKT__RING_CLOSED);
     while (writer) {
-        takt_op *const next = writer->kind == TAKT_OP_SENDTO ? writer->next : NULL;
+        takt_op *const next = takt__is_datagram(writer) ? writer->next : NULL;
         takt__ring_stop(uring, writer, TAKT__RING_CLOSED);
         writer = next;
     }
@@ -2710,26 +2782,26 @@ static int takt__ring_submit_rare(takt_uring *uring, takt_op *op)
     }
 }
 
-/* Datagrams go at once, in one call: that costs less than a request for each. */
+/* A burst goes at once, unless others stand before it. */
 static int takt__ring_burst(takt_uring *uring, takt_op *op)
 {
     const int rc = takt_fds_enter(&uring->fds, op);
-    int64_t result;
     if (rc < 0)
         return rc;
+    op->arg.done = 0; /* the user's array of a batch may be awaited again */
+    op->extra = 0;
     op->state = TAKT__RING_ENTERED;
-    result = takt__try_burst(&uring->posix, op);
-    if (result == -EAGAIN)
-        takt__ring_wait_ready(uring, op);
+    if (takt__line_first(uring, op) == op)
+        takt__line_burst(uring, op);
     else
-        takt__ring_finish(uring, op, result);
+        takt__ring_set(op, TAKT__RING_IN_LINE);
     return 0;
 }
 
 static int takt__ring_submit(takt_uring *uring, takt_op *op)
 {
     unsigned state = TAKT__RING_ENTERED;
-    bool empty = false;
+    bool empty = false, behind = false;
     int rc;
     op->state = 0;
     op->next = NULL;
@@ -2756,9 +2828,11 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
     case TAKT_OP_SPLICE:
         state |= TAKT__RING_READINESS;
         break;
+    case TAKT_OP_SENDTO:
+        behind = takt__line_waits(uring, op->fd);
+        break;
     case TAKT_OP_ACCEPT:
     case TAKT_OP_CONNECT:
-    case TAKT_OP_SENDTO:
     case TAKT_OP_WRITE:
         break;
     default:
@@ -2770,6 +2844,8 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
     op->state = (uint16_t)state;
     if (TAKT__UNLIKELY(empty))
         takt__ring_finish(uring, op, 0); /* no request of none: it may wait, or read as an end */
+    else if (TAKT__UNLIKELY(behind))
+        takt__ring_set(op, TAKT__RING_IN_LINE);
     else
         takt__ring_place(uring, op);
     return 0;
