@@ -2434,7 +2434,9 @@ typedef struct takt_relay {
     int from, to;    /* in: sockets, non-blocking, borrowed; they may be the same */
     takt_bufs *bufs; /* in: for small pieces; 16 KiB a buffer is a good size */
     takt_idle *idle; /* in: touched whenever something moves: of a parent's, which has called
-                      * takt_idle_start(); or NULL */
+                      * takt_idle_start(); or NULL. A socket takes no more until a third of
+                      * its send buffer is free (tcp(7): tcp_wmem, up to 4 MiB): who reads
+                      * less than that within the limit is silent. SO_SNDBUF makes it less */
     uint64_t bytes;  /* handed to `to`; while a buffer is being sent, maybe more */
     /* The relay's: */
     union {
