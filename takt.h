@@ -657,10 +657,9 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
  * io_uring sends without copying (see takt_uring_config) where that is worth it, as long as at
  * most half of the pool is with the system, and a quarter for one descriptor: peers that read
  * slowly do not starve the others. Anything else is a takt_send(), and the buffer is back when
- * it completes. `pool` has to outlive the loop, whose free waits a second for buffers,
- * whatever config.loop.reap_limit says: what is not back by then is never used again, and is
- * kept when the pool is freed (pool->lost; LeakSanitizer tells). Where peers read slowly, let a
- * coroutine sleep until pool->in_use is 0 before the loop ends. */
+ * it completes. `pool` has to outlive the loop, whose free waits config.loop.reap_limit for
+ * buffers. What is not back by then is never used again, and is kept when the pool is freed:
+ * net_free() says -EBUSY, pool->lost how many, and LeakSanitizer that they are there. */
 TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *pool,
                                                      unsigned char **data TAKT__KEPT, size_t len)
 {
@@ -1042,6 +1041,10 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  *            has completed with a value and nothing else, in their order, until it returns
  *            false, at most `max` times; adds to `count`. `stride`: from one slot to the
  *            next. True: that was all. False: poll is to see to the rest.
+ *
+ * And if it has `#define TAKT_END_B , TAKT__BY_END`, for what its free may have to wait for:
+ *   int  B_end(B *, takt_ns limit)  in place of B_free. 0, or -EBUSY if after `limit` ns the
+ *            system still held memory: that is kept
  *
  * An op with TAKT_OP_MULTI (accept, recv_multishot, recvmsg_multishot, readiness) completes
  * many times: with TAKT_MORE while the request lives, then once without. The kernel ends
@@ -1855,7 +1858,8 @@ typedef struct takt_config {
     takt_ns hold_limit;   /* ns that a coroutine may run before it awaits again, as it holds up
                            * all others. One that took longer is counted in stats.held, and
                            * named in TAKT_LOG. Under TAKT_DEBUG only; 0: not measured */
-    takt_ns reap_limit;   /* how long drain waits for the kernel; default 1 s */
+    takt_ns reap_limit;   /* how long drain waits for the kernel to end what is in flight, and
+                           * free for it to give buffers back; default 1 s */
     /* Told of every task that ends with an error nobody caught, members of groups apart, if
      * set; else a line goes to TAKT_LOG. `name`, `file`: constant text. It runs inside a
      * turn: it may spawn, and stop with a limit above 0; not turn, drain or free. */
@@ -2362,9 +2366,9 @@ void takt_channel_close(takt_channel *channel);
  *        kernel, runs defers (in which every await but close fails at once). Result: how
  *        many were discarded. The loop is over: TAKT_EDISPOSED
  *   int  net_free(net *)                drains, then gives the memory back. 0, or -EBUSY
- *        if the kernel still holds some of it: then it is kept, on purpose. Takes up to
- *        config.loop.reap_limit, and up to a second more for buffers that it is still
- *        sending, see takt_send_lease(). Frames in your own memory must still be there
+ *        if the kernel still holds some of it, or of a pool's: then that is kept, on purpose.
+ *        Takes up to config.loop.reap_limit, and as long once more for buffers that it is
+ *        still sending, see takt_send_lease(). Frames in your own memory must still be there
  *
  * A turn takes at most config.loop.completions, then fires the timers that are due, then
  * resumes at most 1024 that are ready (yielded, spawned, woken): nobody waits longer than
@@ -3551,6 +3555,11 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
     backend_##_each(&(loop)->backend, (most), (wait), sizeof(takt_strand), name##__succeed,  \
                     (loop), &(loop)->sched.stats.completions)
 
+/* The same for B_end. */
+#define TAKT__END_OF(backend_) TAKT__SECOND_OF(TAKT_END_##backend_, TAKT__BY_FREE, )
+#define TAKT__BY_FREE(backend_, backend, limit) (backend_##_free(backend), 0)
+#define TAKT__BY_END(backend_, backend, limit) backend_##_end((backend), (limit))
+
 #define TAKT__LOOP(name, backend_)                                                           \
     TAKT__OWN_NAMES                                                                          \
     typedef struct name##_config {                                                           \
@@ -3924,13 +3933,15 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
                                                                                              \
     TAKT__UNUSED static inline int name##_free(name *takt_l)                                 \
     {                                                                                        \
+        int rc;                                                                              \
         if (name##_drain(takt_l) == TAKT_EREENTER)                                           \
             return TAKT_EREENTER;                                                            \
         if (takt_l->sched.strands_used)                                                      \
             return -EBUSY;                                                                   \
-        backend_##_free(&takt_l->backend);                                                   \
+        rc = TAKT__END_OF(backend_)(backend_, &takt_l->backend,                              \
+                                    takt_l->sched.config.reap_limit);                        \
         takt__sched_free(&takt_l->sched, &takt_l->completions);                              \
-        return 0;                                                                            \
+        return rc;                                                                           \
     }
 
 /* What differs between TAKT_LOOP and TAKT_LOOP_OF: what is submitted, what results are. */

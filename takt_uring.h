@@ -204,13 +204,22 @@ int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const t
  * loop: the ring serves no other, and a use from elsewhere is the end of the loop. After
  * fork(2) it is the parent's; the child must not touch it. Init fails with the ring's
  * error under TAKT_URING_ONLY, else with that of the portable backend, which was tried
- * last; `setup_error` tells the ring's. */
-void takt_uring_free(takt_uring *uring);
+ * last; `setup_error` tells the ring's.
+ *
+ * A ring that fails while it runs (its descriptor closed, io_uring forbidden meanwhile, used by
+ * another thread) is the end of the loop, and takt_uring_describe() says why. What was in flight
+ * then nobody can end any more, and the kernel may still write there: net_free() says -EBUSY
+ * and keeps the loop's memory, takt_bufs_free() that of buffers that the kernel has; so keep
+ * frames of your own, and what they let the kernel write to. */
+int takt_uring_end(takt_uring *uring, takt_ns limit);
+void takt_uring_free(takt_uring *uring); /* the same, with a limit of a second */
 takt_ns takt_uring_now(takt_uring *uring);
 void takt_uring_flush(takt_uring *uring);
 bool takt_uring_busy(takt_uring *uring);
 int takt_uring_fd(takt_uring *uring);
 int64_t takt_uring_call(takt_uring *uring, takt_op *op);
+/* A loop's free calls takt_uring_end(). */
+#define TAKT_END_takt_uring , TAKT__BY_END
 /* The first of them. */
 static inline int takt_uring_init(takt_uring *uring, const takt_uring_config *config,
                                   const takt_slots *slots)
@@ -463,7 +472,7 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op);
 const char *takt_uring_name(const takt_uring *uring);
 
 /* Writes one line, without its end: what runs, and if that is not io_uring, why and what
- * to do. Also after an init that failed. 256 bytes are enough; what does not fit in `size`
+ * to do; or what the ring has failed with, and so the loop. Also after an init that failed. 256 bytes are enough; what does not fit in `size`
  * is cut off. Returns its whole length, as snprintf(3) does. */
 int takt_uring_describe(const takt_uring *uring, char *text, size_t size);
 
@@ -727,15 +736,24 @@ static void takt__bufring_free(struct takt__bufring *ring)
     TAKT_FREE(ring);
 }
 
+static bool takt__ring_in_flight(const takt_uring *uring);
+
 /* Takes the ring back from the kernel, and its buffers with it. False: it is refused (by a
  * seccomp filter, say); then nothing has happened, unless that must not be: when nobody receives
- * any more. */
+ * any more. If somebody does all the same, on a ring that has failed, the kernel may still write
+ * into them: they are out for good. */
 static bool takt__bufring_detach(struct takt__bufring *ring, bool going)
 {
     takt_bufs *const bufs = ring->bufs;
     struct takt__bufring **link = &ring->uring->bufrings;
-    if (io_uring_unregister_buf_ring(&ring->uring->ring, ring->group) < 0 && !going)
+    const bool refused = io_uring_unregister_buf_ring(&ring->uring->ring, ring->group) < 0;
+    if (refused && !going)
         return false;
+    if (refused && takt__ring_in_flight(ring->uring)) {
+        bufs->in_use += bufs->kept;
+        bufs->lost += bufs->kept;
+        memset(ring->indexes, 0xff, ring->most * sizeof *ring->indexes); /* none comes back */
+    }
     while (*link != ring)
         link = &(*link)->next;
     *link = ring->next;
@@ -3074,16 +3092,17 @@ static bool takt__ring_in_flight(const takt_uring *uring)
 
 /* Nothing should be in flight any more. If something is, the kernel still writes into
  * memory that is about to go, also after the ring is gone: so it is ended and waited for. */
-static void takt__ring_drain(takt_uring *uring)
+static void takt__ring_drain(takt_uring *uring, takt_ns limit)
 {
     enum { BATCH = 32 };
     takt_completion done[BATCH];
-    const takt_ns limit = takt_uring_now(uring) + TAKT_SEC;
+    const takt_ns until = takt_after(takt_uring_now(uring), limit);
     for (uint32_t i = 0; i < uring->slots.count; i++)
         takt_uring_cancel(uring, &takt_slot_at(&uring->slots, i)->op);
-    while ((takt__ring_in_flight(uring) || uring->done_first || uring->zerocopies_held) &&
-           takt_uring_now(uring) < limit) {
-        const int count = takt_uring_poll(uring, done, BATCH, 50 * TAKT_MS);
+    while (takt__ring_in_flight(uring) || uring->done_first || uring->zerocopies_held) {
+        const takt_ns most = 50 * TAKT_MS, left = until - takt_uring_now(uring);
+        const int count =
+            left <= 0 ? -ETIME : takt_uring_poll(uring, done, BATCH, left < most ? left : most);
         if (count < 0)
             break;
         for (int i = 0; i < count; i++) {
@@ -3099,16 +3118,19 @@ static void takt__ring_drain(takt_uring *uring)
         TAKT_LOG("takt_uring_free: operations are still in flight");
 }
 
-void takt_uring_free(takt_uring *uring)
+int takt_uring_end(takt_uring *uring, takt_ns limit)
 {
+    bool kept;
     if (!uring->on_ring) {
         takt_posix_free(&uring->posix);
-        return;
+        return 0;
     }
     if (takt__ring_in_flight(uring) || uring->done_first || uring->parked_count ||
         uring->starved || uring->zerocopies_held)
-        takt__ring_drain(uring);
+        takt__ring_drain(uring, limit);
+    kept = takt__ring_in_flight(uring) || uring->zerocopies_held;
     takt__ring_release(uring);
+    return kept ? -EBUSY : 0;
 }
 
 #else /* TAKT_NO_URING: the same functions, without a ring */
@@ -3128,9 +3150,11 @@ int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const t
     return takt_posix_init(&uring->posix, &config->posix, slots);
 }
 
-void takt_uring_free(takt_uring *uring)
+int takt_uring_end(takt_uring *uring, takt_ns limit)
 {
+    (void)limit;
     takt_posix_free(&uring->posix);
+    return 0;
 }
 
 int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token token)
@@ -3170,6 +3194,11 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
 
 #endif /* TAKT_NO_URING */
 
+void takt_uring_free(takt_uring *uring)
+{
+    (void)takt_uring_end(uring, TAKT_SEC);
+}
+
 takt_ns takt_uring_now(takt_uring *uring)
 {
     (void)uring;
@@ -3197,7 +3226,10 @@ const char *takt_uring_name(const takt_uring *uring)
     X(EMFILE, "no descriptor is free; raise ulimit -n")                                         \
     X(ENFILE, "no descriptor is free in the whole system; raise sysctl fs.file-max")            \
     X(ETIME, "it exists here, but requests do not end")                                         \
-    X(EIO, "it exists here, but does not do what it should")
+    X(EIO, "it exists here, but does not do what it should")                                    \
+    X(EBADF, "somebody has closed its descriptor")                                              \
+    X(EEXIST, "another thread has used it")                                                     \
+    X(EBADR, "the kernel had no memory for completions, and has lost some")
 
 static const char *takt__doctor_name(int error)
 {
@@ -3238,6 +3270,10 @@ static int takt__doctor_ring(const takt_uring *uring, char *text, size_t size)
     }
     TAKT_URING_RUNGS(TAKT__X)
 #undef TAKT__X
+    if (uring->fatal)
+        return snprintf(text, size, "io_uring (it has failed: %s, %s)",
+                        takt__doctor_name(uring->fatal) ? takt__doctor_name(uring->fatal) : "error",
+                        takt__doctor_advice(uring->fatal));
     return snprintf(text, size, "io_uring (%u entries, %u completions;%s%s)",
                     uring->ring.sq.ring_entries, uring->ring.cq.ring_entries,
                     len ? words : " plain", uring->restricted ? ", restricted" : "");

@@ -687,7 +687,7 @@ static void what_never_comes_back_is_kept(void)
     memory = pool.memory;
     next = pool.next;
     logs = 0;
-    takt_uring_free(&engine); /* waits a second */
+    EXPECT_EQ(takt_uring_end(&engine, 20 * TAKT_MS), -EBUSY);
     EXPECT_EQ(logs, 1);
     EXPECT_EQ(pool.in_use, 1);
     EXPECT_EQ(pool.sending, 1);
@@ -711,6 +711,64 @@ static void what_never_comes_back_is_kept(void)
     close(pair[0]);
     close(pair[1]);
     EXPECT_EQ(memory_live, 0);
+}
+
+TAKT_LOOP(net, takt_uring);
+
+struct sends {
+    takt_frame frame;
+    int fd; /* in */
+    unsigned char *data;
+};
+
+static TAKT_CORO(sends)
+{
+    TAKT_BEGIN(sends, my);
+    TAKT_AWAIT(takt_lease(&pool, &my->data));
+    TAKT_AWAIT(takt_send_lease(my->fd, &pool, &my->data, SIZE));
+    TAKT_END;
+}
+
+/* The same of a loop: its free waits for as long as it was told, and says what came of it */
+static void a_free_says_what_it_left(void)
+{
+    for (int late = 0; late < 2; late++) {
+        net_config config = net_defaults();
+        static struct sends one;
+        static net loop;
+        takt_ns began, took;
+        int pair[2];
+        config.backend = wanted;
+        config.loop.reap_limit = late ? 30 * TAKT_MS : 10 * TAKT_SEC;
+        EXPECT_EQ(net_init(&loop, &config), 0);
+        EXPECT_EQ(takt_bufs_init(&pool, 4, SIZE), 0);
+        connection(pair);
+        EXPECT(TAKT_START_ON(&loop, one, sends, .fd = pair[1]));
+        EXPECT_EQ(net_run(&loop), 0);
+        EXPECT_EQ(pool.in_use, 1); /* the peer has not read */
+        if (!late)
+            reset(pair[0]);
+        began = takt_uring_now(&engine);
+        EXPECT_EQ(net_free(&loop), late ? -EBUSY : 0);
+        took = takt_uring_now(&engine) - began;
+        EXPECT(late ? took >= 30 * TAKT_MS && took < TAKT_SEC : took < 5 * TAKT_SEC);
+        EXPECT_EQ(pool.lost, late);
+        if (late) {
+            unsigned char *const memory = pool.memory;
+            takt_bufs_free(&pool);
+            EXPECT_EQ(memory_live, 1);
+            reset(pair[0]);
+            poll(NULL, 0, 20);
+#if defined(TAKT__ASAN)
+            __asan_unpoison_memory_region(memory, 4 * SIZE);
+#endif
+            our_free(memory);
+        } else {
+            takt_bufs_free(&pool);
+        }
+        close(pair[1]);
+        EXPECT_EQ(memory_live, 0);
+    }
 }
 
 /* -- where it cannot be, or is no use ----------------------------------------------- */
@@ -1032,8 +1090,6 @@ static void what_is_owed_to_nobody_is_dropped(void)
 
 /* -- coroutines -------------------------------------------------------------------- */
 
-TAKT_LOOP(net, takt_uring);
-
 struct sender {
     takt_frame frame;
     int fd, count, times;
@@ -1183,6 +1239,7 @@ static const test with_zerocopy[] = {
     TEST(a_ring_that_fails_keeps_what_it_has),
     TEST(one_who_waits_for_it_gets_it),
     TEST(what_never_comes_back_is_kept),
+    TEST(a_free_says_what_it_left),
     TEST(a_socket_that_cannot_copies),
     TEST(where_it_is_no_use_it_copies),
     TEST(memory_that_may_not_be_locked),
