@@ -472,8 +472,9 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op);
 const char *takt_uring_name(const takt_uring *uring);
 
 /* Writes one line, without its end: what runs, and if that is not io_uring, why and what
- * to do; or what the ring has failed with, and so the loop. Also after an init that failed. 256 bytes are enough; what does not fit in `size`
- * is cut off. Returns its whole length, as snprintf(3) does. */
+ * to do; or what the ring has failed with, and so the loop. Also after an init that failed.
+ * 256 bytes are enough; what does not fit in `size` is cut off. Returns its whole length, as
+ * snprintf(3) does. */
 int takt_uring_describe(const takt_uring *uring, char *text, size_t size);
 
 TAKT__EXTERN_C_END
