@@ -725,6 +725,7 @@ struct takt__bufring {
     uint32_t mask;
     uint16_t tail;
     uint16_t group;
+    bool retired; /* the kernel takes no more from it; what it took is in completions to come */
 };
 
 static void takt__bufring_free(struct takt__bufring *ring)
@@ -747,7 +748,8 @@ static bool takt__bufring_detach(struct takt__bufring *ring, bool going)
 {
     takt_bufs *const bufs = ring->bufs;
     struct takt__bufring **link = &ring->uring->bufrings;
-    const bool refused = io_uring_unregister_buf_ring(&ring->uring->ring, ring->group) < 0;
+    const bool refused =
+        !ring->retired && io_uring_unregister_buf_ring(&ring->uring->ring, ring->group) < 0;
     if (refused && !going)
         return false;
     if (refused && takt__ring_in_flight(ring->uring)) {
@@ -768,13 +770,23 @@ static bool takt__bufring_detach(struct takt__bufring *ring, bool going)
     return true;
 }
 
-/* A completion that was not read may have one of its buffers: then it has to stay. */
+/* First the kernel is told to take no more. A completion that was not read may still name a
+ * buffer that it took before: then the rest has to stay until that has been read. */
 static bool takt__bufring_reclaim(takt_bufs *bufs, bool going)
 {
     struct takt__bufring *const ring = (struct takt__bufring *)bufs->keeper;
-    if (!going && (takt__ring_unread(ring->uring) || takt__ring_hidden(ring->uring)))
+    if (!going && !ring->retired)
+        ring->retired = io_uring_unregister_buf_ring(&ring->uring->ring, ring->group) == 0;
+    if (!going && (!ring->retired || takt__ring_unread(ring->uring) ||
+                   takt__ring_hidden(ring->uring) & IORING_SQ_CQ_OVERFLOW))
         return false;
     return takt__bufring_detach(ring, going);
+}
+
+/* True if the kernel has buffers of `bufs` that it can use. */
+static bool takt__bufring_has(const takt_bufs *bufs)
+{
+    return bufs->kept && !((const struct takt__bufring *)bufs->keeper)->retired;
 }
 
 /* The memory of a ring for `bufs`. False: there is none. */
@@ -817,7 +829,7 @@ static struct takt__bufring *takt__bufring_of(takt_uring *uring, takt_bufs *bufs
     struct takt__bufring *ring = (struct takt__bufring *)bufs->keeper;
     struct io_uring_buf_reg reg;
     if (ring)
-        return ring->uring == uring ? ring : NULL;
+        return ring->uring == uring && !ring->retired ? ring : NULL;
     if (!(uring->rungs & TAKT__RUNG_BUFFER_RING) || bufs->count < TAKT__BUFRING_FEWEST)
         return NULL;
     ring = (struct takt__bufring *)TAKT_CALLOC(1, sizeof *ring);
@@ -858,11 +870,11 @@ static uint32_t takt__bufring_share(const struct takt__bufring *ring)
     return half < ring->goal ? half : ring->goal;
 }
 
-/* True if a ring has less than its share. */
+/* True if a ring has less than its share, or is to go. */
 static bool takt__bufring_low(const takt_uring *uring)
 {
     const struct takt__bufring *ring = uring->bufrings;
-    while (ring && ring->bufs->kept >= takt__bufring_share(ring))
+    while (ring && !ring->retired && ring->bufs->kept >= takt__bufring_share(ring))
         ring = ring->next;
     return ring != NULL;
 }
@@ -872,7 +884,7 @@ static void takt__bufring_fill(struct takt__bufring *ring)
 {
     takt_bufs *const bufs = ring->bufs;
     const uint32_t most = takt__bufring_share(ring);
-    if (bufs->kept >= most || bufs->waiting)
+    if (bufs->kept >= most || bufs->waiting || ring->retired)
         return;
     while (bufs->kept < most && ring->number_count && takt__bufs_any(bufs)) {
         const uint32_t index = takt__bufs_pop(bufs);
@@ -1702,7 +1714,7 @@ static void takt__encode_many(takt_uring *uring, takt_op *op, struct io_uring_sq
         return;
     }
     ring = (const struct takt__bufring *)((const takt_bufs *)op->arg.ptr)->keeper;
-    if (!ring) { /* the pool was trimmed while `op` stood in line */
+    if (!ring || ring->retired) { /* the pool was trimmed while `op` stood in line */
         takt__ring_set(op, TAKT__RING_READINESS);
         takt__encode_readiness(uring, op, sqe, key);
         return;
@@ -2072,7 +2084,7 @@ static void takt__ring_lease(takt_uring *uring, takt_op *op)
     }
     data = takt_bufs_take(bufs);
     if (!data) {
-        if (bufs->kept && op->flags & TAKT_OP_MULTI)
+        if (takt__bufring_has(bufs) && op->flags & TAKT_OP_MULTI)
             takt__many_arm(uring, op); /* but the kernel has some */
         else
             takt__ring_stand_in_line(uring, op);
@@ -2593,12 +2605,9 @@ static bool takt__many_lacks(const takt_bufs *bufs)
            bufs->kept == bufs->count - bufs->in_use;
 }
 
-/* What streams do not use just now is for those who wait. Only where completions come when they
- * are asked for: one that came meanwhile would name a buffer that is somebody else's. */
+/* What streams do not use just now is for those who wait. */
 static void takt__many_reclaim(const takt_uring *uring)
 {
-    if (!(uring->rungs & TAKT__RUNG_DEFER_TASKRUN))
-        return;
     for (takt_bufs *bufs = uring->starved; bufs; bufs = bufs->next_starved)
         if (takt__many_lacks(bufs))
             bufs->reclaim(bufs, false);
@@ -2618,8 +2627,13 @@ static void takt__many_catch_up(takt_uring *uring)
         takt__many_run_later(uring);
     else if (uring->later)
         takt__many_set_timer(uring);
-    for (struct takt__bufring *ring = uring->bufrings; ring; ring = ring->next)
-        takt__bufring_fill(ring);
+    for (struct takt__bufring *ring = uring->bufrings, *next; ring; ring = next) {
+        next = ring->next;
+        if (ring->retired)
+            takt__bufring_reclaim(ring->bufs, false);
+        else
+            takt__bufring_fill(ring);
+    }
 }
 
 /* ==========================================================================
