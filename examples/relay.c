@@ -308,7 +308,7 @@ static void take(struct port *my)
         d->len += (uint32_t)n;
         memcpy(d->data -= n, header, n);
     }
-    my->up[my->ups] = takt_within(100 * TAKT_MS, takt_sendto(s->fd, d->data, d->len, NULL));
+    my->up[my->ups] = takt_by(takt_now(&my->frame), takt_sendto(s->fd, d->data, d->len, NULL));
     my->held[my->ups++] = my->item.data;
     my->item.data = NULL;
 }
