@@ -56,7 +56,8 @@ test: deps
 	@test/run.sh $(SUITE) build/test/two build/test/cxx "test/wrong/run.sh" \
 	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" "test/contract.sh" \
 	    "test/fault/coverage.sh" "TAKT_RESTRICT=1 build/test/contract uring" \
-	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
+	    "test/gdb.sh" "test/readme.sh README.md" "test/options.py build" \
+	    "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
 	    "test/proxy.py build/proxy uring+threads+sandbox" "test/per_core.py build/per_core" \
 	    "build/soak build/proxy uring 0.5" \
@@ -113,9 +114,9 @@ build/enet.peer: test/enet/peer.c | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g $< $(LDLIBS) -o $@
 # with a getaddrinfo() of the test's
 HELD = examples/resolve.c test/resolve/hold.c
-build/resolve.held.san: $(HELD) $(HEADERS) | build/test
+build/resolve.held.san: $(HELD) $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $(HELD) $(LDLIBS) -o $@
-build/resolve.held.tsan: $(HELD) $(HEADERS) | build/test
+build/resolve.held.tsan: $(HELD) $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $(HELD) $(LDLIBS) -o $@
 build/doctor: test/doctor.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@

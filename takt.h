@@ -3737,12 +3737,12 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
         int count;                                                                           \
+        sched->now_known = false; /* it will be later when that returns */                   \
         if (TAKT__EACH_OF(backend_)(backend_, name, takt_l, most, &wait))                    \
             return;                                                                          \
         TAKT__LENT_OPEN(sched, true);                                                        \
         count = backend_##_poll(&takt_l->backend, takt_l->completions, most, wait);          \
         TAKT__LENT_OPEN(sched, false);                                                       \
-        sched->now_known = false;                                                            \
         if (TAKT__UNLIKELY((unsigned)count > (unsigned)most)) { /* or below 0 */             \
             if (count > 0)                                                                   \
                 count = takt__too_many();                                                    \

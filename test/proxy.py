@@ -263,7 +263,7 @@ def the_environment_has_no_say(backend):  # S27
         assert proxy.stop() == 0
     out = run(["--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:9"],
               env={"TAKT_BACKEND": "%n%n%s"})
-    assert out.returncode == 1 and out.stderr.count("\n") == 1, out
+    assert out.returncode == 2 and out.stderr.count("\n") == 1, out
 
 
 def every_loop_carries_traffic(backend):
