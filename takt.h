@@ -767,7 +767,11 @@ TAKT__MUST_USE static inline takt_op takt_write(int fd, const void *buf TAKT__KE
     return op;
 }
 
-/* -- streams: one request, many completions; for TAKT_OPEN ------------------ */
+/* -- streams: one request, many completions; for TAKT_OPEN ------------------
+ *
+ * Awaited, or given to net_submit_op(), they fail with -EINVAL: nobody there could take the
+ * second item. A callback submits takt_accept(), takt_sleep_until() ... anew each time.
+ */
 
 /* Every connection of a listening socket. Items: .value is a descriptor, yours to close,
  * as takt_accept() makes it. Descriptors that nobody took are closed. When descriptors
@@ -2388,8 +2392,9 @@ void takt_channel_close(takt_channel *channel);
 /* One op, by itself: the task that net_submit_op() spawns. TAKT_POOL(config, takt_request, n)
  * gives n of them room. `done` is called once, in a turn: with the op's result or error, or with
  * TAKT_ECANCELED when the loop was stopped or drained. It may do what a coroutine may, but
- * suspend, and submit the next, for which there must be room beside this one. What the op points
- * to stays put until then. net_submit_op() returns false when there is no room, or the loop is
+ * suspend, and submit the next, for which there must be room beside this one. The ops of streams
+ * (takt_every(), takt_accept_multishot() ...) fail with -EINVAL. What the op points to stays put
+ * until then. net_submit_op() returns false when there is no room, or the loop is
  * stopping: nobody will be called. */
 typedef struct takt_request {
     takt_frame frame;
@@ -8226,6 +8231,8 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
     int64_t rc;
     switch (op->kind) {
     case TAKT_OP_SLEEP:
+        if (op->flags & TAKT_OP_MULTI)
+            return -EINVAL;
         takt__sleep(s, strand);
         return 0;
     case TAKT_OP_EVENT:
