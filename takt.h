@@ -1039,12 +1039,12 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  *            TAKT_OP_BURST what can be sent at once, then -EAGAIN if that is not all
  *
  * And if it has `#define TAKT_EACH_B , TAKT__BY_EACH`, for what most completions are:
- *   bool B_each(B *, int max, takt_ns *wait, size_t stride, bool (*succeed)(void *loop,
- *               takt_slot *, int64_t value), void *loop, uint64_t *count)
+ *   bool B_each(B *, int max, takt_ns wait, size_t stride,
+ *               bool (*succeed)(void *loop, takt_slot *, int64_t value), void *loop)
  *            asks and waits as poll does, and calls `succeed` with the slot of each op that
  *            has completed with a value and nothing else, in their order, until it returns
- *            false, at most `max` times; adds to `count`. `stride`: from one slot to the
- *            next. True: that was all. False: poll is to see to the rest.
+ *            false, at most `max` times. `stride`: from one slot to the next. True: that was
+ *            all. False: poll is to see to the rest.
  *
  * And if it has `#define TAKT_END_B , TAKT__BY_END`, for what its free may have to wait for:
  *   int  B_end(B *, takt_ns limit)  in place of B_free. 0, or -EBUSY if after `limit` ns the
@@ -1903,6 +1903,8 @@ typedef struct takt_sched {
     uintptr_t stack_base; /* of the turn that is running */
     takt_ns now;
     bool now_known, in_turn, stopping, discarding;
+    bool only_ops; /* are in flight, and there is nothing else to see to: a round finds that,
+                    * and whoever changes it says so */
     bool alone; /* a drive's: this strand, and no other */
     int fatal;
     int first_error; /* of a task, uncaught */
@@ -2771,6 +2773,7 @@ static inline void takt__begins(takt_sched *s, takt_strand *strand)
     if (!s->now_known) {
         s->now = s->calls->now(s->backend);
         s->now_known = s->in_turn;
+        s->only_ops = false;
     }
     strand->slot.op.result = s->now;
 }
@@ -2947,6 +2950,27 @@ static inline takt_strand *takt__strand_of_token(const takt_sched *s, takt_token
     return (uint32_t)token < s->slots.count && strand->slot.generation == (uint32_t)(token >> 32)
                ? strand
                : NULL;
+}
+
+/* True if there is nothing to see to but ops in flight, of which there are some. */
+static inline bool takt__only_ops(const takt_sched *s)
+{
+    return !(s->ready_first | s->later_first | s->wheel.count | s->result_count) && !s->fatal &&
+           !s->now_known && s->pending;
+}
+
+static inline void takt__turn_ends(takt_sched *s)
+{
+    s->now_known = false;
+    s->only_ops = takt__only_ops(s);
+}
+
+/* Of a loop that runs on its own: true if there is another turn. Nobody has taken the results
+ * of the last one. */
+static inline bool takt__goes_on(takt_sched *s)
+{
+    s->result_count = 0;
+    return s->pending && !s->fatal;
 }
 
 /* What a turn has done: resumptions since `before`. */
@@ -3557,8 +3581,7 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
 #define TAKT__EACH_OF(backend_) TAKT__SECOND_OF(TAKT_EACH_##backend_, TAKT__BY_POLL, )
 #define TAKT__BY_POLL(backend_, name, loop, most, wait) ((void)(wait), false)
 #define TAKT__BY_EACH(backend_, name, loop, most, wait)                                      \
-    backend_##_each(&(loop)->backend, (most), (wait), sizeof(takt_strand), name##__succeed,  \
-                    (loop), &(loop)->sched.stats.completions)
+    backend_##_each(&(loop)->backend, (most), (wait), sizeof(takt_strand), name##__succeed, (loop))
 
 /* The same for B_end. */
 #define TAKT__END_OF(backend_) TAKT__SECOND_OF(TAKT_END_##backend_, TAKT__BY_FREE, )
@@ -3726,7 +3749,8 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
         name *const takt_l = (name *)loop;                                                   \
         takt_sched *const sched = &takt_l->sched;                                            \
         takt_strand *const strand = (takt_strand *)(void *)slot;                             \
-        if (TAKT__UNLIKELY(strand->wait != TAKT__ON_OP || strand->flags)) {                  \
+        sched->stats.completions++;                                                          \
+        if (TAKT__UNLIKELY((TAKT_DEBUG && strand->wait != TAKT__ON_OP) || strand->flags)) {  \
             const takt_completion done = {takt_token_of(&slot->op), value, 0, 0, NULL};      \
             name##__complete(takt_l, &done);                                                 \
             return !sched->fatal || sched->discarding;                                       \
@@ -3742,8 +3766,7 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
         int count;                                                                           \
-        sched->now_known = false; /* it will be later when that returns */                   \
-        if (TAKT__EACH_OF(backend_)(backend_, name, takt_l, most, &wait))                    \
+        if (TAKT__EACH_OF(backend_)(backend_, name, takt_l, most, wait))                    \
             return;                                                                          \
         TAKT__LENT_OPEN(sched, true);                                                        \
         count = backend_##_poll(&takt_l->backend, takt_l->completions, most, wait);          \
@@ -3778,28 +3801,25 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
         }                                                                                    \
     }                                                                                        \
                                                                                              \
-    /* One turn, of `most` completions; there may be nothing to wait for, unless it `waits`. */\
-    TAKT__HOT void name##__round(name *takt_l, takt_ns wait, int most, bool waits)           \
+    /* One turn, of at most `most` completions. */                                           \
+    TAKT__NOINLINE static void name##__round(name *takt_l, takt_ns wait, int most)           \
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
-        sched->now_known = false;                                                            \
         sched->stats.turns++;                                                                \
-        /* With nothing but ops in flight, there is nothing to do before they are asked for. */\
-        if (TAKT_DEBUG || sched->ready_first | sched->later_first | sched->wheel.count ||    \
-            (!waits && !sched->strands_used)) {                                              \
-            takt__turn_begins(sched);                                                        \
-            if (sched->ready_first) {                                                        \
-                name##__run_ready(takt_l);                                                   \
-                if (TAKT__UNLIKELY(sched->fatal && !sched->discarding))                      \
-                    return;                                                                  \
-            }                                                                                \
-            wait = takt__wait(sched, wait);                                                  \
+        takt__turn_begins(sched);                                                            \
+        if (sched->ready_first) {                                                            \
+            name##__run_ready(takt_l);                                                       \
+            if (TAKT__UNLIKELY(sched->fatal && !sched->discarding))                          \
+                return;                                                                      \
         }                                                                                    \
+        wait = takt__wait(sched, wait);                                                      \
+        sched->now_known = false; /* by the end of that it will be later */                  \
         name##__ask(takt_l, wait, most);                                                     \
         if (sched->wheel.count)                                                              \
             takt__expire(sched);                                                             \
         if (sched->ready_first)                                                              \
             name##__run_ready(takt_l);                                                       \
+        takt__turn_ends(sched);                                                              \
     }                                                                                        \
                                                                                              \
     TAKT__UNUSED static inline void name##__turn(name *takt_l, takt_ns wait, int max)        \
@@ -3808,7 +3828,7 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
         const int most = (int)sched->config.completions;                                     \
         sched->stack_base = TAKT__STACK_POINTER();                                           \
         sched->in_turn = true;                                                               \
-        name##__round(takt_l, wait, max > 0 && max < most ? max : most, false);              \
+        name##__round(takt_l, wait, max > 0 && max < most ? max : most);                     \
         sched->in_turn = false;                                                              \
     }                                                                                        \
                                                                                              \
@@ -3829,13 +3849,17 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
     TAKT__UNUSED static inline int name##_run(name *takt_l)                                  \
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
+        const int most = (int)sched->config.completions;                                     \
         if (sched->in_turn)                                                                  \
             return TAKT_EREENTER;                                                            \
         sched->stack_base = TAKT__STACK_POINTER(); /* the same in every turn from here */    \
         sched->in_turn = true;                                                               \
-        while (sched->pending && !sched->fatal) {                                            \
-            sched->result_count = 0;                                                         \
-            name##__round(takt_l, TAKT_FOREVER, (int)sched->config.completions, true);       \
+        while (takt__goes_on(sched)) {                                                       \
+            name##__round(takt_l, TAKT_FOREVER, most);                                       \
+            while (!TAKT_DEBUG && sched->only_ops) { /* no more to do than to ask for them */\
+                sched->stats.turns++;                                                        \
+                name##__ask(takt_l, TAKT_FOREVER, most);                                     \
+            }                                                                                \
         }                                                                                    \
         sched->in_turn = false;                                                              \
         return sched->fatal ? sched->fatal : sched->first_error;                             \
@@ -7569,6 +7593,7 @@ static takt_ns takt__now(takt_sched *s)
     if (!s->now_known || !s->in_turn) {
         s->now = s->calls->now(s->backend);
         s->now_known = s->in_turn;
+        s->only_ops = false; /* until it is forgotten */
     }
     return s->now;
 }
@@ -7896,6 +7921,7 @@ static void takt__append(takt_sched *s, takt_strand *strand, uint32_t *first, ui
 {
     const uint32_t place = takt__place(strand);
     strand->next = 0;
+    s->only_ops = false;
     if (*first)
         takt__strand_at(s, *last)->next = place;
     else
@@ -7912,6 +7938,8 @@ static void takt__ready(takt_sched *s, takt_strand *strand)
 /* Those that have yielded come behind what is ready. */
 void takt__turn_begins(takt_sched *s)
 {
+    TAKT_ASSERT(!s->only_ops || takt__only_ops(s));
+    s->now_known = false;
     if (s->watches && !takt__foreign(s, NULL))
         s->owner = TAKT__THREAD();
     if (!s->later_first)
@@ -8163,6 +8191,7 @@ static void takt__arm(takt_sched *s, takt_timer *timer, takt_ns when)
     if (s->wheel.count == 0)
         takt_wheel_expire(&s->wheel, takt__now(s));
     takt_timer_arm(&s->wheel, timer, when);
+    s->only_ops = false;
 }
 
 void takt__arm_limit(takt_sched *s, takt_strand *strand)
@@ -9327,6 +9356,7 @@ static void takt__strand_over(takt_sched *s, takt_strand *strand, takt_frame *f)
     strand->wait = TAKT__READY;
     if (bits & TAKT__GROUPED || !parent) {
         s->pending--;
+        s->only_ops = false;
         s->stats.cancelled += cancelled;
         if (error < 0 && !cancelled && !(bits & TAKT__GROUPED))
             takt__report(s, f);
@@ -10598,6 +10628,7 @@ int takt__discard_all(takt_sched *s)
     s->owner = TAKT__THREAD(); /* a loop may end elsewhere, once nobody runs it */
     if (!s->fatal)
         s->fatal = TAKT_EDISPOSED;
+    s->only_ops = false;
     s->stats.discarded += (uint64_t)count;
     s->stopping = true;
     takt__stop_now(s);
@@ -10615,6 +10646,7 @@ void takt__fail_loop(takt_sched *s, int error)
     if (s->fatal)
         return;
     s->fatal = error;
+    s->only_ops = false;
     s->stats.discarded += s->pending;
     if (!s->ready_first)
         return;

@@ -235,6 +235,7 @@ static inline int takt_uring_init(takt_uring *uring, const takt_uring_config *co
  * ======================================================================== */
 
 int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token token);
+bool takt__ring_has_room(takt_uring *uring);
 
 #ifndef TAKT_NO_URING
 
@@ -259,7 +260,7 @@ enum { TAKT__RING_TRIES = 7 * TAKT__RING_TRY };
 /* Requests that the kernel has not taken. */
 static inline unsigned takt__ring_unsubmitted(const takt_uring *uring)
 {
-    return uring->ring.sq.sqe_tail - __atomic_load_n(uring->ring.sq.khead, __ATOMIC_ACQUIRE);
+    return uring->ring.sq.sqe_tail - *uring->ring.sq.khead; /* it takes them as we enter */
 }
 
 /* The eight words of a request. Each is written, always: what an entry held before must
@@ -304,14 +305,13 @@ TAKT__HOT int takt_uring_submit(takt_uring *uring, takt_op *op, takt_token *toke
     const unsigned tail = sq->sqe_tail;
     const bool sends = op->kind == TAKT_OP_SEND;
     struct io_uring_sqe *sqe;
-    if (TAKT__UNLIKELY(tail == uring->plain_end)) /* or there is no ring */
+    if (TAKT__UNLIKELY(tail == uring->plain_end) && !takt__ring_has_room(uring))
         return takt__uring_submit(uring, op, *token);
     sqe = &sq->sqes[tail & sq->ring_mask];
     op->state = TAKT__RING_KERNEL;
     if (op->kind == TAKT_OP_NOP) {
         memset(sqe, 0, sizeof *sqe);
         sqe->opcode = IORING_OP_NOP;
-        sqe->fd = -1;
         sqe->user_data = *token;
     } else {
         uint32_t bits = op->bits & ~(uint32_t)MSG_DONTWAIT;
@@ -354,7 +354,7 @@ int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns w
 
 int takt__ring_enter_until(takt_uring *uring, unsigned submit, takt_ns wait);
 void takt__ring_fell_short(takt_uring *uring, int rc);
-int takt__ring_spin(takt_uring *uring, unsigned submit, takt_ns wait);
+bool takt__ring_ask_spinning(takt_uring *uring, takt_ns wait);
 
 enum { /* takt_uring.plain */
     TAKT__RING_PLAIN = 1,
@@ -380,11 +380,26 @@ TAKT__HOT int takt__ring_enter_inline(takt_uring *uring, unsigned submit, takt_n
     return rc;
 }
 
+/* Submits and waits. False: poll is to see to the rest. */
+TAKT__HOT bool takt__ring_ask(takt_uring *uring, takt_ns wait)
+{
+    const unsigned submit = takt__ring_unsubmitted(uring);
+    int rc;
+    if (wait <= 0 && !submit)
+        return false;
+    rc = takt__ring_enter_inline(uring, submit, wait);
+    if (TAKT__LIKELY(rc == (int)submit))
+        return true;
+    uring->asked = rc != -EAGAIN && rc != -EBUSY;
+    return false;
+}
+
 /* The slot of the op whose completion `cqe` is, if it is a plain one; else NULL. */
 TAKT__HOT takt_slot *takt__ring_take(takt_uring *uring, const struct io_uring_cqe *cqe,
                                      size_t stride)
 {
     const uint64_t key = cqe->user_data;
+    const uint32_t bytes = (uint32_t)cqe->res;
     takt_slot *const slot =
         (takt_slot *)(void *)(uring->slots.base + (size_t)(uint32_t)key * stride);
     takt_op *const op = &slot->op;
@@ -395,7 +410,7 @@ TAKT__HOT takt_slot *takt__ring_take(takt_uring *uring, const struct io_uring_cq
         takt_fd *const fd = &uring->fds.at[op->fd];
         if (op->state != (TAKT__RING_KERNEL | TAKT__RING_ENTERED) || fd->closer)
             return NULL;
-        if (op->flags == TAKT_OP_ALL && (size_t)cqe->res != op->len)
+        if (op->flags == TAKT_OP_ALL && bytes != op->len)
             return NULL;
         if (op->kind == TAKT_OP_RECV)
             fd->reader = 0;
@@ -403,7 +418,7 @@ TAKT__HOT takt_slot *takt__ring_take(takt_uring *uring, const struct io_uring_cq
             fd->writer = fd->writer_last = 0;
         else
             return NULL;
-        op->arg.done = (uint32_t)cqe->res;
+        op->arg.done = bytes;
     }
     op->state = 0;
     return slot;
@@ -413,32 +428,22 @@ TAKT__HOT takt_slot *takt__ring_take(takt_uring *uring, const struct io_uring_cq
 #define TAKT_EACH_takt_uring , TAKT__BY_EACH
 
 /* The backend function; see >>backend. */
-TAKT__HOT bool takt_uring_each(takt_uring *uring, int max, takt_ns *wait, size_t stride,
+TAKT__HOT bool takt_uring_each(takt_uring *uring, int max, takt_ns wait, size_t stride,
                                bool (*succeed)(void *loop, takt_slot *slot, int64_t value),
-                               void *loop, uint64_t *count)
+                               void *loop)
 {
     struct io_uring_cq *const cq = &uring->ring.cq;
-    const unsigned tail = uring->ring.sq.sqe_tail;
-    const unsigned submit = tail + uring->ring.sq.ring_entries - uring->plain_end;
-    unsigned head, first, end;
-    int rc;
-    if (*wait <= 0 && !submit)
+    unsigned head, end;
+    if (!(TAKT__LIKELY(uring->plain == TAKT__RING_PLAIN) ? takt__ring_ask(uring, wait)
+                                                        : takt__ring_ask_spinning(uring, wait)))
         return false;
-    if (TAKT__LIKELY(uring->plain == TAKT__RING_PLAIN))
-        rc = takt__ring_enter_inline(uring, submit, *wait);
-    else if (uring->plain)
-        rc = takt__ring_spin(uring, submit, *wait);
-    else
-        return false;
-    if (TAKT__UNLIKELY(rc != (int)submit || *cq->koverflow != uring->dropped)) {
-        uring->asked = rc != -EAGAIN && rc != -EBUSY;
-        return false;
-    }
-    uring->plain_end = tail + uring->ring.sq.ring_entries;
-    first = head = *cq->khead;
+    head = *cq->khead;
     end = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
-    if (TAKT__UNLIKELY(end - head > (unsigned)max))
+    if (TAKT__UNLIKELY(end - head > (unsigned)max)) {
+        if (*cq->koverflow != uring->dropped)
+            return false;
         end = head + (unsigned)max;
+    }
     while (head != end) {
         const struct io_uring_cqe *const cqe = &cq->cqes[head & cq->ring_mask];
         takt_slot *const slot = takt__ring_take(uring, cqe, stride);
@@ -447,11 +452,10 @@ TAKT__HOT bool takt_uring_each(takt_uring *uring, int max, takt_ns *wait, size_t
             break;
         }
         head++;
-        if (TAKT__UNLIKELY(!succeed(loop, slot, cqe->res)))
+        if (TAKT__UNLIKELY(!succeed(loop, slot, (unsigned)cqe->res)))
             end = head;
     }
     __atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
-    *count += head - first;
     return head == end;
 }
 
@@ -2884,6 +2888,13 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
     return 0;
 }
 
+/* Looks anew: true if what is plain may enter the queue, which has room. */
+bool takt__ring_has_room(takt_uring *uring)
+{
+    takt__ring_judge(uring);
+    return uring->plain_end != uring->ring.sq.sqe_tail;
+}
+
 int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token token)
 {
     int rc;
@@ -2933,7 +2944,7 @@ static bool takt__ring_spin_until(takt_uring *uring, takt_ns until)
 }
 
 /* Submits, spins, then sleeps for what is left of `wait`. Requests submitted, or an error. */
-int takt__ring_spin(takt_uring *uring, unsigned submit, takt_ns wait)
+static int takt__ring_spin(takt_uring *uring, unsigned submit, takt_ns wait)
 {
     takt_ns begin, left;
     if (wait <= uring->spin_now)
@@ -2951,6 +2962,21 @@ int takt__ring_spin(takt_uring *uring, unsigned submit, takt_ns wait)
             uring->spin_now = uring->spin;
     }
     return uring->fatal ? uring->fatal : (int)(submit - takt__ring_unsubmitted(uring));
+}
+
+/* takt__ring_ask() of a ring that is not plain. */
+bool takt__ring_ask_spinning(takt_uring *uring, takt_ns wait)
+{
+    unsigned submit;
+    int rc;
+    if (uring->plain != TAKT__RING_SPINS)
+        return false;
+    submit = takt__ring_unsubmitted(uring);
+    if (wait <= 0 && !submit)
+        return false;
+    rc = takt__ring_spin(uring, submit, wait);
+    uring->asked = rc != (int)submit && rc != -EAGAIN && rc != -EBUSY;
+    return rc == (int)submit;
 }
 
 /* Enters the kernel if that can bring anything. */
