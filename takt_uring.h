@@ -410,7 +410,7 @@ TAKT__HOT takt_slot *takt__ring_take(takt_uring *uring, const struct io_uring_cq
         takt_fd *const fd = &uring->fds.at[op->fd];
         if (op->state != (TAKT__RING_KERNEL | TAKT__RING_ENTERED) || fd->closer)
             return NULL;
-        if (op->flags == TAKT_OP_ALL && bytes != op->len)
+        if (op->flags == TAKT_OP_ALL ? bytes != op->len : bytes == 0)
             return NULL;
         if (op->kind == TAKT_OP_RECV)
             fd->reader = 0;
@@ -949,8 +949,8 @@ static void takt__bufring_orphan(takt_uring *uring, uint32_t number)
  * ======================================================================== */
 
 enum { /* takt_fd.bits */
-    TAKT__FD_COPIES = 1, /* it is no use there */
-    TAKT__FD_LOAN = 2    /* counts from here on: loans */
+    TAKT__FD_COPIES = 1, /* it is no use there; TAKT__RESET is another one */
+    TAKT__FD_LOAN = 2 * TAKT__RESET /* counts from here on: loans */
 };
 
 typedef struct takt__loan {
@@ -1905,6 +1905,8 @@ static void takt__ring_hand(takt_uring *uring, takt_op *op)
 /* A descriptor beyond the table could not be served. */
 static int64_t takt__ring_opened(const takt_uring *uring, int64_t fd)
 {
+    if (fd >= 0 && fd < uring->fds.count) /* nothing is known of it */
+        uring->fds.at[fd].bits &= ~(uint32_t)(TAKT__FD_COPIES | TAKT__RESET);
     if (fd < uring->fds.count)
         return fd;
     close((int)fd);
@@ -1939,6 +1941,8 @@ static int64_t takt__ring_settle(const takt_uring *uring, takt_op *op, int64_t r
 static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result)
 {
     takt_op *closer = NULL;
+    if (TAKT__UNLIKELY(result == -ECONNRESET))
+        takt__note_reset(&uring->fds, op);
     if (op->state & TAKT__RING_ENTERED)
         closer = takt_fds_leave(&uring->fds, op);
     if (op->kind == TAKT_OP_ACCEPT || op->kind == TAKT_OP_DIAL)
@@ -1960,8 +1964,7 @@ static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result)
         uring->done_last = op;
     }
     while (TAKT__UNLIKELY(closer != NULL)) {
-        const int rc = close(closer->fd);
-        takt__ring_finish(uring, closer, rc < 0 && errno != EINTR ? -errno : 0);
+        takt__ring_finish(uring, closer, takt__do_close(closer->fd));
         closer = op->kind == TAKT_OP_SPLICE ? takt_fds_leave(&uring->fds, op) : NULL;
     }
     if (takt__is_datagram(op))
@@ -2044,6 +2047,9 @@ static void takt__ring_progress(takt_uring *uring, takt_op *op, int res)
         takt__ring_finish(uring, op, op->kind == TAKT_OP_RECV ? TAKT_ETRUNCATED : -EPIPE);
     else if (takt__ring_stopped(op))
         takt__ring_finish(uring, op, takt__ring_stop_code(op));
+    else if (takt__end_of_stream(op->fd, uring->rungs & TAKT__RUNG_WAITALL &&
+                                             op->kind != TAKT_OP_RECV))
+        takt__ring_finish(uring, op, -ECONNRESET); /* that is why; and it is told no more */
     else
         takt__ring_place(uring, op);
 }
@@ -2055,17 +2061,11 @@ static void takt__ring_stand_in_line(takt_uring *uring, takt_op *op)
 }
 
 /* Reading said: the end. But a reset is told only once, and a send that was begun meanwhile
- * may have been the one that learned of it: then this is no clean end. A Unix socket has no
- * such state, and says so. */
+ * may have been the one that learned of it: then this is no clean end. */
 static int64_t takt__ring_end(const takt_uring *uring, const takt_op *op)
 {
-    uint8_t state = 0;
-    socklen_t len = sizeof state;
-    if (op->fd >= uring->fds.count || !uring->fds.at[op->fd].writer)
-        return 0;
-    if (getsockopt(op->fd, IPPROTO_TCP, TCP_INFO, &state, &len) < 0)
-        return 0;
-    return state == TCP_CLOSE ? -ECONNRESET : 0;
+    const takt_fd *const fd = &uring->fds.at[op->fd];
+    return takt__end_of_stream(op->fd, fd->writer || fd->bits & TAKT__RESET);
 }
 
 static void takt__many_item(takt_uring *uring, takt_op *op, int64_t value, void *data);
@@ -2256,6 +2256,8 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
     } else if (op->flags & TAKT_OP_ALL) {
         takt__ring_progress(uring, op, res);
     } else {
+        if (res == 0 && op->kind == TAKT_OP_RECV)
+            res = (int)takt__ring_end(uring, op);
         takt__ring_finish(uring, op, res);
     }
 }
@@ -2550,7 +2552,7 @@ static void takt__many_received(takt_uring *uring, takt_op *op, int res, unsigne
     }
     takt_bufs_put(bufs, &data);
     if (over)
-        takt__ring_finish(uring, op, n == -ENODATA || n == 0 ? 0 : -EIO);
+        takt__ring_finish(uring, op, n == -ENODATA || n == 0 ? takt__ring_end(uring, op) : -EIO);
 }
 
 /* A completion of a request of `op`; with IORING_CQE_F_MORE it lives on. */
@@ -2736,8 +2738,7 @@ static int takt__ring_close(takt_uring *uring, takt_op *op)
     takt_op *reader, *writer;
     int rc = op->fd < 0 ? -EMFILE : takt_fds_enter(&uring->fds, op);
     if (rc == -EMFILE) { /* none, or beyond the table: nothing can be in flight on it */
-        rc = op->fd < 0 ? 0 : close(op->fd);
-        takt__ring_finish(uring, op, takt__answer(rc));
+        takt__ring_finish(uring, op, op->fd < 0 ? 0 : takt__do_close(op->fd));
         return 0;
     }
     if (rc < 0)
@@ -2747,8 +2748,7 @@ static int takt__ring_close(takt_uring *uring, takt_op *op)
     reader = takt_fds_op(&uring->fds, uring->fds.at[op->fd].reader);
     writer = takt_fds_op(&uring->fds, uring->fds.at[op->fd].writer);
     if (!reader && !writer) {
-        rc = close(op->fd);
-        takt__ring_finish(uring, op, rc < 0 && errno != EINTR ? -errno : 0);
+        takt__ring_finish(uring, op, takt__do_close(op->fd));
         return 0;
     }
     if (reader)
@@ -2853,6 +2853,7 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
         empty = op->len == 0 || (op->flags & TAKT_OP_VECTOR && takt__op_bytes(op) == 0);
         break;
     case TAKT_OP_READ:
+    case TAKT_OP_WRITE:
         empty = op->len == 0;
         break;
     case TAKT_OP_LEASE:
@@ -2870,7 +2871,6 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
         break;
     case TAKT_OP_ACCEPT:
     case TAKT_OP_CONNECT:
-    case TAKT_OP_WRITE:
         break;
     default:
         return takt__ring_submit_rare(uring, op);
@@ -2955,7 +2955,7 @@ static int takt__ring_spin(takt_uring *uring, unsigned submit, takt_ns wait)
     } else {
         if (uring->spin_now > TAKT_US)
             uring->spin_now /= 2;
-        left = wait == TAKT_FOREVER ? wait : begin + wait - takt_uring_now(uring);
+        left = wait == TAKT_FOREVER ? wait : wait - (takt_uring_now(uring) - begin);
         if (left > 0)
             takt__ring_enter(uring, 0, left);
         if (takt_uring_now(uring) - begin < uring->spin)
