@@ -5902,7 +5902,8 @@ enum {
     TAKT__HEAD = 256,             /* bytes before the payload of a datagram */
     TAKT__NAME = 112,             /* of these, for its sender's address */
     TAKT__CONTROLS = 128,         /* of these, for what the kernel says of it */
-    TAKT__LATER_MS = 100,         /* until what lacked descriptors or memory is tried again */
+    TAKT__LATER_MS = 100,         /* until what lacked descriptors or memory is tried again, */
+    TAKT__SOON_MS = 10,           /* and what was told to be ready and is not */
     TAKT__AT_ONCE = 64            /* tries in a row */
 };
 

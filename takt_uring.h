@@ -76,7 +76,7 @@ TAKT__EXTERN_C_BEGIN
     X(COOP_TASKRUN, 4, "coop_taskrun", "the same; asked for where defer_taskrun is not")  \
     X(SUBMIT_ALL, 8, "submit_all", "an invalid request splits a batch in two")            \
     X(IOWAIT, 16, "iowait", "an idle loop is accounted as waiting for a disk")            \
-    X(WAITALL, 32, "waitall", "a long send or recv_all comes back for every part")        \
+    X(WAITALL, 32, "waitall", "a long recv_all comes back for every part")                \
     X(REGISTERED_RING, 64, "registered_ring", "each call looks up the ring's descriptor")  \
     X(BUFFER_RING, 128, "buffer_ring", "to receive into a pool takes a poll and a call")     \
     X(MULTISHOT, 256, "multishot", "every item of a stream takes a request of its own")     \
@@ -161,7 +161,7 @@ typedef struct takt_uring {
     takt_fds fds;
     struct io_uring ring;
     unsigned enter_flags, wait_flags;
-    int send_flags, recv_flags;            /* where all bytes are wanted */
+    int send_flags, recv_flags;            /* of a send, and where all bytes are wanted */
     int fatal;                             /* the ring is broken */
     unsigned plain_end;                    /* tail up to which what is plain may fill the queue */
     uint8_t plain;                         /* whether all there is to do is to ask it */
@@ -950,6 +950,7 @@ static void takt__bufring_orphan(takt_uring *uring, uint32_t number)
 
 enum { /* takt_fd.bits */
     TAKT__FD_COPIES = 1, /* it is no use there; TAKT__RESET is another one */
+    TAKT__FD_SHUT = 2,   /* for writing, by us */
     TAKT__FD_LOAN = 2 * TAKT__RESET /* counts from here on: loans */
 };
 
@@ -1476,7 +1477,7 @@ static void takt__probe_grant(takt_uring *uring, uint32_t disable)
         uring->rungs |= TAKT__RUNG_IOWAIT;
     uring->rungs &= ~(disable & TAKT_URING_NO_WAITALL);
     uring->recv_flags = uring->rungs & TAKT__RUNG_WAITALL ? MSG_WAITALL : 0;
-    uring->send_flags = uring->recv_flags | MSG_NOSIGNAL;
+    uring->send_flags = MSG_NOSIGNAL | MSG_DONTWAIT;
     if (!(disable & TAKT_URING_NO_REGISTERED_RING) &&
         io_uring_register_ring_fd(&uring->ring) == 1) {
         uring->rungs |= TAKT__RUNG_REGISTERED_RING;
@@ -1636,7 +1637,9 @@ static struct msghdr *takt__encode_message(takt_uring *uring, const struct io_ur
 }
 
 /* send and recv of what is left. A vector that was begun goes on with the rest of the
- * buffer that was reached, alone. */
+ * buffer that was reached, alone. What there is no room for is tried again from here, when there
+ * is some: a send that waits in the kernel takes a thread, once the peer has shut its side down
+ * (Linux 6.18). */
 static void takt__encode_stream(takt_uring *uring, const takt_op *op, struct io_uring_sqe *sqe,
                                 uint64_t key)
 {
@@ -1906,7 +1909,7 @@ static void takt__ring_hand(takt_uring *uring, takt_op *op)
 static int64_t takt__ring_opened(const takt_uring *uring, int64_t fd)
 {
     if (fd >= 0 && fd < uring->fds.count) /* nothing is known of it */
-        uring->fds.at[fd].bits &= ~(uint32_t)(TAKT__FD_COPIES | TAKT__RESET);
+        uring->fds.at[fd].bits &= ~(uint32_t)(TAKT__FD_COPIES | TAKT__FD_SHUT | TAKT__RESET);
     if (fd < uring->fds.count)
         return fd;
     close((int)fd);
@@ -2029,6 +2032,13 @@ static void takt__ring_failed(takt_uring *uring, takt_op *op, int error)
     }
 }
 
+/* True if the kernel was to wait for all of it, and it was not we who ended the connection. */
+static bool takt__ring_cut_short(const takt_uring *uring, const takt_op *op)
+{
+    return op->kind == TAKT_OP_RECV && uring->recv_flags &&
+           !(uring->fds.at[op->fd].bits & TAKT__FD_SHUT);
+}
+
 /* Part of what shall be done in full. */
 static void takt__ring_progress(takt_uring *uring, takt_op *op, int res)
 {
@@ -2047,8 +2057,9 @@ static void takt__ring_progress(takt_uring *uring, takt_op *op, int res)
         takt__ring_finish(uring, op, op->kind == TAKT_OP_RECV ? TAKT_ETRUNCATED : -EPIPE);
     else if (takt__ring_stopped(op))
         takt__ring_finish(uring, op, takt__ring_stop_code(op));
-    else if (takt__end_of_stream(op->fd, uring->rungs & TAKT__RUNG_WAITALL &&
-                                             op->kind != TAKT_OP_RECV))
+    else if (op->kind == TAKT_OP_SEND)
+        takt__ring_wait_ready(uring, op); /* there was no more room */
+    else if (takt__end_of_stream(op->fd, takt__ring_cut_short(uring, op)))
         takt__ring_finish(uring, op, -ECONNRESET); /* that is why; and it is told no more */
     else
         takt__ring_place(uring, op);
@@ -2137,16 +2148,35 @@ static void takt__ring_splice(takt_uring *uring, takt_op *op)
         takt__ring_finish(uring, op, result ? result : takt__ring_end(uring, op));
 }
 
+/* True if that is not what `op` waits for: where the peer has shut its side down, every request
+ * for readiness is answered, and at once. */
+static bool takt__ring_idle_call(const takt_op *op, int events)
+{
+    if (events & (POLLOUT | POLLERR | POLLHUP))
+        return false;
+    if (op->kind == TAKT_OP_SPLICE)
+        return takt__splice_holds(op);
+    return op->kind == TAKT_OP_SEND || op->kind == TAKT_OP_SEND_LEASE;
+}
+
 /* The descriptor of `op` is ready: what can be done at once, is. */
 static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
 {
     int64_t result;
     if (op->kind == TAKT_OP_READY) {
-        takt__ring_finish(uring, op, events);
+        events &= (int)op->bits | POLLERR | POLLHUP;
+        if (events || takt__ring_stopped(op))
+            takt__ring_finish(uring, op, events ? events : takt__ring_stop_code(op));
+        else
+            takt__many_later(uring, op);
         return;
     }
     if (takt__ring_stopped(op)) {
         takt__ring_finish(uring, op, takt__ring_stop_code(op));
+        return;
+    }
+    if (TAKT__UNLIKELY(takt__ring_idle_call(op, events))) {
+        takt__many_later(uring, op);
         return;
     }
     switch (op->kind) {
@@ -2417,6 +2447,13 @@ static void takt__many_item(takt_uring *uring, takt_op *op, int64_t value, void 
 
 /* -- those that wait for descriptors or memory -------------------------------- */
 
+/* Until they are tried again. */
+static takt_ns takt__many_left(takt_uring *uring)
+{
+    const takt_ns left = uring->later_until - takt_uring_now(uring);
+    return left > 0 ? left : 1;
+}
+
 /* Lets the kernel wake whoever sleeps on the ring's descriptor. */
 static void takt__many_set_timer(takt_uring *uring)
 {
@@ -2425,19 +2462,24 @@ static void takt__many_set_timer(takt_uring *uring)
         return;
     uring->later_timer = true;
     uring->later_wait.tv_sec = 0;
-    uring->later_wait.tv_nsec = TAKT__LATER_MS * TAKT_MS;
+    uring->later_wait.tv_nsec = takt__many_left(uring);
     takt__ring_fill(sqe, IORING_OP_TIMEOUT, -1, 0, &uring->later_wait, 1, 0,
                     TAKT__RING_KEY_TIMER);
 }
 
+/* Room for what is sent is looked for sooner than descriptors or memory. */
 static void takt__many_later(takt_uring *uring, takt_op *op)
 {
+    const bool soon = op->kind == TAKT_OP_SPLICE || op->kind == TAKT_OP_READY ||
+                      op->kind == TAKT_OP_SEND || op->kind == TAKT_OP_SEND_LEASE;
+    const takt_ns until =
+        takt_uring_now(uring) + (soon ? (takt_ns)TAKT__SOON_MS : TAKT__LATER_MS) * TAKT_MS;
     takt__ring_set(op, TAKT__RING_LATER);
     op->next = uring->later;
-    if (!uring->later) {
-        uring->later_until = takt_uring_now(uring) + TAKT__LATER_MS * TAKT_MS;
+    if (!uring->later)
         uring->later_now = false;
-    }
+    if (!uring->later || until < uring->later_until)
+        uring->later_until = until;
     uring->later = op;
     takt__many_set_timer(uring);
 }
@@ -2575,7 +2617,13 @@ static void takt__many_complete(takt_uring *uring, takt_op *op, int res, unsigne
     }
     switch (op->kind) {
     case TAKT_OP_READY:
-        takt__many_item(uring, op, res, NULL);
+        res &= (int)op->bits | POLLERR | POLLHUP;
+        if (res)
+            takt__many_item(uring, op, res, NULL);
+        else if (!(flags & IORING_CQE_F_MORE) && takt__ring_stopped(op))
+            takt__ring_finish(uring, op, takt__ring_stop_code(op));
+        else if (!(flags & IORING_CQE_F_MORE))
+            takt__many_later(uring, op);
         break;
     case TAKT_OP_ACCEPT:
         if (takt__ring_opened(uring, res) >= 0)
@@ -2797,11 +2845,15 @@ static int takt__ring_submit_rare(takt_uring *uring, takt_op *op)
         return 0;
     case TAKT_OP_SHUTDOWN:
         takt__ring_push(uring); /* what was sent before goes first */
+        if (op->bits != TAKT_SHUT_READ && op->fd >= 0 && op->fd < uring->fds.count)
+            uring->fds.at[op->fd].bits |= TAKT__FD_SHUT;
         takt__ring_finish(uring, op, takt__do_shutdown(op));
         return 0;
     case TAKT_OP_DIAL:
         op->fd = -1;
-        rc = takt__make_socket(takt__family((const takt_addr *)op->arg.ptr), SOCK_STREAM, 0);
+        rc = takt__ring_opened(uring, takt__make_socket(
+                                          takt__family((const takt_addr *)op->arg.ptr),
+                                          SOCK_STREAM, 0));
         if (rc < 0)
             return (int)rc;
         op->fd = (int32_t)rc;
@@ -2997,8 +3049,8 @@ static void takt__ring_turn(takt_uring *uring, takt_ns wait)
         wait = 0;
     if (TAKT__UNLIKELY((uring->parked_count || uring->cancels_due) && wait > TAKT_MS))
         wait = TAKT_MS; /* the kernel is short of memory; it is asked again soon */
-    if (TAKT__UNLIKELY(uring->later && wait > TAKT__LATER_MS * TAKT_MS))
-        wait = TAKT__LATER_MS * TAKT_MS; /* should there have been no entry for the timer */
+    if (TAKT__UNLIKELY(uring->later && wait > 0 && wait > takt__many_left(uring)))
+        wait = takt__many_left(uring); /* should there have been no entry for the timer */
     if (hidden & IORING_SQ_CQ_OVERFLOW)
         uring->overflow++;
     if (!submit && !hidden && wait <= 0)

@@ -152,17 +152,21 @@ static void a_look_takes_nothing(void)
 static void a_reset_is_never_an_end(void)
 {
     int pair[2];
-    for (int how = 0; how < 4; how++) {
+    for (int how = 0; how < 5; how++) {
         connected(pair);
-        if (how != 2)
+        if (how == 4)
+            begin(0, takt_recv_all(pair[0], bytes[0], 10));
+        else if (how != 2)
             begin(0, takt_recv(pair[0], bytes[0], 10));
+        if (how == 4)
+            say(pair[1], "some");
         if (how > 0 && how < 3)
             begin(1, takt_send(pair[0], large, sizeof large));
         settle();
         reset(pair[1]);
         if (how == 3)
             begin(1, takt_send(pair[0], large, 1));
-        if (how > 0)
+        if (how > 0 && how < 4)
             tell("send %s ", broken(end_of(1)));
         if (how == 2)
             begin(0, takt_recv(pair[0], bytes[0], 10));
@@ -191,6 +195,15 @@ static void an_end_is_never_a_reset(void)
     settle();
     close(pair[1]);
     tell(" recv %d", (int)end_of(0));
+    tell(" %d", (int)now(0, takt_recv(pair[0], bytes[0], 10)));
+    shut(pair[0]);
+    connected(pair); /* the same, in the middle of something */
+    begin(0, takt_recv_all(pair[0], bytes[0], 10));
+    say(pair[1], "some");
+    now(1, takt_shutdown(pair[0], TAKT_SHUT_WRITE));
+    settle();
+    close(pair[1]);
+    tell(", %d", (int)end_of(0));
     tell(" %d", (int)now(0, takt_recv(pair[0], bytes[0], 10)));
     shut(pair[0]);
 }
@@ -329,7 +342,7 @@ static void happen(void)
             n = takt_error(&it->frame) < 0 ? takt_error(&it->frame) : it->n;
             for (int64_t k = 0; strchr("ropdv", s->what[i]) && k < n && k < 64; k++)
                 sum = sum * 31 % 9973 + s->in[i][k];
-            if (strchr("sSbt", s->what[i]) && *broken(n) == 'b')
+            if (strchr("sbt", s->what[i]) && *broken(n) == 'b')
                 tell(" %d%c:broken", p, s->what[i]);
             else
                 tell(" %d%c:%d/%d", p, s->what[i], (int)n, sum);
@@ -343,7 +356,9 @@ static takt_op draw_op(struct side *s, int i, char *what)
     const bool datagrams = s->kind >= 2;
     unsigned char *const in = s->in[i];
     const size_t len = (size_t)draw(40) + 1;
-    *what = datagrams ? "rdRWtbrdzt"[draw(10)] : "roprRWssSw"[draw(10)];
+    /* Of TCP: urgent data wakes who waits for readiness, or does not; and after a shutdown of
+     * ours, what cuts a recv_all short may be told as the end. */
+    *what = datagrams ? "rdRWtbrdzt"[draw(10)] : (s->kind ? "roprRWsssw" : "roprrWsssr")[draw(10)];
     switch (*what) {
     case 'o':
         return takt_recv_all(s->fd, in, len);
@@ -357,8 +372,6 @@ static takt_op draw_op(struct side *s, int i, char *what)
         return takt_ready(s->fd, TAKT_WRITABLE);
     case 's':
         return takt_send(s->fd, large, len);
-    case 'S':
-        return takt_send(s->fd, large, sizeof large);
     case 'w':
         return takt_shutdown(s->fd, TAKT_SHUT_WRITE);
     case 't':
@@ -389,8 +402,11 @@ static void draw_peer(struct side *s)
             (void)!send(s->peer, out, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
     } else if (what < 9) {
         static char away[1 << 20];
-        while (recv(s->peer, away, sizeof away, MSG_DONTWAIT) > 0)
-            net_turn(&loop, 0, 0);
+        for (int calm = 0; calm < 4; calm++) {
+            while (recv(s->peer, away, sizeof away, MSG_DONTWAIT) > 0)
+                calm = 0;
+            EXPECT(net_turn(&loop, patience, 0) >= 0);
+        }
     } else if (what == 9 && s->kind == 0) {
         (void)!send(s->peer, "!", 1, MSG_OOB | MSG_NOSIGNAL);
     } else if (what == 10 && s->kind < 2) {
@@ -503,8 +519,8 @@ static void tell_all(void)
     everywhere(a_look_takes_nothing, "5 5 5 5");
     everywhere(a_reset_is_never_an_end,
                "recv -104 -104, send broken recv -104 -104, send broken recv -104 -104, "
-               "send broken recv -104 -104, ");
-    everywhere(an_end_is_never_a_reset, "recv 3 send 3 -32 recv 0, shutdown 0 recv 0 0");
+               "send broken recv -104 -104, recv -104 -104, ");
+    everywhere(an_end_is_never_a_reset, "recv 3 send 3 -32 recv 0, shutdown 0 recv 0 0, -20012 0");
     everywhere(what_a_library_closes_may_be_waited_for, "1 1 1 1 ");
     everywhere(what_is_not_right,
                "ready -9 recv -9 accept -9 close -9, of none -9 -9 -9 -9, of none 0 0 0 0, "
@@ -517,7 +533,7 @@ static void whatever_is_drawn_ends_alike(void)
 {
     static char first[sizeof story];
     const char *const count = getenv("ALIKE");
-    const uint64_t lots = count ? strtoull(count, NULL, 10) : 12;
+    const uint64_t lots = count ? strtoull(count, NULL, 10) : 6;
     for (uint64_t seed = 1; seed <= lots; seed++) {
         for (int m = 0, slow = 0; m < MODES; m++) {
             choose(&modes[m]);
