@@ -61,16 +61,17 @@ test: deps
 	@test/run.sh $(SUITE) build/test/two build/test/cxx "test/wrong/run.sh" \
 	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" "test/contract.sh" \
 	    "test/fault/coverage.sh" "TAKT_RESTRICT=1 build/test/contract uring" \
-	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
+	    "test/gdb.sh" "test/readme.sh README.md" "test/options.py build/linked" \
+	    "test/proxy.py build/proxy.san uring" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
-	    "test/proxy.py build/proxy uring+threads+sandbox" "test/per_core.py build/per_core.linked" \
+	    "test/proxy.py build/proxy uring+threads+sandbox" "test/per_core.py build/linked/per_core" \
 	    "build/soak build/proxy uring 0.5" \
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
 	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
 	    "test/relay.py build/relay.san uring" "test/relay.py build/relay.san poll" \
-	    "test/relay.py build/relay.linked uring sandbox" \
-	    "test/game.py build/game.san build/game.linked uring 1145" \
-	    "test/game.py build/game.san build/game.linked poll 200" \
+	    "test/relay.py build/linked/relay uring sandbox" \
+	    "test/game.py build/game.san build/linked/game uring 1145" \
+	    "test/game.py build/game.san build/linked/game poll 200" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll" \
 	    "test/embed.py build/embed.san uring" "test/embed.py build/embed.san poll" \
@@ -80,8 +81,8 @@ test: deps
 
 check: test
 
-build-test: build/proxy $(patsubst %,build/%.linked,doctor $(filter-out proxy,$(EXAMPLES))) \
-            build/soak $(EXAMPLES:%=build/%.read) \
+build-test: build/proxy $(EXAMPLES:%=build/linked/%) build/linked/doctor build/soak \
+            $(EXAMPLES:%=build/%.read) \
             build/proxy.san build/chat.san build/udp_echo.san \
             build/game.san build/embed.san build/relay.san \
             build/enet.san build/enet.hidden build/enet.peer build/uv.san \
@@ -98,11 +99,11 @@ build/test/%.read: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 # as people would install them: without the search for misuse at run time
 build/%: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -DNDEBUG $(CFLAGS) $< $(LDLIBS) -o $@
-# the library beside them compiled once: what is warned of in them, and what they lack
-build/%.linked: examples/%.c build/library.o $(PARTS) $(HEADERS) | build/test
+# the same with the library compiled once for all
+build/linked/%: examples/%.c build/library.o $(PARTS) $(HEADERS) | build/linked
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -DNDEBUG $(CFLAGS) $(ELSEWHERE) $< build/library.o \
 	    $(LDLIBS) -o $@
-build/%.linked: test/%.c build/library.o $(HEADERS) | build/test
+build/linked/%: test/%.c build/library.o $(HEADERS) | build/linked
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -DNDEBUG $(CFLAGS) $(ELSEWHERE) $< build/library.o \
 	    $(LDLIBS) -o $@
 build/%.san: examples/%.c build/library.san.o $(PARTS) $(HEADERS) | build/test
@@ -120,18 +121,19 @@ build/%.clang: examples/%.c $(PARTS) $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/%.cxx: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
-build/uv build/uv.%: LDLIBS += -luv
+build/uv build/uv.% build/linked/uv: LDLIBS += -luv
 $(foreach t,guests proxy_protocol,build/test/$t build/test/$t.san build/test/$t.read): $(PARTS)
-build/enet build/enet.%: LDLIBS += -lenet
+build/enet build/enet.% build/linked/enet: LDLIBS += -lenet
 build/enet.hidden: examples/enet.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g -fvisibility=hidden $< $(LDLIBS) -o $@
 build/enet.peer: test/enet/peer.c | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g $< $(LDLIBS) -o $@
 # with a getaddrinfo() of the test's
 HELD = examples/resolve.c test/resolve/hold.c
-build/resolve.held.san: $(HELD) build/library.san.o $(HEADERS) | build/test
-	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $(ELSEWHERE) $(HELD) build/library.san.o $(LDLIBS) -o $@
-build/resolve.held.tsan: $(HELD) $(HEADERS) | build/test
+build/resolve.held.san: $(HELD) build/library.san.o $(PARTS) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $(ELSEWHERE) $(HELD) build/library.san.o \
+	    $(LDLIBS) -o $@
+build/resolve.held.tsan: $(HELD) $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $(HELD) $(LDLIBS) -o $@
 build/doctor: test/doctor.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
@@ -161,7 +163,7 @@ build/test/cxx: test/cxx.cc $(wildcard test/*.h) $(HEADERS) | build/test
 	$(CXX) -std=c++17 $(CXXWARN) $(CPPFLAGS) -O1 $< $(LDLIBS) -o $@
 build/test/two: test/two_a.c test/two_b.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O0 -g test/two_a.c test/two_b.c $(LDLIBS) -o $@
-build/test:
+build/test build/linked:
 	mkdir -p $@
 
 asan: $(ROOMS:%=build/test/%.san)

@@ -293,26 +293,24 @@ static const char usage[] =
     "every connection stands.\n";
 
 static const struct server_option options[] = {
-    {"--listen", SERVER_ADDRESS, &app.listen, 0},
-    {"--upstream", SERVER_ADDRESS, &app.upstream, 0},
-    {"--threads", SERVER_COUNT, &app.threads, THREADS_MAX},
-    {"--backend", SERVER_BACKEND, &app.config.backend.mode, 0},
-    {"--connect", SERVER_TIME, &app.connect_limit, 0},
-    {"--idle", SERVER_TIME, &app.idle_limit, 0},
-    {"--max-connections", SERVER_COUNT, &app.limits.connections, CONNECTIONS_MAX},
-    {"--max-per-source", SERVER_COUNT, &app.limits.per_source, CONNECTIONS_MAX},
-    {"--drain", SERVER_TIME, &app.drain_limit, 0},
-    {"--quiet", SERVER_FLAG, &app.quiet, 0},
-    {"--sandbox", SERVER_FLAG, &app.sandbox, 0},
-    {"--sandbox-kill", SERVER_FLAG, &app.sandbox_kills, 0},
-    {NULL, SERVER_FLAG, NULL, 0},
+    {"--listen", server_address, &app.listen, 0},
+    {"--upstream", server_address, &app.upstream, 0},
+    {"--threads", server_count, &app.threads, THREADS_MAX},
+    {"--connect", server_time, &app.connect_limit, 0},
+    {"--idle", server_time, &app.idle_limit, 0},
+    {"--max-connections", server_count, &app.limits.connections, CONNECTIONS_MAX},
+    {"--max-per-source", server_count, &app.limits.per_source, CONNECTIONS_MAX},
+    {"--drain", server_time, &app.drain_limit, 0},
+    {"--quiet", server_flag, &app.quiet, 0},
+    {"--sandbox", server_flag, &app.sandbox, 0},
+    {"--sandbox-kill", server_flag, &app.sandbox_kills, 0},
+    {NULL, NULL, NULL, 0},
 };
 
 static int fail(const char *what, int error)
 {
-    fprintf(stderr, "proxy: %s: %s\n", what, takt_strerror(error));
     count(&app.broken, 1);
-    return 1;
+    return server_fail("proxy", what, error);
 }
 
 /* What a thread does. It says what went wrong. */
@@ -348,11 +346,9 @@ int main(int argc, char **argv)
     app.limits.per_source = CONNECTIONS_MAX;
     app.threads = 1;
     app.config = net_defaults();
-    if (takt_uring_config_from_env(&app.config.backend) < 0)
-        return fail("TAKT_BACKEND or TAKT_DISABLE is not understood", -EINVAL);
-    server_options("proxy", usage, options, argc, argv);
+    server_options("proxy", usage, options, &app.config.backend, argc, argv);
     if (!app.listen.len || !app.upstream.len)
-        return fputs("proxy: --listen and --upstream are needed; see --help\n", stderr), 2;
+        server_wrong("proxy", "--listen and --upstream are needed");
 
     app.sandbox |= app.sandbox_kills;
     app.config.backend.restrict_ops |= app.sandbox != 0; /* a ring's ops pass by seccomp */

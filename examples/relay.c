@@ -308,7 +308,7 @@ static void take(struct port *my)
         d->len += (uint32_t)n;
         memcpy(d->data -= n, header, n);
     }
-    my->up[my->ups] = takt_within(100 * TAKT_MS, takt_sendto(s->fd, d->data, d->len, NULL));
+    my->up[my->ups] = takt_by(takt_now(&my->frame), takt_sendto(s->fd, d->data, d->len, NULL));
     my->held[my->ups++] = my->item.data;
     my->item.data = NULL;
 }
@@ -520,7 +520,8 @@ static TAKT_CORO(house)
         else
             TAKT_START(my->doors[my->i], door, .map = &app.served.maps[my->i], .listener = -1);
     }
-    TAKT_YIELD; /* they listen now, or this throws */
+    TAKT_YIELD; /* they listen now, */
+    TAKT_YIELD; /* or this throws */
     if (app.served.sandbox)
         TAKT_CHECK(sandbox_enter(SANDBOX_STREAMS, 0, &my->step));
     fprintf(stderr, "relay: ready on %s\n", takt_uring_name(&app.loop.backend));
@@ -570,35 +571,27 @@ static int allocate(const struct served *o)
     return rc < 0 ? rc : guests_init(&app.guests, o->sessions, o->per_network, o->rate);
 }
 
-static int fail(const char *what, int error)
-{
-    fprintf(stderr, "relay: %s: %s\n", what, takt_strerror(error));
-    return 1;
-}
-
 int main(int argc, char **argv)
 {
     int rc;
     app.config = net_defaults();
-    if (takt_uring_config_from_env(&app.config.backend) < 0)
-        return fail("TAKT_BACKEND or TAKT_DISABLE is not understood", -EINVAL);
-    served_options(&app.served, &app.config.backend.mode, argc, argv);
+    served_options(&app.served, &app.config.backend, argc, argv);
     signal(SIGPIPE, SIG_IGN); /* whoever reads our log may go away */
     takt_raise_fd_limit();
     served_learn_own(&app.served);
     rc = allocate(&app.served);
     if (rc < 0)
-        return fail("cannot allocate", rc);
+        return server_fail("relay", "cannot allocate", rc);
     TAKT_POOL(app.config, house, 1, .strands = 3);
     TAKT_POOL(app.config, bridge, (uint32_t)app.limits.connections, .strands = 2);
     app.config.loop.strands = 2 * app.session_count + MAPS * (TURN + 3);
     app.config.loop.items = 2 * (uint32_t)app.served.buffers;
     rc = net_init(&app.loop, &app.config);
     if (rc < 0 || !TAKT_SPAWN_ON(&app.loop, house))
-        return fail("cannot start the loop", rc);
+        return server_fail("relay", "cannot start the loop", rc);
     rc = net_run(&app.loop);
     if (rc < 0)
-        return fail("the loop has ended", rc);
+        return server_fail("relay", "the loop has ended", rc);
     show();
     net_free(&app.loop);
     return app.exit_code;

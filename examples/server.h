@@ -12,6 +12,7 @@
 #include "takt_uring.h"
 
 #include <netinet/in.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -91,73 +92,121 @@ static inline bool limits_line(struct limits *limits, takt_ns now, bool *last)
 
 /* -- the command line ---------------------------------------------------------- */
 
-enum server_kind {
-    SERVER_ADDRESS, /* takt_addr */
-    SERVER_TIME,    /* takt_ns: a number with ms, s, m or h */
-    SERVER_COUNT,   /* int: 1 to .most */
-    SERVER_BACKEND, /* takt_uring_mode: auto, uring or poll */
-    SERVER_FLAG     /* int: 1, and no value follows */
-};
-
+/* One option. `take` puts its value where `to` points; NULL, or what the value has to be. */
 struct server_option {
-    const char *name; /* NULL: the end of them */
-    enum server_kind kind;
+    const char *name; /* "": of words that are no options; NULL: the end of the table */
+    const char *(*take)(const struct server_option *, const char *value);
     void *to;
-    int most;
+    int most; /* of a number */
 };
 
-/* False: not a value for it. */
-static inline bool server_value(const struct server_option *option, const char *text)
+/* Takes a takt_addr. */
+static inline const char *server_address(const struct server_option *it, const char *value)
+{
+    return takt_addr_parse((takt_addr *)it->to, value) == 0 ? NULL
+                                                            : "an address, as 127.0.0.1:7000";
+}
+
+/* Takes an int, 0 to .most. */
+static inline const char *server_number(const struct server_option *it, const char *value)
+{
+    char *end;
+    const long number = strtol(value, &end, 10);
+    const bool good = end != value && !*end && number >= 0 && number <= it->most;
+    *(int *)it->to = good ? (int)number : 0;
+    return good ? NULL : "a number from 0";
+}
+
+/* Takes an int, 1 to .most. */
+static inline const char *server_count(const struct server_option *it, const char *value)
+{
+    return !server_number(it, value) && *(int *)it->to > 0 ? NULL : "a number from 1";
+}
+
+/* Takes a takt_ns, above 0. */
+static inline const char *server_time(const struct server_option *it, const char *value)
 {
     static const char *const units[] = {"ms", "s", "m", "h"};
     static const takt_ns lengths[] = {TAKT_MS, TAKT_SEC, 60 * TAKT_SEC, 3600 * TAKT_SEC};
-    static const char *const modes[] = {"auto", "uring", "poll"}; /* in their order */
     char *end;
-    const long number = strtol(text, &end, 10);
-    const bool good = end != text && number > 0 && number <= 1000000;
-    if (option->kind == SERVER_ADDRESS)
-        return takt_addr_parse((takt_addr *)option->to, text) == 0;
-    if (option->kind == SERVER_COUNT) {
-        *(int *)option->to = good ? (int)number : 0;
-        return good && !*end && number <= option->most;
-    }
-    for (int i = 0; good && option->kind == SERVER_TIME && i < 4; i++) {
-        *(takt_ns *)option->to = number * lengths[i];
+    const long number = strtol(value, &end, 10);
+    for (int i = 0; end != value && number > 0 && number <= 1000000 && i < 4; i++) {
+        *(takt_ns *)it->to = number * lengths[i];
         if (strcmp(end, units[i]) == 0)
-            return true;
+            return NULL;
     }
-    for (int i = 0; option->kind == SERVER_BACKEND && i < 3; i++) {
-        *(takt_uring_mode *)option->to = (takt_uring_mode)i;
-        if (strcmp(text, modes[i]) == 0)
-            return true;
-    }
-    return false;
+    return "a time, as 500ms, 5s, 2m or 1h";
 }
 
-/* Reads the options of `program`. At --help, and at the first that it does not understand, it
- * says so and exits. */
-static inline void server_options(const char *program, const char *usage,
-                                  const struct server_option *options, int argc, char **argv)
+/* Takes nothing: an int is 1 then. */
+static inline const char *server_flag(const struct server_option *it, const char *value)
 {
+    (void)value;
+    *(int *)it->to = 1;
+    return NULL;
+}
+
+static inline const char *server_backend(const struct server_option *it, const char *value)
+{
+    static const char *const modes[] = {"auto", "uring", "poll"}; /* in their order */
+    for (int i = 0; i < 3; i++) {
+        *(takt_uring_mode *)it->to = (takt_uring_mode)i;
+        if (strcmp(value, modes[i]) == 0)
+            return NULL;
+    }
+    return "auto, uring or poll";
+}
+
+/* Says on stderr what is wrong with the command line, and exits. */
+static inline void server_wrong(const char *program, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "%s: ", program);
+    vfprintf(stderr, format, arguments);
+    fputs("; see --help\n", stderr);
+    va_end(arguments);
+    exit(2);
+}
+
+/* Says on stderr what has failed, and how. For `return server_fail(...)` from main(). */
+static inline int server_fail(const char *program, const char *what, int error)
+{
+    fprintf(stderr, "%s: %s: %s\n", program, what, takt_strerror(error));
+    return 1;
+}
+
+/* Reads the environment (TAKT_BACKEND ...), then the command line: --backend, --help and what
+ * `options` lists. At --help, and at the first thing that is wrong, it says so and exits. */
+static inline void server_options(const char *program, const char *usage,
+                                  const struct server_option *options, takt_uring_config *config,
+                                  int argc, char **argv)
+{
+    const struct server_option backend = {"--backend", server_backend, &config->mode, 0};
+    const bool known = takt_uring_config_from_env(config) == 0;
     for (int i = 1; i < argc; i++) {
         const struct server_option *it = options;
-        const char *const value = i + 1 < argc ? argv[i + 1] : "(no value)";
+        const char *value = argv[i], *wanted;
         if (strcmp(argv[i], "--help") == 0) {
             fputs(usage, stdout);
             exit(0);
         }
-        while (it->name && strcmp(argv[i], it->name) != 0)
+        while (it->name && strcmp(argv[i][0] == '-' ? argv[i] : "", it->name) != 0)
             it++;
-        if (it->name && it->kind == SERVER_FLAG) {
-            *(int *)it->to = 1;
-            continue;
-        }
-        if (!it->name || !server_value(it, value)) {
-            fprintf(stderr, "%s: cannot understand %s %s; see --help\n", program, argv[i], value);
-            exit(2);
-        }
-        i++;
+        if (!it->name && strcmp(argv[i], backend.name) == 0)
+            it = &backend;
+        if (!it->name)
+            server_wrong(program, "there is no option %s", argv[i]);
+        if (it->name[0] && it->take != server_flag && (value = argv[++i]) == NULL)
+            server_wrong(program, "%s needs a value", it->name);
+        wanted = it->take(it, value);
+        if (wanted && it->most)
+            server_wrong(program, "%s %s is not %s to %d", it->name, value, wanted, it->most);
+        if (wanted)
+            server_wrong(program, "%s %s is not %s", it->name, value, wanted);
     }
+    if (!known)
+        server_wrong(program, "TAKT_BACKEND, TAKT_DISABLE or TAKT_RESTRICT is not understood");
 }
 
 #endif
