@@ -37,6 +37,8 @@ struct core {
     takt_inbox inbox;
     takt_message told; /* posted while there are */
     unsigned orders;   /* STOP ..., of any thread */
+    takt_event stop;   /* no newcomers any more */
+    takt_group connections;
 };
 
 /* What the command line says, and what all threads count. */
@@ -130,8 +132,10 @@ static void obey(takt_message *message)
     const unsigned orders = __atomic_exchange_n(&core->orders, 0, __ATOMIC_ACQ_REL);
     if (orders & SHOW)
         takt_dump(&core->loop.sched);
-    if (orders & (STOP | STOP_NOW))
-        net_stop(&core->loop, orders & STOP_NOW ? 0 : app.drain_limit);
+    if (orders & STOP)
+        takt_event_set(&core->stop);
+    if (orders & STOP_NOW)
+        net_stop(&core->loop, 0);
 }
 
 static void tell_all(unsigned order)
@@ -163,19 +167,82 @@ static TAKT_CORO(signals)
     TAKT_END;
 }
 
-/* -- front: accepts until it is told to stop ------------------------------------ */
+/* -- door: accepts until it is cancelled; who stands in line by then is let in, too ---- */
+
+struct door {
+    takt_frame frame;
+    struct core *core; /* in */
+    int listener;      /* in */
+    int client;
+    takt_addr from;
+    bool full; /* of descriptors or memory; said once */
+};
+
+static void say_full(struct door *my)
+{
+    if (!my->full)
+        fprintf(stderr, "proxy: cannot accept for now: %s\n", takt_strerror(my->client));
+    my->full = true;
+}
+
+/* False: the newcomer has to go. */
+static bool let_in(struct door *my)
+{
+    const uint32_t number = (uint32_t)count(&app.accepted, 1);
+    uint32_t *const source = limits_enter(&app.limits, &my->from);
+    my->full = false;
+    if (source && TAKT_GO_ON(&my->core->loop, my->core->connections, proxy, .client = my->client,
+                             .server = -1, .bufs = &my->core->bufs, .source = source,
+                             .number = number))
+        return true;
+    if (source)
+        limits_leave(&app.limits, source);
+    count(&app.refused, 1);
+    takt_reset_on_close(&my->frame, my->client);
+    return false;
+}
+
+static TAKT_CORO(door)
+{
+    TAKT_BEGIN(door, my);
+    TAKT_DEFER
+    {
+        server_last_call(my->listener);
+        for (;;) {
+            TAKT_TRY_AWAIT(my->client, takt_within(10 * TAKT_MS,
+                                                   takt_accept(my->listener, &my->from)));
+            if (my->client < 0)
+                break;
+            if (!let_in(my))
+                TAKT_AWAIT(takt_close(my->client));
+        }
+    }
+    for (;;) {
+        TAKT_TRY_AWAIT(my->client, takt_accept(my->listener, &my->from));
+        if (my->client == -ECONNABORTED)
+            continue; /* the client has gone again */
+        if (my->client < 0) {
+            say_full(my);
+            TAKT_AWAIT(takt_sleep(20 * TAKT_MS)); /* let some close */
+        } else if (!let_in(my)) {
+            TAKT_AWAIT(takt_close(my->client));
+        }
+        if (my->core->bufs.fresh > 16 && my->core->bufs.in_use == 0)
+            takt_bufs_trim(&my->core->bufs); /* a storm is over */
+    }
+    TAKT_END;
+}
+
+/* -- front: all that a loop does -------------------------------------------------- */
 
 struct front {
     takt_frame frame;
     struct core *core; /* in */
     const char *step;  /* for the log */
-    int listener, client;
-    takt_addr from;
-    uint32_t *source, number;
-    bool full; /* of descriptors or memory; said once */
-    takt_group connections;
+    int listener;
     takt_delivery delivery;
     struct signals signals;
+    struct door door;
 };
 
 static void say_ready(const struct front *my)
@@ -188,13 +255,6 @@ static void say_ready(const struct front *my)
             takt_addr_format(&app.upstream, to, sizeof to),
             backend->on_ring ? takt_uring_name(backend) : on, app.threads,
             app.sandbox ? ", in a sandbox" : "");
-}
-
-static void say_full(struct front *my)
-{
-    if (!my->full)
-        fprintf(stderr, "proxy: cannot accept for now: %s\n", takt_strerror(my->client));
-    my->full = true;
 }
 
 static void *run_thread(void *core);
@@ -233,35 +293,14 @@ static TAKT_CORO(front)
     if (count(&app.ready, 1) == (uint64_t)app.threads)
         say_ready(my);
 
-    for (;;) {
-        TAKT_TRY_AWAIT(my->client, takt_accept(my->listener, &my->from));
-        if (my->client == TAKT_ESTOPPING)
-            break;
-        if (my->client == -ECONNABORTED)
-            continue; /* the client has gone again */
-        if (my->client < 0) {
-            say_full(my);
-            TAKT_AWAIT(takt_sleep(20 * TAKT_MS)); /* let some close */
-            continue;
-        }
-        my->full = false;
-        my->number = (uint32_t)count(&app.accepted, 1);
-        my->source = limits_enter(&app.limits, &my->from);
-        if (!my->source ||
-            !TAKT_GO(my->connections, proxy, .client = my->client, .server = -1,
-                     .bufs = &my->core->bufs, .source = my->source, .number = my->number)) {
-            if (my->source)
-                limits_leave(&app.limits, my->source);
-            count(&app.refused, 1);
-            takt_reset_on_close(&my->frame, my->client);
-            TAKT_AWAIT(takt_close(my->client));
-        }
-        if (my->core->bufs.fresh > 16 && my->core->bufs.in_use == 0)
-            takt_bufs_trim(&my->core->bufs); /* a storm is over */
-    }
+    TAKT_START(my->door, door, .core = my->core, .listener = my->listener);
+    TAKT_AWAIT(takt_event_wait(&my->core->stop));
+    takt_cancel(&my->door.frame);
+    TAKT_JOIN(my->door);
     TAKT_AWAIT(takt_close(my->listener)); /* newcomers are to go elsewhere at once */
     my->listener = -1;
-    TAKT_JOIN_GROUP(my->connections);
+    takt_stop(takt_sched_of(&my->frame), app.drain_limit);
+    TAKT_JOIN_GROUP(my->core->connections);
     while (my->core == app.cores && limits_open(&app.limits) > 0)
         TAKT_AWAIT(takt_sleep(20 * TAKT_MS)); /* signals are for the other loops, too */
 
@@ -354,7 +393,7 @@ int main(int argc, char **argv)
     app.config.backend.restrict_ops |= app.sandbox != 0; /* a ring's ops pass by seccomp */
     signal(SIGPIPE, SIG_IGN); /* whoever reads our log may go away */
     takt_raise_fd_limit();
-    TAKT_POOL(app.config, front, 1, .strands = 3);
+    TAKT_POOL(app.config, front, 1, .strands = 4);
     TAKT_POOL(app.config, proxy, (uint32_t)app.limits.connections, .strands = 2);
     int rc = limits_init(&app.limits);
     for (int i = 0; rc == 0 && i < app.threads; i++)

@@ -11,6 +11,7 @@
 
 #include "takt_uring.h"
 
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -69,6 +70,23 @@ static inline uint32_t *limits_enter(struct limits *limits, const takt_addr *fro
         return source;
     limits_leave(limits, source);
     return NULL;
+}
+
+/* From here on newcomers of TCP are not answered, and the line of those who wait to be accepted
+ * grows by those alone whose first packet was. Accept them, and then close it: so nobody is cut
+ * off who has been told that he is in. */
+static inline void server_last_call(int listener)
+{
+    enum { FLAGS = 13, SYN = 2, ACK = 16 }; /* of a TCP header */
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, SYN | ACK),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    const struct sock_fprog filter = {sizeof code / sizeof code[0], code};
+    setsockopt(listener, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
 }
 
 /* Connections that are open. */
