@@ -22,6 +22,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include "door.h"
 #include "sandbox.h"
 #include "server.h"
 
@@ -50,7 +51,7 @@ static struct {
     net_config config;
     struct core cores[THREADS_MAX];
     int started; /* the last that has a thread of its own */
-    uint64_t ready, accepted, refused, failed, bytes, broken; /* by count() */
+    uint64_t ready, failed, bytes, broken; /* by count() */
 } app;
 
 /* Adds to what any thread may change. Result: what it is now. */
@@ -167,72 +168,6 @@ static TAKT_CORO(signals)
     TAKT_END;
 }
 
-/* -- door: accepts until it is cancelled; who stands in line by then is let in, too ---- */
-
-struct door {
-    takt_frame frame;
-    struct core *core; /* in */
-    int listener;      /* in */
-    int client;
-    takt_addr from;
-    bool full; /* of descriptors or memory; said once */
-};
-
-static void say_full(struct door *my)
-{
-    if (!my->full)
-        fprintf(stderr, "proxy: cannot accept for now: %s\n", takt_strerror(my->client));
-    my->full = true;
-}
-
-/* False: the newcomer has to go. */
-static bool let_in(struct door *my)
-{
-    const uint32_t number = (uint32_t)count(&app.accepted, 1);
-    uint32_t *const source = limits_enter(&app.limits, &my->from);
-    my->full = false;
-    if (source && TAKT_GO_ON(&my->core->loop, my->core->connections, proxy, .client = my->client,
-                             .server = -1, .bufs = &my->core->bufs, .source = source,
-                             .number = number))
-        return true;
-    if (source)
-        limits_leave(&app.limits, source);
-    count(&app.refused, 1);
-    takt_reset_on_close(&my->frame, my->client);
-    return false;
-}
-
-static TAKT_CORO(door)
-{
-    TAKT_BEGIN(door, my);
-    TAKT_DEFER
-    {
-        server_last_call(my->listener);
-        for (;;) {
-            TAKT_TRY_AWAIT(my->client, takt_within(10 * TAKT_MS,
-                                                   takt_accept(my->listener, &my->from)));
-            if (my->client < 0)
-                break;
-            if (!let_in(my))
-                TAKT_AWAIT(takt_close(my->client));
-        }
-    }
-    for (;;) {
-        TAKT_TRY_AWAIT(my->client, takt_accept(my->listener, &my->from));
-        if (my->client == -ECONNABORTED)
-            continue; /* the client has gone again */
-        if (my->client < 0) {
-            say_full(my);
-            TAKT_AWAIT(takt_sleep(20 * TAKT_MS)); /* let some close */
-        } else if (!let_in(my)) {
-            TAKT_AWAIT(takt_close(my->client));
-        }
-        if (my->core->bufs.fresh > 16 && my->core->bufs.in_use == 0)
-            takt_bufs_trim(&my->core->bufs); /* a storm is over */
-    }
-    TAKT_END;
-}
-
 /* -- front: all that a loop does -------------------------------------------------- */
 
 struct front {
@@ -255,6 +190,16 @@ static void say_ready(const struct front *my)
             takt_addr_format(&app.upstream, to, sizeof to),
             backend->on_ring ? takt_uring_name(backend) : on, app.threads,
             app.sandbox ? ", in a sandbox" : "");
+}
+
+static bool let_in(struct door *door)
+{
+    struct core *const core = (struct core *)door->user;
+    if (core->bufs.fresh > 16 && core->bufs.in_use == 0)
+        takt_bufs_trim(&core->bufs); /* a storm is over */
+    return TAKT_GO_ON(&core->loop, core->connections, proxy, .client = door->client,
+                      .server = -1, .bufs = &core->bufs, .source = door->source,
+                      .number = door->number);
 }
 
 static void *run_thread(void *core);
@@ -293,11 +238,10 @@ static TAKT_CORO(front)
     if (count(&app.ready, 1) == (uint64_t)app.threads)
         say_ready(my);
 
-    TAKT_START(my->door, door, .core = my->core, .listener = my->listener);
-    TAKT_AWAIT(takt_event_wait(&my->core->stop));
-    takt_cancel(&my->door.frame);
-    TAKT_JOIN(my->door);
-    TAKT_AWAIT(takt_close(my->listener)); /* newcomers are to go elsewhere at once */
+    TAKT_CALL(my->door, door, .program = "proxy", .listener = my->listener,
+              .stop = &my->core->stop, .limits = &app.limits, .let_in = let_in,
+              .user = my->core);
+    TAKT_AWAIT(takt_close(my->listener)); /* newcomers are to go elsewhere */
     my->listener = -1;
     takt_stop(takt_sched_of(&my->frame), app.drain_limit);
     TAKT_JOIN_GROUP(my->core->connections);
@@ -408,7 +352,7 @@ int main(int argc, char **argv)
         takt_inbox_free(&app.cores[i].inbox);
     if (!app.broken)
         fprintf(stderr, "proxy: %llu accepted, %llu refused, %llu failed, %llu bytes\n",
-                (unsigned long long)app.accepted, (unsigned long long)app.refused,
+                (unsigned long long)app.limits.accepted, (unsigned long long)app.limits.refused,
                 (unsigned long long)app.failed, (unsigned long long)app.bytes);
     return app.broken > 0;
 }

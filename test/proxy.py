@@ -402,7 +402,7 @@ def sigusr1_shows_where_everything_stands(backend):
         client.sendall(b"x")
         assert server.recv(1) == b"x"
         proxy.process.send_signal(signal.SIGUSR1)
-        proxy.wait_for(r"front  .*proxy\.c:\d+  awaits accept fd \d+")
+        proxy.wait_for(r"doorman  .*door\.h:\d+  awaits accept fd \d+")
         proxy.wait_for(r"takt_relay  .*takt\.h:\d+  awaits recv fd \d+")
         proxy.wait_for(r"signals  .*proxy\.c:\d+  ")
         client.close()
