@@ -362,6 +362,21 @@ def sigterm_lets_connections_finish(backend):
         assert " 0 failed" in proxy.lines[-1], proxy.lines
 
 
+def who_stands_in_line_at_a_stop_is_served(backend):
+    with Upstream(echo) as up, Proxy(backend, up.address) as proxy:
+        assert serves(proxy)
+        proxy.process.send_signal(signal.SIGSTOP)
+        clients = [proxy.connect() for _ in range(30)]  # the system has told them that they are in
+        proxy.process.send_signal(signal.SIGTERM)
+        proxy.process.send_signal(signal.SIGCONT)
+        for s in clients:
+            s.sendall(b"x")
+            assert s.recv(1) == b"x"
+            s.close()
+        assert proxy.ended() == 0
+        assert "31 accepted, 0 refused, 0 failed" in proxy.lines[-1], proxy.lines[-1]
+
+
 def the_drain_limit_and_a_second_signal_cancel_the_rest(backend):
     for how in ("limit", "second") * (4 if "+threads" in backend else 1):
         with Upstream() as up:
@@ -387,7 +402,7 @@ def sigusr1_shows_where_everything_stands(backend):
         client.sendall(b"x")
         assert server.recv(1) == b"x"
         proxy.process.send_signal(signal.SIGUSR1)
-        proxy.wait_for(r"front  .*proxy\.c:\d+  awaits accept fd \d+")
+        proxy.wait_for(r"doorman  .*door\.h:\d+  awaits accept fd \d+")
         proxy.wait_for(r"takt_relay  .*takt\.h:\d+  awaits recv fd \d+")
         proxy.wait_for(r"signals  .*proxy\.c:\d+  ")
         client.close()
@@ -473,6 +488,7 @@ TESTS = [ready_line_names_the_backend, both_directions_run_at_once,
          the_environment_has_no_say,
          a_stalled_reader_stops_its_writer,
          running_out_of_descriptors_neither_spins_nor_deafens, sigterm_lets_connections_finish,
+         who_stands_in_line_at_a_stop_is_served,
          the_drain_limit_and_a_second_signal_cancel_the_rest,
          sigusr1_shows_where_everything_stands, signals_at_a_high_rate_change_nothing,
          a_storm_leaves_nothing_behind]
