@@ -657,10 +657,9 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
  * io_uring sends without copying (see takt_uring_config) where that is worth it, as long as at
  * most half of the pool is with the system, and a quarter for one descriptor: peers that read
  * slowly do not starve the others. Anything else is a takt_send(), and the buffer is back when
- * it completes. `pool` has to outlive the loop, whose free waits a second for buffers,
- * whatever config.loop.reap_limit says: what is not back by then is never used again, and is
- * kept when the pool is freed (pool->lost; LeakSanitizer tells). Where peers read slowly, let a
- * coroutine sleep until pool->in_use is 0 before the loop ends. */
+ * it completes. `pool` has to outlive the loop, whose free waits config.loop.reap_limit for
+ * buffers. What is not back by then is never used again, and is kept when the pool is freed:
+ * net_free() says -EBUSY, pool->lost how many, and LeakSanitizer that they are there. */
 TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *pool,
                                                      unsigned char **data TAKT__KEPT, size_t len)
 {
@@ -671,9 +670,9 @@ TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *p
 }
 
 /* Sends one datagram: sendto(2). `to`: where, or NULL on a connected socket. Several may
- * wait on one socket, and go in order; behind a takt_send_burst() that waits: -EBUSY. Result:
- * `len`. Fails with -EMSGSIZE if it is too long for one, -ECONNREFUSED if an earlier one found
- * nobody (connected sockets). */
+ * wait on one socket, takt_send_burst() among them, and go in order. Result: `len`. Fails
+ * with -EMSGSIZE if it is too long for one, -ECONNREFUSED if an earlier one found nobody
+ * (connected sockets). */
 TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf TAKT__KEPT, size_t len,
                                                  const struct takt_addr *to TAKT__KEPT)
 {
@@ -696,8 +695,8 @@ typedef struct takt_packet {
  * sendmmsg(2); and where several in a row of one length (the last may be shorter) go to one
  * peer, they are one request, which the system takes apart again (UDP_SEGMENT, udp(7)), as
  * long as it can: loop.backend.posix.no_segments says why it cannot. One that fails does not
- * hold the others. Waits while the socket is full. Suspends. Result: how many were sent.
- * -EBUSY if another one waits on this socket, or a takt_sendto() is under way. */
+ * hold the others. Waits while the socket is full, behind those that came before, as
+ * takt_sendto(). Suspends. Result: how many were sent. */
 TAKT__MUST_USE static inline takt_op takt_send_burst(int fd, takt_packet *packets TAKT__KEPT,
                                                      size_t count)
 {
@@ -768,7 +767,11 @@ TAKT__MUST_USE static inline takt_op takt_write(int fd, const void *buf TAKT__KE
     return op;
 }
 
-/* -- streams: one request, many completions; for TAKT_OPEN ------------------ */
+/* -- streams: one request, many completions; for TAKT_OPEN ------------------
+ *
+ * Awaited, or given to net_submit_op(), they fail with -EINVAL: nobody there could take the
+ * second item. A callback submits takt_accept(), takt_sleep_until() ... anew each time.
+ */
 
 /* Every connection of a listening socket. Items: .value is a descriptor, yours to close,
  * as takt_accept() makes it. Descriptors that nobody took are closed. When descriptors
@@ -1036,12 +1039,16 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  *            TAKT_OP_BURST what can be sent at once, then -EAGAIN if that is not all
  *
  * And if it has `#define TAKT_EACH_B , TAKT__BY_EACH`, for what most completions are:
- *   bool B_each(B *, int max, takt_ns *wait, size_t stride, bool (*succeed)(void *loop,
- *               takt_slot *, int64_t value), void *loop, uint64_t *count)
+ *   bool B_each(B *, int max, takt_ns wait, size_t stride,
+ *               bool (*succeed)(void *loop, takt_slot *, int64_t value), void *loop)
  *            asks and waits as poll does, and calls `succeed` with the slot of each op that
  *            has completed with a value and nothing else, in their order, until it returns
- *            false, at most `max` times; adds to `count`. `stride`: from one slot to the
- *            next. True: that was all. False: poll is to see to the rest.
+ *            false, at most `max` times. `stride`: from one slot to the next. True: that was
+ *            all. False: poll is to see to the rest.
+ *
+ * And if it has `#define TAKT_END_B , TAKT__BY_END`, for what its free may have to wait for:
+ *   int  B_end(B *, takt_ns limit)  in place of B_free. 0, or -EBUSY if after `limit` ns the
+ *            system still held memory: that is kept
  *
  * An op with TAKT_OP_MULTI (accept, recv_multishot, recvmsg_multishot, readiness) completes
  * many times: with TAKT_MORE while the request lives, then once without. The kernel ends
@@ -1167,7 +1174,7 @@ void takt_tokens_remove(takt_tokens *tokens, takt_token token);
 /* One descriptor; slots are counted from 1, 0 is none. */
 typedef struct takt_fd {
     uint32_t reader; /* the op that waits to read */
-    uint32_t writer; /* the op that waits to write; datagrams chain by op.next */
+    uint32_t writer; /* the op that waits to write; datagrams and bursts chain by op.next */
     uint32_t writer_last;
     uint32_t closer; /* the close that waits for both to end */
     uint32_t bits;   /* the backend's */
@@ -1855,7 +1862,8 @@ typedef struct takt_config {
     takt_ns hold_limit;   /* ns that a coroutine may run before it awaits again, as it holds up
                            * all others. One that took longer is counted in stats.held, and
                            * named in TAKT_LOG. Under TAKT_DEBUG only; 0: not measured */
-    takt_ns reap_limit;   /* how long drain waits for the kernel; default 1 s */
+    takt_ns reap_limit;   /* how long drain waits for the kernel to end what is in flight, and
+                           * free for it to give buffers back; default 1 s */
     /* Told of every task that ends with an error nobody caught, members of groups apart, if
      * set; else a line goes to TAKT_LOG. `name`, `file`: constant text. It runs inside a
      * turn: it may spawn, and stop with a limit above 0; not turn, drain or free. */
@@ -1895,6 +1903,8 @@ typedef struct takt_sched {
     uintptr_t stack_base; /* of the turn that is running */
     takt_ns now;
     bool now_known, in_turn, stopping, discarding;
+    bool only_ops; /* are in flight, and there is nothing else to see to: a round finds that,
+                    * and whoever changes it says so */
     bool alone; /* a drive's: this strand, and no other */
     int fatal;
     int first_error; /* of a task, uncaught */
@@ -2362,9 +2372,9 @@ void takt_channel_close(takt_channel *channel);
  *        kernel, runs defers (in which every await but close fails at once). Result: how
  *        many were discarded. The loop is over: TAKT_EDISPOSED
  *   int  net_free(net *)                drains, then gives the memory back. 0, or -EBUSY
- *        if the kernel still holds some of it: then it is kept, on purpose. Takes up to
- *        config.loop.reap_limit, and up to a second more for buffers that it is still
- *        sending, see takt_send_lease(). Frames in your own memory must still be there
+ *        if the kernel still holds some of it, or of a pool's: then that is kept, on purpose.
+ *        Takes up to config.loop.reap_limit, and as long once more for buffers that it is
+ *        still sending, see takt_send_lease(). Frames in your own memory must still be there
  *
  * A turn takes at most config.loop.completions, then fires the timers that are due, then
  * resumes at most 1024 that are ready (yielded, spawned, woken): nobody waits longer than
@@ -2384,8 +2394,9 @@ void takt_channel_close(takt_channel *channel);
 /* One op, by itself: the task that net_submit_op() spawns. TAKT_POOL(config, takt_request, n)
  * gives n of them room. `done` is called once, in a turn: with the op's result or error, or with
  * TAKT_ECANCELED when the loop was stopped or drained. It may do what a coroutine may, but
- * suspend, and submit the next, for which there must be room beside this one. What the op points
- * to stays put until then. net_submit_op() returns false when there is no room, or the loop is
+ * suspend, and submit the next, for which there must be room beside this one. The ops of streams
+ * (takt_every(), takt_accept_multishot() ...) fail with -EINVAL. What the op points to stays put
+ * until then. net_submit_op() returns false when there is no room, or the loop is
  * stopping: nobody will be called. */
 typedef struct takt_request {
     takt_frame frame;
@@ -2434,7 +2445,9 @@ typedef struct takt_relay {
     int from, to;    /* in: sockets, non-blocking, borrowed; they may be the same */
     takt_bufs *bufs; /* in: for small pieces; 16 KiB a buffer is a good size */
     takt_idle *idle; /* in: touched whenever something moves: of a parent's, which has called
-                      * takt_idle_start(); or NULL */
+                      * takt_idle_start(); or NULL. A socket takes no more until a third of
+                      * its send buffer is free (tcp(7): tcp_wmem, up to 4 MiB): who reads
+                      * less than that within the limit is silent. SO_SNDBUF makes it less */
     uint64_t bytes;  /* handed to `to`; while a buffer is being sent, maybe more */
     /* The relay's: */
     union {
@@ -2760,6 +2773,7 @@ static inline void takt__begins(takt_sched *s, takt_strand *strand)
     if (!s->now_known) {
         s->now = s->calls->now(s->backend);
         s->now_known = s->in_turn;
+        s->only_ops = false;
     }
     strand->slot.op.result = s->now;
 }
@@ -2936,6 +2950,27 @@ static inline takt_strand *takt__strand_of_token(const takt_sched *s, takt_token
     return (uint32_t)token < s->slots.count && strand->slot.generation == (uint32_t)(token >> 32)
                ? strand
                : NULL;
+}
+
+/* True if there is nothing to see to but ops in flight, of which there are some. */
+static inline bool takt__only_ops(const takt_sched *s)
+{
+    return !(s->ready_first | s->later_first | s->wheel.count | s->result_count) && !s->fatal &&
+           !s->now_known && s->pending;
+}
+
+static inline void takt__turn_ends(takt_sched *s)
+{
+    s->now_known = false;
+    s->only_ops = takt__only_ops(s);
+}
+
+/* Of a loop that runs on its own: true if there is another turn. Nobody has taken the results
+ * of the last one. */
+static inline bool takt__goes_on(takt_sched *s)
+{
+    s->result_count = 0;
+    return s->pending && !s->fatal;
 }
 
 /* What a turn has done: resumptions since `before`. */
@@ -3546,8 +3581,12 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
 #define TAKT__EACH_OF(backend_) TAKT__SECOND_OF(TAKT_EACH_##backend_, TAKT__BY_POLL, )
 #define TAKT__BY_POLL(backend_, name, loop, most, wait) ((void)(wait), false)
 #define TAKT__BY_EACH(backend_, name, loop, most, wait)                                      \
-    backend_##_each(&(loop)->backend, (most), (wait), sizeof(takt_strand), name##__succeed,  \
-                    (loop), &(loop)->sched.stats.completions)
+    backend_##_each(&(loop)->backend, (most), (wait), sizeof(takt_strand), name##__succeed, (loop))
+
+/* The same for B_end. */
+#define TAKT__END_OF(backend_) TAKT__SECOND_OF(TAKT_END_##backend_, TAKT__BY_FREE, )
+#define TAKT__BY_FREE(backend_, backend, limit) (backend_##_free(backend), 0)
+#define TAKT__BY_END(backend_, backend, limit) backend_##_end((backend), (limit))
 
 #define TAKT__LOOP(name, backend_)                                                           \
     TAKT__OWN_NAMES                                                                          \
@@ -3710,7 +3749,8 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
         name *const takt_l = (name *)loop;                                                   \
         takt_sched *const sched = &takt_l->sched;                                            \
         takt_strand *const strand = (takt_strand *)(void *)slot;                             \
-        if (TAKT__UNLIKELY(strand->wait != TAKT__ON_OP || strand->flags)) {                  \
+        sched->stats.completions++;                                                          \
+        if (TAKT__UNLIKELY((TAKT_DEBUG && strand->wait != TAKT__ON_OP) || strand->flags)) {  \
             const takt_completion done = {takt_token_of(&slot->op), value, 0, 0, NULL};      \
             name##__complete(takt_l, &done);                                                 \
             return !sched->fatal || sched->discarding;                                       \
@@ -3726,12 +3766,11 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
         int count;                                                                           \
-        if (TAKT__EACH_OF(backend_)(backend_, name, takt_l, most, &wait))                    \
+        if (TAKT__EACH_OF(backend_)(backend_, name, takt_l, most, wait))                    \
             return;                                                                          \
         TAKT__LENT_OPEN(sched, true);                                                        \
         count = backend_##_poll(&takt_l->backend, takt_l->completions, most, wait);          \
         TAKT__LENT_OPEN(sched, false);                                                       \
-        sched->now_known = false;                                                            \
         if (TAKT__UNLIKELY((unsigned)count > (unsigned)most)) { /* or below 0 */             \
             if (count > 0)                                                                   \
                 count = takt__too_many();                                                    \
@@ -3762,28 +3801,25 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
         }                                                                                    \
     }                                                                                        \
                                                                                              \
-    /* One turn, of `most` completions; there may be nothing to wait for, unless it `waits`. */\
-    TAKT__HOT void name##__round(name *takt_l, takt_ns wait, int most, bool waits)           \
+    /* One turn, of at most `most` completions. */                                           \
+    TAKT__NOINLINE static void name##__round(name *takt_l, takt_ns wait, int most)           \
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
-        sched->now_known = false;                                                            \
         sched->stats.turns++;                                                                \
-        /* With nothing but ops in flight, there is nothing to do before they are asked for. */\
-        if (TAKT_DEBUG || sched->ready_first | sched->later_first | sched->wheel.count ||    \
-            (!waits && !sched->strands_used)) {                                              \
-            takt__turn_begins(sched);                                                        \
-            if (sched->ready_first) {                                                        \
-                name##__run_ready(takt_l);                                                   \
-                if (TAKT__UNLIKELY(sched->fatal && !sched->discarding))                      \
-                    return;                                                                  \
-            }                                                                                \
-            wait = takt__wait(sched, wait);                                                  \
+        takt__turn_begins(sched);                                                            \
+        if (sched->ready_first) {                                                            \
+            name##__run_ready(takt_l);                                                       \
+            if (TAKT__UNLIKELY(sched->fatal && !sched->discarding))                          \
+                return;                                                                      \
         }                                                                                    \
+        wait = takt__wait(sched, wait);                                                      \
+        sched->now_known = false; /* by the end of that it will be later */                  \
         name##__ask(takt_l, wait, most);                                                     \
         if (sched->wheel.count)                                                              \
             takt__expire(sched);                                                             \
         if (sched->ready_first)                                                              \
             name##__run_ready(takt_l);                                                       \
+        takt__turn_ends(sched);                                                              \
     }                                                                                        \
                                                                                              \
     TAKT__UNUSED static inline void name##__turn(name *takt_l, takt_ns wait, int max)        \
@@ -3792,7 +3828,7 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
         const int most = (int)sched->config.completions;                                     \
         sched->stack_base = TAKT__STACK_POINTER();                                           \
         sched->in_turn = true;                                                               \
-        name##__round(takt_l, wait, max > 0 && max < most ? max : most, false);              \
+        name##__round(takt_l, wait, max > 0 && max < most ? max : most);                     \
         sched->in_turn = false;                                                              \
     }                                                                                        \
                                                                                              \
@@ -3813,13 +3849,17 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
     TAKT__UNUSED static inline int name##_run(name *takt_l)                                  \
     {                                                                                        \
         takt_sched *const sched = &takt_l->sched;                                            \
+        const int most = (int)sched->config.completions;                                     \
         if (sched->in_turn)                                                                  \
             return TAKT_EREENTER;                                                            \
         sched->stack_base = TAKT__STACK_POINTER(); /* the same in every turn from here */    \
         sched->in_turn = true;                                                               \
-        while (sched->pending && !sched->fatal) {                                            \
-            sched->result_count = 0;                                                         \
-            name##__round(takt_l, TAKT_FOREVER, (int)sched->config.completions, true);       \
+        while (takt__goes_on(sched)) {                                                       \
+            name##__round(takt_l, TAKT_FOREVER, most);                                       \
+            while (!TAKT_DEBUG && sched->only_ops) { /* no more to do than to ask for them */\
+                sched->stats.turns++;                                                        \
+                name##__ask(takt_l, TAKT_FOREVER, most);                                     \
+            }                                                                                \
         }                                                                                    \
         sched->in_turn = false;                                                              \
         return sched->fatal ? sched->fatal : sched->first_error;                             \
@@ -3922,13 +3962,15 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
                                                                                              \
     TAKT__UNUSED static inline int name##_free(name *takt_l)                                 \
     {                                                                                        \
+        int rc;                                                                              \
         if (name##_drain(takt_l) == TAKT_EREENTER)                                           \
             return TAKT_EREENTER;                                                            \
         if (takt_l->sched.strands_used)                                                      \
             return -EBUSY;                                                                   \
-        backend_##_free(&takt_l->backend);                                                   \
+        rc = TAKT__END_OF(backend_)(backend_, &takt_l->backend,                              \
+                                    takt_l->sched.config.reap_limit);                        \
         takt__sched_free(&takt_l->sched, &takt_l->completions);                              \
-        return 0;                                                                            \
+        return rc;                                                                           \
     }
 
 /* What differs between TAKT_LOOP and TAKT_LOOP_OF: what is submitted, what results are. */
@@ -4675,13 +4717,19 @@ static uint32_t takt__place_of(const takt_op *op)
     return ((const takt_slot *)(const void *)op)->index + 1;
 }
 
+/* True for what may stand in line on a descriptor. */
+static bool takt__is_datagram(const takt_op *op)
+{
+    return op->kind == TAKT_OP_SENDTO || op->kind == TAKT_OP_BURST;
+}
+
 static int takt__enter_writer(takt_fds *fds, takt_fd *fd, takt_op *op)
 {
     const uint32_t place = takt__place_of(op);
     op->next = NULL;
     if (fd->writer) {
         takt_op *const last = takt_fds_op(fds, fd->writer_last);
-        if (op->kind != TAKT_OP_SENDTO || last->kind != TAKT_OP_SENDTO)
+        if (!takt__is_datagram(op) || !takt__is_datagram(last))
             return -EBUSY;
         last->next = op;
     } else {
@@ -6852,6 +6900,15 @@ static void takt__posix_close(takt_posix *posix, takt_op *op)
     takt__posix_done(posix, op, takt__answer(close(op->fd)));
 }
 
+/* Tries a burst at once, behind those that stand before it. True if it is over. */
+static bool takt__posix_burst(takt_posix *posix, takt_op *op)
+{
+    op->arg.done = 0; /* the user's array of a batch may be awaited again */
+    op->extra = 0;
+    takt__posix_run_writers(posix, op->fd);
+    return op->state == TAKT__DONE;
+}
+
 int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
 {
     int64_t result;
@@ -6917,8 +6974,8 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
         takt__posix_close(posix, op);
     else if (op->flags & TAKT_OP_MULTI && (rc = takt__posix_begin(posix, op)) < 0)
         takt__posix_done(posix, op, rc);
-    else if (op->kind != TAKT_OP_BURST || !takt__posix_try(posix, op, TAKT__MAY_WRITE))
-        takt__posix_queue(posix, op->fd); /* a burst is not in the next one's way */
+    else if (op->kind != TAKT_OP_BURST || !takt__posix_burst(posix, op))
+        takt__posix_queue(posix, op->fd);
     return 0;
 }
 
@@ -7536,6 +7593,7 @@ static takt_ns takt__now(takt_sched *s)
     if (!s->now_known || !s->in_turn) {
         s->now = s->calls->now(s->backend);
         s->now_known = s->in_turn;
+        s->only_ops = false; /* until it is forgotten */
     }
     return s->now;
 }
@@ -7863,6 +7921,7 @@ static void takt__append(takt_sched *s, takt_strand *strand, uint32_t *first, ui
 {
     const uint32_t place = takt__place(strand);
     strand->next = 0;
+    s->only_ops = false;
     if (*first)
         takt__strand_at(s, *last)->next = place;
     else
@@ -7879,6 +7938,8 @@ static void takt__ready(takt_sched *s, takt_strand *strand)
 /* Those that have yielded come behind what is ready. */
 void takt__turn_begins(takt_sched *s)
 {
+    TAKT_ASSERT(!s->only_ops || takt__only_ops(s));
+    s->now_known = false;
     if (s->watches && !takt__foreign(s, NULL))
         s->owner = TAKT__THREAD();
     if (!s->later_first)
@@ -8130,6 +8191,7 @@ static void takt__arm(takt_sched *s, takt_timer *timer, takt_ns when)
     if (s->wheel.count == 0)
         takt_wheel_expire(&s->wheel, takt__now(s));
     takt_timer_arm(&s->wheel, timer, when);
+    s->only_ops = false;
 }
 
 void takt__arm_limit(takt_sched *s, takt_strand *strand)
@@ -8198,6 +8260,8 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
     int64_t rc;
     switch (op->kind) {
     case TAKT_OP_SLEEP:
+        if (op->flags & TAKT_OP_MULTI)
+            return -EINVAL;
         takt__sleep(s, strand);
         return 0;
     case TAKT_OP_EVENT:
@@ -9292,6 +9356,7 @@ static void takt__strand_over(takt_sched *s, takt_strand *strand, takt_frame *f)
     strand->wait = TAKT__READY;
     if (bits & TAKT__GROUPED || !parent) {
         s->pending--;
+        s->only_ops = false;
         s->stats.cancelled += cancelled;
         if (error < 0 && !cancelled && !(bits & TAKT__GROUPED))
             takt__report(s, f);
@@ -10563,6 +10628,7 @@ int takt__discard_all(takt_sched *s)
     s->owner = TAKT__THREAD(); /* a loop may end elsewhere, once nobody runs it */
     if (!s->fatal)
         s->fatal = TAKT_EDISPOSED;
+    s->only_ops = false;
     s->stats.discarded += (uint64_t)count;
     s->stopping = true;
     takt__stop_now(s);
@@ -10580,6 +10646,7 @@ void takt__fail_loop(takt_sched *s, int error)
     if (s->fatal)
         return;
     s->fatal = error;
+    s->only_ops = false;
     s->stats.discarded += s->pending;
     if (!s->ready_first)
         return;

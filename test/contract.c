@@ -1254,6 +1254,61 @@ static void a_limit_expires_or_changes_nothing(void)
     RUN(limits, limits);
 }
 
+/* Somebody else sends what the time is, a while after the loop has gone to sleep. */
+struct told_the_time {
+    takt_frame frame;
+    int pair[2];
+    pid_t child;
+    takt_ns before, sent;
+    int64_t n;
+};
+
+static TAKT_CORO(told_the_time)
+{
+    TAKT_BEGIN(told_the_time, my);
+    pair_of(SOCK_STREAM, my->pair);
+    my->child = fork();
+    if (my->child == 0) {
+        poll(NULL, 0, 20);
+        my->sent = net_now(&loop);
+        _exit(write(my->pair[1], &my->sent, sizeof my->sent) < 0);
+    }
+    TAKT_AWAIT(takt_recv_all(my->pair[0], &my->sent, sizeof my->sent));
+    my->before = takt_now(&my->frame);
+    EXPECT(my->before >= my->sent); /* the clock was read after the wait */
+    TAKT_TRY_AWAIT(my->n, takt_within(5 * TAKT_MS, takt_recv(my->pair[0], &my->n, 1)));
+    EXPECT_EQ(my->n, -ETIMEDOUT);
+    EXPECT(net_now(&loop) - my->sent >= 5 * TAKT_MS); /* so no limit passes early */
+    EXPECT_EQ(waitpid(my->child, NULL, 0), my->child);
+    TAKT_AWAIT(takt_close(my->pair[0]));
+    TAKT_AWAIT(takt_close(my->pair[1]));
+    TAKT_END;
+}
+
+struct sleeper {
+    takt_frame frame;
+};
+
+static TAKT_CORO(sleeper)
+{
+    TAKT_BEGIN(sleeper, my);
+    TAKT_AWAIT(takt_sleep(TAKT_SEC));
+    TAKT_END;
+}
+
+static void the_clock_is_read_anew_after_a_wait(void)
+{
+    static struct told_the_time told;
+    static struct sleeper sleeper; /* a timer is armed: the clock is read before the wait, too */
+    setup();
+    EXPECT(TAKT_START_ON(&loop, sleeper, sleeper));
+    EXPECT(TAKT_START_ON(&loop, told, told_the_time));
+    drive(&told.frame);
+    takt_cancel(&sleeper.frame);
+    EXPECT_EQ(net_run(&loop), 0);
+    finish();
+}
+
 struct cancelled {
     takt_frame frame;
     int pair[2];
@@ -1586,7 +1641,7 @@ static void look_at_stack(void)
 static TAKT_CORO(million)
 {
     TAKT_BEGIN(million, my);
-    for (my->i = 0; my->i < 1000000; my->i++) {
+    for (my->i = 0; my->i < TEST_MANY; my->i++) {
         TAKT_AWAIT(takt_nop());
         look_at_stack();
     }
@@ -1599,7 +1654,7 @@ static void a_million_nops_stay_on_the_same_stack(void)
     stack_low = UINTPTR_MAX;
     stack_high = 0;
     RUN(million, million);
-    EXPECT_EQ(million.i, 1000000);
+    EXPECT_EQ(million.i, TEST_MANY);
     EXPECT(stack_high - stack_low < 1024);
 }
 
@@ -2352,6 +2407,7 @@ int main(int argc, char **argv)
         TEST(a_refused_connection_leaves_no_descriptor),
         TEST(a_connect_that_is_given_up_leaves_no_descriptor),
         TEST(a_limit_expires_or_changes_nothing),
+        TEST(the_clock_is_read_anew_after_a_wait),
         TEST(a_cancel_in_any_phase_loses_nothing),
         TEST(data_that_comes_with_the_limit_is_never_lost),
         TEST(a_connection_that_comes_with_the_limit_is_never_lost),

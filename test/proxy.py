@@ -207,13 +207,13 @@ def lines_are_few_and_tell_no_bytes(backend):  # S28
     with Upstream() as up:
         address = up.address
     with Proxy(backend, address) as proxy:
+        began = time.monotonic()
         for _ in range(400):  # nobody is there
             with contextlib.suppress(ConnectionError), proxy.connect() as s:
                 s.sendall(b"a SECRET of somebody")
                 s.recv(1)  # until it is turned away
         proxy.process.send_signal(signal.SIGUSR1)
         proxy.wait_for("awaits accept")
-        began = time.monotonic()
         assert proxy.stop() == 0
         said = sum(" connection " in line for line in proxy.lines)
         assert 20 <= said <= 100 * (2 + time.monotonic() - began), f"{said} lines"
@@ -290,8 +290,10 @@ def every_loop_carries_traffic(backend):
 
 
 def a_stalled_reader_stops_its_writer(backend):
-    with Upstream() as up, Proxy(backend, up.address) as proxy:
-        pairs = [(proxy.connect(), up.take()) for _ in range(3 if "+" in backend else 10)]
+    with Upstream() as up, Proxy(backend, up.address, "--idle", "1h") as proxy:
+        # few: beyond a part of the machine's memory (tcp(7): tcp_mem), TCP drops what comes, and
+        # then waits for its timers; others test at the same time
+        pairs = [(proxy.connect(), up.take()) for _ in range(4)]
         before = proxy.memory_kb()
         for _, server in pairs:
             server.settimeout(10 * DEADLINE)  # all of it is sent in one call
@@ -308,7 +310,7 @@ def a_stalled_reader_stops_its_writer(backend):
         eventually(stalled, "the proxy does not come to rest")
         assert all(t.is_alive() for t in threads), "80 MiB went nowhere"
         # a buffer a direction, some for the allocator, and those that the kernel keeps
-        assert proxy.memory_kb() - before < 10 * 2 * 16 + 512 + 512, (before, proxy.memory_kb())
+        assert proxy.memory_kb() - before < 4 * 2 * 16 + 512 + 512, (before, proxy.memory_kb())
         want = hashlib.sha256(data).digest()
         for client, _ in pairs:
             assert hashlib.sha256(read_all(client)).digest() == want

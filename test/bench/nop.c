@@ -29,8 +29,9 @@ struct nops {
 static TAKT_CORO(nops)
 {
     TAKT_BEGIN(nops, my);
-    for (; my->left; my->left--)
+    do
         TAKT_AWAIT(takt_nop());
+    while (--my->left);
     TAKT_END;
 }
 
