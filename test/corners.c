@@ -1346,8 +1346,6 @@ static void a_failure_is_told_with_its_line_also_when_children_are_waited_for(vo
 
 /* -- how deep the stack becomes: nothing recurses ------------------------------------------- */
 
-enum { MILLION = 1000000 };
-
 static uintptr_t highest, lowest;
 
 static void measure(uintptr_t here)
@@ -1384,8 +1382,8 @@ static TAKT_CORO(busy)
 {
     TAKT_BEGIN(busy, my);
     my->set.set = true;
-    my->semaphore.permits = MILLION;
-    while (my->i < MILLION) {
+    my->semaphore.permits = TEST_MANY;
+    while (my->i < TEST_MANY) {
         measure(TAKT__STACK_POINTER());
         if (my->mode == 0) {
             TAKT_AWAIT(takt_nop());
@@ -1429,7 +1427,7 @@ static void a_million_of_each_on_constant_stack(void)
         kernel->refuse_all = mode == 1;
         EXPECT(TAKT_START_ON(&loop, one, busy, .mode = mode));
         EXPECT_EQ(net_run(&loop), 0);
-        EXPECT_EQ(one.i, MILLION);
+        EXPECT_EQ(one.i, TEST_MANY);
         EXPECT(highest - lowest < 2048);
         finish();
     }
@@ -1966,39 +1964,6 @@ static void a_child_touches_the_limit_of_a_parent_that_leaves(void)
 
 /* -- the list --------------------------------------------------------------------- */
 
-/* -- law 1, in every build ----------------------------------------------------------------- */
-
-struct calls_one {
-    takt_frame frame;
-    struct leaves_child child;
-};
-
-static TAKT_CORO(calls_one)
-{
-    TAKT_BEGIN(calls_one, my);
-    TAKT_CALL(my->child, leaves_child);
-    TAKT_END;
-}
-
-/* A callee whose op is in flight has not ended, whatever it says. */
-static void who_lends_does_not_return_to_its_caller(void)
-{
-    static struct calls_one one;
-    setup(2);
-    EXPECT(TAKT_START_ON(&loop, one, calls_one));
-    turn();
-    turn();
-    EXPECT_EQ(kernel->in_flight, 1);
-    EXPECT(one.frame.strand->who.leaf == &one.child.frame);
-    EXPECT(!takt__return_to_caller(one.frame.strand));
-    EXPECT(takt_alive(&one.child.frame));
-    takt_cancel(&one.frame);
-    turn();
-    turn();
-    EXPECT_EQ(takt_error(&one.frame), TAKT_ECANCELED);
-    finish();
-}
-
 /* -- a body that is too long ------------------------------------------------------------------ */
 
 struct lengthy {
@@ -2035,7 +2000,6 @@ int main(int argc, char **argv)
     static const test tests[] = {
         TEST(as_many_defers_as_there_is_room_for),
         TEST(a_defer_too_far_below_is_refused),
-        TEST(who_lends_does_not_return_to_its_caller),
         TEST(however_a_defer_is_left_the_next_one_runs),
         TEST(a_refused_op_is_thrown_into_that_coroutine_only),
         TEST(a_frame_may_stand_on_the_stack_of_who_runs_the_loop),

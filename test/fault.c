@@ -871,6 +871,10 @@ static void fail_with_buffers(void)
     int pair[2];
     wanted.disable = TAKT_URING_NO_DEFER_TASKRUN; /* it writes whenever there is data */
     setup();
+    if (!(engine.rungs & TAKT_URING_NO_BUFFER_RING)) {
+        puts("  the kernel holds no buffers here");
+        return;
+    }
     pair_of(SOCK_STREAM, pair);
     EXPECT_EQ(takt_bufs_init(&pool, 16, 64), 0);
     all = pool.memory;
@@ -880,7 +884,7 @@ static void fail_with_buffers(void)
     EXPECT_EQ(refuse(__NR_io_uring_enter, EPERM), 0);
     EXPECT_EQ(refuse(__NR_io_uring_register, EPERM), 0);
     cancel(0);
-    EXPECT_EQ(pump(TAKT_SEC), engine.rungs & TAKT_URING_NO_BUFFER_RING ? -EPERM : 0);
+    EXPECT_EQ(pump(TAKT_SEC), -EPERM);
     takt_uring_describe(&engine, text, sizeof text);
     EXPECT(strstr(text, "io_uring (it has failed: EPERM, forbidden by a seccomp profile") == text);
     takt_bufs_free(&pool);

@@ -792,15 +792,24 @@ def it_drains():
         guest.send(b"here")
         peer = up.recvfrom(100)[1]
         c, s = connect(relay.ports[1]), tcp_up.accept()[0]
+        relay.process.send_signal(signal.SIGSTOP)
+        line = [connect(relay.ports[1]) for _ in range(10)]
         relay.process.send_signal(signal.SIGTERM)
+        relay.process.send_signal(signal.SIGCONT)
+        for waits in line:  # in line by then: served, not cut off
+            waits.sendall(b"x")
+            expect_equal(tcp_up.accept()[0].recv(1), b"x")
+            waits.close()
 
         def is_closed():
-            try:
-                connect(relay.ports[1]).close()
-                return False
-            except ConnectionError:
-                return True
+            with open("/proc/net/tcp") as sockets:
+                return f":{relay.ports[1]:04X} 00000000:0000 0A" not in sockets.read()
         eventually(is_closed, "its door is closed")
+        try:
+            connect(relay.ports[1]).close()
+            expect(False, "nobody gets in any more")
+        except ConnectionRefusedError:
+            pass
         late.sendto(b"late", ("127.0.0.1", relay.port))
         guest.send(b"still")
         expect_equal(up.recv(100), b"still")
