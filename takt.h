@@ -6386,10 +6386,10 @@ static int64_t takt__try_stream(takt_fd *entry, takt_op *op, bool sending)
         const int64_t n = takt__try_bytes(op, sending);
         if (n < 0)
             return n;
+        if (n == 0 && op->flags & TAKT_OP_ALL)
+            return TAKT_ETRUNCATED;
         if (n == 0)
-            return op->flags & TAKT_OP_ALL
-                       ? TAKT_ETRUNCATED
-                       : takt__end_of_stream(op->fd, entry->bits & TAKT__RESET);
+            return takt__end_of_stream(op->fd, entry->bits & TAKT__RESET);
         if (!(op->flags & TAKT_OP_ALL)) {
             if ((uint64_t)n < bytes && !(op->bits & MSG_PEEK)) /* which leaves it all there */
                 takt__fell_short(entry, op->fd);

@@ -2472,8 +2472,8 @@ static void takt__many_later(takt_uring *uring, takt_op *op)
 {
     const bool soon = op->kind == TAKT_OP_SPLICE || op->kind == TAKT_OP_READY ||
                       op->kind == TAKT_OP_SEND || op->kind == TAKT_OP_SEND_LEASE;
-    const takt_ns until =
-        takt_uring_now(uring) + (soon ? (takt_ns)TAKT__SOON_MS : TAKT__LATER_MS) * TAKT_MS;
+    const int ms = soon ? (int)TAKT__SOON_MS : (int)TAKT__LATER_MS;
+    const takt_ns until = takt_uring_now(uring) + ms * TAKT_MS;
     takt__ring_set(op, TAKT__RING_LATER);
     op->next = uring->later;
     if (!uring->later)

@@ -129,8 +129,7 @@ static void shut(int fd)
     EXPECT_EQ(now(OPS - 1, takt_close(fd)), 0);
 }
 
-/* What was only looked at is still there: also where an op has already waited. */
-static void a_look_takes_nothing(void)
+static void look(void)
 {
     int pair[2];
     connected(pair);
@@ -147,9 +146,7 @@ static void a_look_takes_nothing(void)
     close(pair[1]);
 }
 
-/* F4: whoever reads learns that the connection is broken, and not that it has ended; also when
- * a send was the first to learn of it, and however often it is asked. */
-static void a_reset_is_never_an_end(void)
+static void be_reset(void)
 {
     int pair[2];
     for (int how = 0; how < 5; how++) {
@@ -176,8 +173,7 @@ static void a_reset_is_never_an_end(void)
     }
 }
 
-/* F5: but what did end has ended, whoever still sends into it */
-static void an_end_is_never_a_reset(void)
+static void be_ended(void)
 {
     int pair[2];
     connected(pair);
@@ -208,9 +204,7 @@ static void an_end_is_never_a_reset(void)
     shut(pair[0]);
 }
 
-/* I16: a descriptor of a library's that closes it by itself, and opens the next one of its
- * number, is waited for anew */
-static void what_a_library_closes_may_be_waited_for(void)
+static void close_behind(void)
 {
     for (int many = 0; many < 2; many++) {
         int pair[2], again[2], fd;
@@ -234,8 +228,7 @@ static void what_a_library_closes_may_be_waited_for(void)
     }
 }
 
-/* What is no descriptor, no socket, or has no position */
-static void what_is_not_right(void)
+static void ask_for_nonsense(void)
 {
     const int none = 200;
     int pipes[2];
@@ -514,15 +507,37 @@ static void everywhere(void (*run)(void), const char *expected)
     }
 }
 
-static void tell_all(void)
+/* What was only looked at is still there: also where an op has already waited. */
+static void a_look_takes_nothing(void)
 {
-    everywhere(a_look_takes_nothing, "5 5 5 5");
-    everywhere(a_reset_is_never_an_end,
-               "recv -104 -104, send broken recv -104 -104, send broken recv -104 -104, "
+    everywhere(look, "5 5 5 5");
+}
+
+/* F4: whoever reads learns that the connection is broken, and not that it has ended; also when
+ * a send was the first to learn of it, and however often it is asked. */
+static void a_reset_is_never_an_end(void)
+{
+    everywhere(be_reset, "recv -104 -104, send broken recv -104 -104, send broken recv -104 -104, "
                "send broken recv -104 -104, recv -104 -104, ");
-    everywhere(an_end_is_never_a_reset, "recv 3 send 3 -32 recv 0, shutdown 0 recv 0 0, -20012 0");
-    everywhere(what_a_library_closes_may_be_waited_for, "1 1 1 1 ");
-    everywhere(what_is_not_right,
+}
+
+/* F5: but what did end has ended, whoever still sends into it */
+static void an_end_is_never_a_reset(void)
+{
+    everywhere(be_ended, "recv 3 send 3 -32 recv 0, shutdown 0 recv 0 0, -20012 0");
+}
+
+/* I16: a descriptor of a library's that closes it by itself, and opens the next one of its
+ * number, is waited for anew */
+static void what_a_library_closes_may_be_waited_for(void)
+{
+    everywhere(close_behind, "1 1 1 1 ");
+}
+
+/* What is no descriptor, no socket, or has no position */
+static void what_is_not_right(void)
+{
+    everywhere(ask_for_nonsense,
                "ready -9 recv -9 accept -9 close -9, of none -9 -9 -9 -9, of none 0 0 0 0, "
                "pipe 2 1 2 recv -88 send -88");
 }
@@ -558,7 +573,11 @@ static void whatever_is_drawn_ends_alike(void)
 int main(int argc, char **argv)
 {
     static const test tests[] = {
-        TEST(tell_all),
+        TEST(a_look_takes_nothing),
+        TEST(a_reset_is_never_an_end),
+        TEST(an_end_is_never_a_reset),
+        TEST(what_a_library_closes_may_be_waited_for),
+        TEST(what_is_not_right),
         TEST(whatever_is_drawn_ends_alike),
     };
     return RUN_TESTS(argc, argv, tests);
