@@ -704,8 +704,8 @@ TAKT__MUST_USE static inline takt_op takt_send_burst(int fd, takt_packet *packet
 }
 
 /* Receives one datagram: recvfrom(2). `from`: where to put its sender, or NULL. Result:
- * its length, 0 being an empty one; if that is above `len`, the rest was cut off
- * (MSG_TRUNC). */
+ * its length, 0 being an empty one, or the end of a socket that was shut down for reading; if
+ * that is above `len`, the rest was cut off (MSG_TRUNC). */
 TAKT__MUST_USE static inline takt_op takt_recvfrom(int fd, void *buf TAKT__KEPT, size_t len,
                                                    struct takt_addr *from TAKT__KEPT)
 {
@@ -6776,6 +6776,20 @@ static uint32_t takt__posix_hints(const takt_op *op)
 
 /* -- trying ----------------------------------------------------------------- */
 
+/* A read had to wait. Not on a socket for datagrams that was shut down: that is the end. `result`,
+ * or what is true instead. What came just before that is read first. */
+static int64_t takt__posix_wait_or_end(takt_posix *posix, takt_fd *entry, takt_op *op,
+                                       int64_t result)
+{
+    if ((op->kind != TAKT_OP_RECV && op->kind != TAKT_OP_RECVFROM) ||
+        !(entry->bits & TAKT__HUNG_UP || posix->epoll < 0) || !takt__no_more(op->fd))
+        return result;
+    result = takt__try(posix, entry, op);
+    if (result != -EAGAIN)
+        return result;
+    return op->flags & TAKT_OP_ALL ? (int64_t)TAKT_ETRUNCATED : 0;
+}
+
 /* Tries `op`. True if it is over. */
 static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
 {
@@ -6787,6 +6801,8 @@ static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
         result = takt__try(posix, entry, op);
     while (result == -EINTR || (many && result < 0 && --tries > 0 &&
                                 takt__many_verdict(op, result) == TAKT__NOW));
+    if (result == -EAGAIN)
+        result = takt__posix_wait_or_end(posix, entry, op, result);
     if ((result == -EAGAIN || (EAGAIN != EWOULDBLOCK && result == -EWOULDBLOCK)) &&
         !(entry->bits & TAKT__ALWAYS)) {
         int rc;

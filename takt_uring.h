@@ -2186,6 +2186,8 @@ static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
         return;
     case TAKT_OP_RECVFROM:
         result = takt__try_datagram(op, false);
+        if (result == -EAGAIN && events & (POLLRDHUP | POLLHUP))
+            result = 0; /* it was shut down */
         break;
     case TAKT_OP_BURST:
         result = takt__try_burst(&uring->posix, op);

@@ -228,6 +228,29 @@ static void close_behind(void)
     }
 }
 
+static void shut_reading(void)
+{
+    for (int how = 0; how < 4; how++) {
+        int pair[2];
+        takt_op it = how % 2 ? takt_recv(0, bytes[0], 10) : takt_recvfrom(0, bytes[0], 10, NULL);
+        EXPECT_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair), 0);
+        it.fd = pair[0];
+        if (how < 2) {
+            say(pair[1], "some");
+        } else {
+            begin(0, it);
+            settle();
+        }
+        EXPECT_EQ(now(1, takt_shutdown(pair[0], TAKT_SHUT_READ)), 0);
+        if (how < 2)
+            begin(0, it);
+        tell("%d", (int)end_of(0));
+        tell(" %d, ", (int)now(0, it));
+        shut(pair[0]);
+        close(pair[1]);
+    }
+}
+
 static void ask_for_nonsense(void)
 {
     const int none = 200;
@@ -534,6 +557,12 @@ static void what_a_library_closes_may_be_waited_for(void)
     everywhere(close_behind, "1 1 1 1 ");
 }
 
+/* Where there will be no datagrams any more, what had come is first, and then the end. */
+static void no_more_datagrams_come(void)
+{
+    everywhere(shut_reading, "4 0, 4 0, 0 0, 0 0, ");
+}
+
 /* What is no descriptor, no socket, or has no position */
 static void what_is_not_right(void)
 {
@@ -577,6 +606,7 @@ int main(int argc, char **argv)
         TEST(a_reset_is_never_an_end),
         TEST(an_end_is_never_a_reset),
         TEST(what_a_library_closes_may_be_waited_for),
+        TEST(no_more_datagrams_come),
         TEST(what_is_not_right),
         TEST(whatever_is_drawn_ends_alike),
     };
