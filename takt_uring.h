@@ -252,7 +252,8 @@ enum { /* takt_op.state: where it is, and what was asked of it */
     TAKT__RING_CANCEL_DUE = 512,
     TAKT__RING_TRY = 1024, /* counts from here on: cancels that found nothing */
     TAKT__RING_LATER = 8192, /* waits for descriptors or memory; never in the kernel then */
-    TAKT__RING_IN_LINE = 16384 /* behind another datagram of its descriptor; nor then */
+    TAKT__RING_IN_LINE = 16384, /* behind another datagram of its descriptor; nor then */
+    TAKT__RING_TOLD = 32768 /* tried because its descriptor was said to be ready */
 };
 
 enum { TAKT__RING_TRIES = 7 * TAKT__RING_TRY };
@@ -1784,6 +1785,7 @@ static void takt__ring_encode(takt_uring *uring, takt_op *op, struct io_uring_sq
 
 static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result);
 static void takt__ring_wait_ready(takt_uring *uring, takt_op *op);
+static void takt__many_later(takt_uring *uring, takt_op *op);
 static void takt__zerocopy_over(takt_uring *uring, takt_op *op);
 
 /* -- the line of ops that found the queue full ---------------------------- */
@@ -1985,6 +1987,12 @@ static int takt__ring_stop_code(const takt_op *op)
     return op->state & TAKT__RING_CANCELLED ? TAKT_ECANCELED : TAKT_ECLOSED;
 }
 
+/* True for what sends bytes of its own. */
+static bool takt__ring_sends(const takt_op *op)
+{
+    return op->kind == TAKT_OP_SEND || op->kind == TAKT_OP_SEND_LEASE;
+}
+
 /* Asks for readiness, and does the op again after that. */
 static void takt__ring_wait_ready(takt_uring *uring, takt_op *op)
 {
@@ -2020,6 +2028,11 @@ static void takt__ring_failed(takt_uring *uring, takt_op *op, int error)
             takt__ring_set(op, TAKT__RING_IN_LINE);
             break;
         }
+        if (op->state & TAKT__RING_TOLD && takt__ring_sends(op)) {
+            takt__ring_clear(op, TAKT__RING_TOLD);
+            takt__many_later(uring, op); /* there is room, but TCP is short of memory */
+            break;
+        }
         if (!connects && op->kind != TAKT_OP_NOP) {
             takt__ring_wait_ready(uring, op);
             break;
@@ -2043,6 +2056,7 @@ static bool takt__ring_cut_short(const takt_uring *uring, const takt_op *op)
 static void takt__ring_progress(takt_uring *uring, takt_op *op, int res)
 {
     uint64_t bytes, done;
+    takt__ring_clear(op, TAKT__RING_TOLD);
     if (op->kind == TAKT_OP_SEND_LEASE) {
         takt__handed_sent(op, (size_t)res);
         bytes = op->extra;
@@ -2081,7 +2095,6 @@ static int64_t takt__ring_end(const takt_uring *uring, const takt_op *op)
 
 static void takt__many_item(takt_uring *uring, takt_op *op, int64_t value, void *data);
 static void takt__many_arm(takt_uring *uring, takt_op *op);
-static void takt__many_later(takt_uring *uring, takt_op *op);
 static void takt__many_failed(takt_uring *uring, takt_op *op, int error);
 
 /* There is data for a buffer, or is to be: now, and only now, one is taken. */
@@ -2156,7 +2169,7 @@ static bool takt__ring_idle_call(const takt_op *op, int events)
         return false;
     if (op->kind == TAKT_OP_SPLICE)
         return takt__splice_holds(op);
-    return op->kind == TAKT_OP_SEND || op->kind == TAKT_OP_SEND_LEASE;
+    return takt__ring_sends(op);
 }
 
 /* The descriptor of `op` is ready: what can be done at once, is. */
@@ -2203,6 +2216,7 @@ static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
         result = takt__try_connected(op);
         break;
     default: /* it was tried before, and had to wait */
+        takt__ring_set(op, TAKT__RING_TOLD);
         takt__ring_place(uring, op);
         return;
     }
@@ -2472,8 +2486,8 @@ static void takt__many_set_timer(takt_uring *uring)
 /* Room for what is sent is looked for sooner than descriptors or memory. */
 static void takt__many_later(takt_uring *uring, takt_op *op)
 {
-    const bool soon = op->kind == TAKT_OP_SPLICE || op->kind == TAKT_OP_READY ||
-                      op->kind == TAKT_OP_SEND || op->kind == TAKT_OP_SEND_LEASE;
+    const bool soon =
+        op->kind == TAKT_OP_SPLICE || op->kind == TAKT_OP_READY || takt__ring_sends(op);
     const int ms = soon ? (int)TAKT__SOON_MS : (int)TAKT__LATER_MS;
     const takt_ns until = takt_uring_now(uring) + ms * TAKT_MS;
     takt__ring_set(op, TAKT__RING_LATER);
@@ -2725,7 +2739,7 @@ static void takt__ring_cancel_ended(takt_uring *uring, uint64_t key, int res)
     }
     if (res != -ENOENT || !op || !(op->state & TAKT__RING_KERNEL) ||
         (op->state & (TAKT__RING_ASKED | TAKT__RING_CANCEL_DUE)) != TAKT__RING_ASKED ||
-        op->state >= TAKT__RING_TRIES)
+        (op->state & TAKT__RING_TRIES) == TAKT__RING_TRIES)
         return;
     op->state = (uint16_t)(op->state + TAKT__RING_TRY);
     takt__ring_ask_cancel(uring, op);

@@ -1019,6 +1019,39 @@ static void sending_to_the_half_closed_takes_no_threads(void)
     finish();
 }
 
+static void send_nothing(struct io_uring_sqe *sqe)
+{
+    if (sqe->opcode == IORING_OP_SEND)
+        sqe->opcode = IORING_OP_NOP, sqe->rw_flags = 0;
+}
+
+static void give_minus_eagain(struct io_uring_cqe *cqe)
+{
+    if (cqe->res == 0)
+        cqe->res = -EAGAIN;
+}
+
+/* H5: there is room, says the system, but it has no memory to send with: that is not asked for
+ * again and again */
+static void there_is_room_but_no_memory(void)
+{
+    int pair[2];
+    takt_ns until;
+    setup();
+    pair_of(SOCK_STREAM, pair);
+    fault.request = send_nothing;
+    fault.completion = give_minus_eagain;
+    EXPECT_EQ(begin(0, takt_send(pair[0], "bytes", 5)), 0);
+    for (until = takt_uring_now(&engine) + 100 * TAKT_MS; takt_uring_now(&engine) < until;)
+        pump(100 * TAKT_MS);
+    EXPECT(fault.calls > 5 && fault.calls < 100);
+    fault.request = NULL;
+    fault.completion = NULL;
+    EXPECT_EQ(end_of(0), 5);
+    close_pair(pair);
+    finish();
+}
+
 /* A22: stopped and continued, as with a laptop's lid */
 static void a_process_that_was_stopped_goes_on(void)
 {
@@ -2332,6 +2365,7 @@ static const test tests[] = {
     TEST(a_port_is_free_when_the_backend_is_gone),
     TEST(waiting_takes_no_threads),
     TEST(sending_to_the_half_closed_takes_no_threads),
+    TEST(there_is_room_but_no_memory),
     TEST(a_process_that_was_stopped_goes_on),
     TEST(an_init_without_memory_leaves_nothing),
     TEST(an_init_without_space_is_an_error),
