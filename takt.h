@@ -672,7 +672,8 @@ TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *p
 /* Sends one datagram: sendto(2). `to`: where, or NULL on a connected socket. Several may
  * wait on one socket, takt_send_burst() among them, and go in order. Result: `len`. Fails
  * with -EMSGSIZE if it is too long for one, -ECONNREFUSED if an earlier one found nobody
- * (connected sockets). */
+ * (connected sockets). Of a Unix socket whose receiver is full the system tells nobody when
+ * there is room, unless it is connected: until then it is tried again every turn. */
 TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf TAKT__KEPT, size_t len,
                                                  const struct takt_addr *to TAKT__KEPT)
 {
