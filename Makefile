@@ -32,7 +32,12 @@ PARTS = $(wildcard examples/*.h)
 there = $(shell $(CC) -E -include $(1) -x c /dev/null > /dev/null 2>&1 && echo yes)
 LEFT_OUT := $(if $(call there,enet/enet.h),,enet) $(if $(call there,uv.h),,uv)
 EXAMPLES = $(filter-out $(LEFT_OUT),$(patsubst examples/%.c,%,$(wildcard examples/*.c)))
-ROOMS = $(filter-out demo doctor soak two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
+ROOMS = $(filter-out demo doctor library soak two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
+# Those whose .san is a program of several files, where their other forms are of one. The
+# others replace parts of the library, or look into it.
+LINKED = burst chan choose contract dump embed group guests loop net op outcome \
+         proxy_protocol sandbox sched stream_backend stream_loop timer
+ELSEWHERE = -DTAKT_IMPLEMENTED -DTAKT_URING_IMPLEMENTED # is the implementation
 BACKENDS = epoll poll uring refused
 SOURCES = $(HEADERS) $(wildcard examples/*.[ch] test/*.c test/*.h test/*.cc test/enet/*.c \
                                test/resolve/*.c)
@@ -51,31 +56,35 @@ examples: $(EXAMPLES:%=build/%) build/doctor
 demo: deps examples build/demo
 	@test/demo.sh
 
+# The longest first, those that compute beside those that wait.
 test: deps
 	@$(MAKE) --no-print-directory -j2 build-test
-	@test/run.sh $(SUITE) build/test/two build/test/cxx "test/wrong/run.sh" \
-	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" "test/contract.sh" \
-	    "test/fault/coverage.sh" "TAKT_RESTRICT=1 build/test/contract uring" \
-	    "test/gdb.sh" "test/readme.sh README.md" "test/proxy.py build/proxy.san uring" \
+	@test/run.sh "test/wrong/run.sh" "test/proxy.py build/proxy.san uring" "test/symbols.sh" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
-	    "test/proxy.py build/proxy uring+threads+sandbox" "test/per_core.py build/per_core" \
-	    "build/soak build/proxy uring 0.5" \
+	    "LIBRARY=build/library.san.o test/readme.sh README.md" \
+	    "test/proxy.py build/proxy uring+threads+sandbox" "test/gdb.sh" \
+	    "test/rooms.sh $(HEADERS)" "test/options.py build/linked" \
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
-	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
 	    "test/relay.py build/relay.san uring" "test/relay.py build/relay.san poll" \
-	    "test/relay.py build/relay uring sandbox" \
-	    "test/game.py build/game.san build/game uring 1145" \
-	    "test/game.py build/game.san build/game poll 200" \
+	    "test/relay.py build/linked/relay uring sandbox" \
+	    "test/game.py build/game.san build/linked/game uring 1145" \
+	    "test/game.py build/game.san build/linked/game poll 200" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer uring" \
 	    "test/enet/enet.py build/enet.san build/enet.hidden build/enet.peer poll" \
 	    "test/embed.py build/embed.san uring" "test/embed.py build/embed.san poll" \
 	    "test/uv.py build/uv.san uring" "test/uv.py build/uv.san poll" \
 	    "test/resolve/resolve.py build/resolve.held.tsan uring" \
-	    "test/resolve/resolve.py build/resolve.held.san poll"
+	    "test/resolve/resolve.py build/resolve.held.san poll" \
+	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
+	    "test/per_core.py build/linked/per_core" "build/soak build/proxy uring 0.5" \
+	    "TAKT_RESTRICT=1 build/test/contract uring" "test/contract.sh" \
+	    "test/tidy.sh $(SOURCES)" "test/fault/coverage.sh" \
+	    $(SUITE) build/test/two build/test/cxx
 
 check: test
 
-build-test: examples build/soak $(EXAMPLES:%=build/%.read) \
+build-test: build/proxy $(EXAMPLES:%=build/linked/%) build/linked/doctor build/soak \
+            $(EXAMPLES:%=build/%.read) \
             build/proxy.san build/chat.san build/udp_echo.san \
             build/game.san build/embed.san build/relay.san \
             build/enet.san build/enet.hidden build/enet.peer build/uv.san \
@@ -83,7 +92,7 @@ build-test: examples build/soak $(EXAMPLES:%=build/%.read) \
             $(VARIANTS:%=build/test/%) build/test/two build/test/cxx build/test/contract.clang \
             build/test/contract.cxx $(ROOMS:%=build/test/%.read)
 
-# clang and C++ read everything, and see to its warnings; only contract.c do they build
+# clang and C++ read everything, and see to its warnings; contract.c do they build, too
 build/test/%.read: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) -fsyntax-only $<
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) -fsyntax-only $<
@@ -92,30 +101,41 @@ build/test/%.read: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 # as people would install them: without the search for misuse at run time
 build/%: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -DNDEBUG $(CFLAGS) $< $(LDLIBS) -o $@
-build/%.san: examples/%.c $(PARTS) $(HEADERS) | build/test
-	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
+# the same with the library compiled once for all
+build/linked/%: examples/%.c build/library.o $(PARTS) $(HEADERS) | build/linked
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -DNDEBUG $(CFLAGS) $(ELSEWHERE) $< build/library.o \
+	    $(LDLIBS) -o $@
+build/linked/%: test/%.c build/library.o $(HEADERS) | build/linked
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -DNDEBUG $(CFLAGS) $(ELSEWHERE) $< build/library.o \
+	    $(LDLIBS) -o $@
+build/%.san: examples/%.c build/library.san.o $(PARTS) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $(ELSEWHERE) $< build/library.san.o $(LDLIBS) -o $@
+build/library.o: test/library.c $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -DNDEBUG $(CFLAGS) -c $< -o $@
+build/library.san.o: test/library.c $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) -c $< -o $@
 build/%.tsan: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $< $(LDLIBS) -o $@
 build/%.read: examples/%.c $(PARTS) $(HEADERS) | build/test
-	clang -std=c11 $(WARN) $(CPPFLAGS) -fsyntax-only $<
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) -fsyntax-only $<
-	@touch $@
+	clang -std=c11 $(WARN) $(CPPFLAGS) $< $(LDLIBS) -o $@ # complete, each
 build/%.clang: examples/%.c $(PARTS) $(HEADERS) | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
 build/%.cxx: examples/%.c $(PARTS) $(HEADERS) | build/test
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
-build/uv build/uv.%: LDLIBS += -luv
+build/uv build/uv.% build/linked/uv: LDLIBS += -luv
 $(foreach t,guests proxy_protocol,build/test/$t build/test/$t.san build/test/$t.read): $(PARTS)
-build/enet build/enet.%: LDLIBS += -lenet
+build/enet build/enet.% build/linked/enet: LDLIBS += -lenet
 build/enet.hidden: examples/enet.c $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g -fvisibility=hidden $< $(LDLIBS) -o $@
 build/enet.peer: test/enet/peer.c | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g $< $(LDLIBS) -o $@
 # with a getaddrinfo() of the test's
 HELD = examples/resolve.c test/resolve/hold.c
-build/resolve.held.san: $(HELD) $(HEADERS) | build/test
-	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $(HELD) $(LDLIBS) -o $@
-build/resolve.held.tsan: $(HELD) $(HEADERS) | build/test
+build/resolve.held.san: $(HELD) build/library.san.o $(PARTS) $(HEADERS) | build/test
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $(ELSEWHERE) $(HELD) build/library.san.o \
+	    $(LDLIBS) -o $@
+build/resolve.held.tsan: $(HELD) $(PARTS) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(TSAN) $(HELD) $(LDLIBS) -o $@
 build/doctor: test/doctor.c $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
@@ -129,6 +149,8 @@ build/test/contract: test/contract.c $(wildcard test/*.h) $(HEADERS) | build/tes
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O1 -g $< $(LDLIBS) -o $@
 build/test/%.san: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $< $(LDLIBS) -o $@
+$(LINKED:%=build/test/%.san): build/test/%.san: test/%.c build/library.san.o $(wildcard test/*.h)
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(SAN) $(ELSEWHERE) $< build/library.san.o $(LDLIBS) -o $@
 build/%.int: examples/%.c $(PARTS) $(HEADERS) test/integer.ignore | build/test
 	clang -std=c11 $(WARN) $(CPPFLAGS) $(INT) $< $(LDLIBS) -o $@
 build/test/%.int: test/%.c $(wildcard test/*.h) $(HEADERS) test/integer.ignore | build/test
@@ -140,10 +162,10 @@ build/test/%.clang: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 build/test/%.cxx: test/%.c $(wildcard test/*.h) $(HEADERS) | build/test
 	$(CXX) -x c++ -std=c++17 $(CXXWARN) $(CPPFLAGS) -O1 $< $(LDLIBS) -o $@
 build/test/cxx: test/cxx.cc $(wildcard test/*.h) $(HEADERS) | build/test
-	$(CXX) -std=c++17 $(CXXWARN) $(CPPFLAGS) $(CFLAGS) $< $(LDLIBS) -o $@
+	$(CXX) -std=c++17 $(CXXWARN) $(CPPFLAGS) -O1 $< $(LDLIBS) -o $@
 build/test/two: test/two_a.c test/two_b.c $(HEADERS) | build/test
-	$(CC) -std=c11 $(WARN) $(CPPFLAGS) $(CFLAGS) test/two_a.c test/two_b.c $(LDLIBS) -o $@
-build/test:
+	$(CC) -std=c11 $(WARN) $(CPPFLAGS) -O0 -g test/two_a.c test/two_b.c $(LDLIBS) -o $@
+build/test build/linked:
 	mkdir -p $@
 
 asan: $(ROOMS:%=build/test/%.san)

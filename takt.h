@@ -657,10 +657,9 @@ TAKT__MUST_USE static inline takt_op takt_sendv(int fd, const struct iovec *bufs
  * io_uring sends without copying (see takt_uring_config) where that is worth it, as long as at
  * most half of the pool is with the system, and a quarter for one descriptor: peers that read
  * slowly do not starve the others. Anything else is a takt_send(), and the buffer is back when
- * it completes. `pool` has to outlive the loop, whose free waits a second for buffers,
- * whatever config.loop.reap_limit says: what is not back by then is never used again, and is
- * kept when the pool is freed (pool->lost; LeakSanitizer tells). Where peers read slowly, let a
- * coroutine sleep until pool->in_use is 0 before the loop ends. */
+ * it completes. `pool` has to outlive the loop, whose free waits config.loop.reap_limit for
+ * buffers. What is not back by then is never used again, and is kept when the pool is freed:
+ * net_free() says -EBUSY, pool->lost how many, and LeakSanitizer that they are there. */
 TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *pool,
                                                      unsigned char **data TAKT__KEPT, size_t len)
 {
@@ -671,9 +670,9 @@ TAKT__MUST_USE static inline takt_op takt_send_lease(int fd, struct takt_bufs *p
 }
 
 /* Sends one datagram: sendto(2). `to`: where, or NULL on a connected socket. Several may
- * wait on one socket, and go in order; behind a takt_send_burst() that waits: -EBUSY. Result:
- * `len`. Fails with -EMSGSIZE if it is too long for one, -ECONNREFUSED if an earlier one found
- * nobody (connected sockets). */
+ * wait on one socket, takt_send_burst() among them, and go in order. Result: `len`. Fails
+ * with -EMSGSIZE if it is too long for one, -ECONNREFUSED if an earlier one found nobody
+ * (connected sockets). */
 TAKT__MUST_USE static inline takt_op takt_sendto(int fd, const void *buf TAKT__KEPT, size_t len,
                                                  const struct takt_addr *to TAKT__KEPT)
 {
@@ -696,8 +695,8 @@ typedef struct takt_packet {
  * sendmmsg(2); and where several in a row of one length (the last may be shorter) go to one
  * peer, they are one request, which the system takes apart again (UDP_SEGMENT, udp(7)), as
  * long as it can: loop.backend.posix.no_segments says why it cannot. One that fails does not
- * hold the others. Waits while the socket is full. Suspends. Result: how many were sent.
- * -EBUSY if another one waits on this socket, or a takt_sendto() is under way. */
+ * hold the others. Waits while the socket is full, behind those that came before, as
+ * takt_sendto(). Suspends. Result: how many were sent. */
 TAKT__MUST_USE static inline takt_op takt_send_burst(int fd, takt_packet *packets TAKT__KEPT,
                                                      size_t count)
 {
@@ -768,7 +767,11 @@ TAKT__MUST_USE static inline takt_op takt_write(int fd, const void *buf TAKT__KE
     return op;
 }
 
-/* -- streams: one request, many completions; for TAKT_OPEN ------------------ */
+/* -- streams: one request, many completions; for TAKT_OPEN ------------------
+ *
+ * Awaited, or given to net_submit_op(), they fail with -EINVAL: nobody there could take the
+ * second item. A callback submits takt_accept(), takt_sleep_until() ... anew each time.
+ */
 
 /* Every connection of a listening socket. Items: .value is a descriptor, yours to close,
  * as takt_accept() makes it. Descriptors that nobody took are closed. When descriptors
@@ -1043,6 +1046,10 @@ int takt_bounded_free(takt_bounded_memory *bounded);
  *            false, at most `max` times. `stride`: from one slot to the next. True: that was
  *            all. False: poll is to see to the rest.
  *
+ * And if it has `#define TAKT_END_B , TAKT__BY_END`, for what its free may have to wait for:
+ *   int  B_end(B *, takt_ns limit)  in place of B_free. 0, or -EBUSY if after `limit` ns the
+ *            system still held memory: that is kept
+ *
  * An op with TAKT_OP_MULTI (accept, recv_multishot, recvmsg_multishot, readiness) completes
  * many times: with TAKT_MORE while the request lives, then once without. The kernel ends
  * such requests at its whim; the backend starts them anew by itself: when a buffer comes
@@ -1167,7 +1174,7 @@ void takt_tokens_remove(takt_tokens *tokens, takt_token token);
 /* One descriptor; slots are counted from 1, 0 is none. */
 typedef struct takt_fd {
     uint32_t reader; /* the op that waits to read */
-    uint32_t writer; /* the op that waits to write; datagrams chain by op.next */
+    uint32_t writer; /* the op that waits to write; datagrams and bursts chain by op.next */
     uint32_t writer_last;
     uint32_t closer; /* the close that waits for both to end */
     uint32_t bits;   /* the backend's */
@@ -1855,7 +1862,8 @@ typedef struct takt_config {
     takt_ns hold_limit;   /* ns that a coroutine may run before it awaits again, as it holds up
                            * all others. One that took longer is counted in stats.held, and
                            * named in TAKT_LOG. Under TAKT_DEBUG only; 0: not measured */
-    takt_ns reap_limit;   /* how long drain waits for the kernel; default 1 s */
+    takt_ns reap_limit;   /* how long drain waits for the kernel to end what is in flight, and
+                           * free for it to give buffers back; default 1 s */
     /* Told of every task that ends with an error nobody caught, members of groups apart, if
      * set; else a line goes to TAKT_LOG. `name`, `file`: constant text. It runs inside a
      * turn: it may spawn, and stop with a limit above 0; not turn, drain or free. */
@@ -2364,9 +2372,9 @@ void takt_channel_close(takt_channel *channel);
  *        kernel, runs defers (in which every await but close fails at once). Result: how
  *        many were discarded. The loop is over: TAKT_EDISPOSED
  *   int  net_free(net *)                drains, then gives the memory back. 0, or -EBUSY
- *        if the kernel still holds some of it: then it is kept, on purpose. Takes up to
- *        config.loop.reap_limit, and up to a second more for buffers that it is still
- *        sending, see takt_send_lease(). Frames in your own memory must still be there
+ *        if the kernel still holds some of it, or of a pool's: then that is kept, on purpose.
+ *        Takes up to config.loop.reap_limit, and as long once more for buffers that it is
+ *        still sending, see takt_send_lease(). Frames in your own memory must still be there
  *
  * A turn takes at most config.loop.completions, then fires the timers that are due, then
  * resumes at most 1024 that are ready (yielded, spawned, woken): nobody waits longer than
@@ -2386,8 +2394,9 @@ void takt_channel_close(takt_channel *channel);
 /* One op, by itself: the task that net_submit_op() spawns. TAKT_POOL(config, takt_request, n)
  * gives n of them room. `done` is called once, in a turn: with the op's result or error, or with
  * TAKT_ECANCELED when the loop was stopped or drained. It may do what a coroutine may, but
- * suspend, and submit the next, for which there must be room beside this one. What the op points
- * to stays put until then. net_submit_op() returns false when there is no room, or the loop is
+ * suspend, and submit the next, for which there must be room beside this one. The ops of streams
+ * (takt_every(), takt_accept_multishot() ...) fail with -EINVAL. What the op points to stays put
+ * until then. net_submit_op() returns false when there is no room, or the loop is
  * stopping: nobody will be called. */
 typedef struct takt_request {
     takt_frame frame;
@@ -2436,7 +2445,9 @@ typedef struct takt_relay {
     int from, to;    /* in: sockets, non-blocking, borrowed; they may be the same */
     takt_bufs *bufs; /* in: for small pieces; 16 KiB a buffer is a good size */
     takt_idle *idle; /* in: touched whenever something moves: of a parent's, which has called
-                      * takt_idle_start(); or NULL */
+                      * takt_idle_start(); or NULL. A socket takes no more until a third of
+                      * its send buffer is free (tcp(7): tcp_wmem, up to 4 MiB): who reads
+                      * less than that within the limit is silent. SO_SNDBUF makes it less */
     uint64_t bytes;  /* handed to `to`; while a buffer is being sent, maybe more */
     /* The relay's: */
     union {
@@ -3590,6 +3601,11 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
 #define TAKT__BY_EACH(backend_, name, loop, most, wait)                                      \
     backend_##_each(&(loop)->backend, (most), (wait), sizeof(takt_strand), name##__succeed, (loop))
 
+/* The same for B_end. */
+#define TAKT__END_OF(backend_) TAKT__SECOND_OF(TAKT_END_##backend_, TAKT__BY_FREE, )
+#define TAKT__BY_FREE(backend_, backend, limit) (backend_##_free(backend), 0)
+#define TAKT__BY_END(backend_, backend, limit) backend_##_end((backend), (limit))
+
 #define TAKT__LOOP(name, backend_)                                                           \
     TAKT__OWN_NAMES                                                                          \
     typedef struct name##_config {                                                           \
@@ -3968,13 +3984,15 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
                                                                                              \
     TAKT__UNUSED static inline int name##_free(name *takt_l)                                 \
     {                                                                                        \
+        int rc;                                                                              \
         if (name##_drain(takt_l) == TAKT_EREENTER)                                           \
             return TAKT_EREENTER;                                                            \
         if (takt_l->sched.strands_used)                                                      \
             return -EBUSY;                                                                   \
-        backend_##_free(&takt_l->backend);                                                   \
+        rc = TAKT__END_OF(backend_)(backend_, &takt_l->backend,                              \
+                                    takt_l->sched.config.reap_limit);                        \
         takt__sched_free(&takt_l->sched, &takt_l->completions);                              \
-        return 0;                                                                            \
+        return rc;                                                                           \
     }
 
 /* What differs between TAKT_LOOP and TAKT_LOOP_OF: what is submitted, what results are. */
@@ -4721,13 +4739,19 @@ static uint32_t takt__place_of(const takt_op *op)
     return ((const takt_slot *)(const void *)op)->index + 1;
 }
 
+/* True for what may stand in line on a descriptor. */
+static bool takt__is_datagram(const takt_op *op)
+{
+    return op->kind == TAKT_OP_SENDTO || op->kind == TAKT_OP_BURST;
+}
+
 static int takt__enter_writer(takt_fds *fds, takt_fd *fd, takt_op *op)
 {
     const uint32_t place = takt__place_of(op);
     op->next = NULL;
     if (fd->writer) {
         takt_op *const last = takt_fds_op(fds, fd->writer_last);
-        if (op->kind != TAKT_OP_SENDTO || last->kind != TAKT_OP_SENDTO)
+        if (!takt__is_datagram(op) || !takt__is_datagram(last))
             return -EBUSY;
         last->next = op;
     } else {
@@ -6898,6 +6922,15 @@ static void takt__posix_close(takt_posix *posix, takt_op *op)
     takt__posix_done(posix, op, takt__answer(close(op->fd)));
 }
 
+/* Tries a burst at once, behind those that stand before it. True if it is over. */
+static bool takt__posix_burst(takt_posix *posix, takt_op *op)
+{
+    op->arg.done = 0; /* the user's array of a batch may be awaited again */
+    op->extra = 0;
+    takt__posix_run_writers(posix, op->fd);
+    return op->state == TAKT__DONE;
+}
+
 int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
 {
     int64_t result;
@@ -6963,8 +6996,8 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
         takt__posix_close(posix, op);
     else if (op->flags & TAKT_OP_MULTI && (rc = takt__posix_begin(posix, op)) < 0)
         takt__posix_done(posix, op, rc);
-    else if (op->kind != TAKT_OP_BURST || !takt__posix_try(posix, op, TAKT__MAY_WRITE))
-        takt__posix_queue(posix, op->fd); /* a burst is not in the next one's way */
+    else if (op->kind != TAKT_OP_BURST || !takt__posix_burst(posix, op))
+        takt__posix_queue(posix, op->fd);
     return 0;
 }
 
@@ -8249,6 +8282,8 @@ static int64_t takt__begin_here(takt_sched *s, takt_strand *strand)
     int64_t rc;
     switch (op->kind) {
     case TAKT_OP_SLEEP:
+        if (op->flags & TAKT_OP_MULTI)
+            return -EINVAL;
         takt__sleep(s, strand);
         return 0;
     case TAKT_OP_EVENT:

@@ -166,6 +166,7 @@ typedef struct takt_uring {
     unsigned plain_end;                    /* tail up to which what is plain may fill the queue */
     uint8_t plain;                         /* whether all there is to do is to ask it */
     bool asked;                            /* it was, a moment ago */
+    bool in_line;                          /* it sees to the line of a descriptor */
     unsigned dropped;                      /* completions that the kernel lost, at init */
     struct takt__uring_message *messages;  /* one for each entry of the submission queue */
     uint32_t *parked;                      /* slots of ops that wait for an entry: a circle */
@@ -203,13 +204,22 @@ int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const t
  * loop: the ring serves no other, and a use from elsewhere is the end of the loop. After
  * fork(2) it is the parent's; the child must not touch it. Init fails with the ring's
  * error under TAKT_URING_ONLY, else with that of the portable backend, which was tried
- * last; `setup_error` tells the ring's. */
-void takt_uring_free(takt_uring *uring);
+ * last; `setup_error` tells the ring's.
+ *
+ * A ring that fails while it runs (its descriptor closed, io_uring forbidden meanwhile, used by
+ * another thread) is the end of the loop, and takt_uring_describe() says why. What was in flight
+ * then nobody can end any more, and the kernel may still write there: net_free() says -EBUSY
+ * and keeps the loop's memory, takt_bufs_free() that of buffers that the kernel has; so keep
+ * frames of your own, and what they let the kernel write to. */
+int takt_uring_end(takt_uring *uring, takt_ns limit);
+void takt_uring_free(takt_uring *uring); /* the same, with a limit of a second */
 takt_ns takt_uring_now(takt_uring *uring);
 void takt_uring_flush(takt_uring *uring);
 bool takt_uring_busy(takt_uring *uring);
 int takt_uring_fd(takt_uring *uring);
 int64_t takt_uring_call(takt_uring *uring, takt_op *op);
+/* A loop's free calls takt_uring_end(). */
+#define TAKT_END_takt_uring , TAKT__BY_END
 /* The first of them. */
 static inline int takt_uring_init(takt_uring *uring, const takt_uring_config *config,
                                   const takt_slots *slots)
@@ -241,7 +251,8 @@ enum { /* takt_op.state: where it is, and what was asked of it */
     TAKT__RING_ASKED = 256,     /* the kernel was asked for its end, or will be: */
     TAKT__RING_CANCEL_DUE = 512,
     TAKT__RING_TRY = 1024, /* counts from here on: cancels that found nothing */
-    TAKT__RING_LATER = 8192 /* waits for descriptors or memory; never in the kernel then */
+    TAKT__RING_LATER = 8192, /* waits for descriptors or memory; never in the kernel then */
+    TAKT__RING_IN_LINE = 16384 /* behind another datagram of its descriptor; nor then */
 };
 
 enum { TAKT__RING_TRIES = 7 * TAKT__RING_TRY };
@@ -465,8 +476,9 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op);
 const char *takt_uring_name(const takt_uring *uring);
 
 /* Writes one line, without its end: what runs, and if that is not io_uring, why and what
- * to do. Also after an init that failed. 256 bytes are enough; what does not fit in `size`
- * is cut off. Returns its whole length, as snprintf(3) does. */
+ * to do; or what the ring has failed with, and so the loop. Also after an init that failed.
+ * 256 bytes are enough; what does not fit in `size` is cut off. Returns its whole length, as
+ * snprintf(3) does. */
 int takt_uring_describe(const takt_uring *uring, char *text, size_t size);
 
 TAKT__EXTERN_C_END
@@ -717,6 +729,7 @@ struct takt__bufring {
     uint32_t mask;
     uint16_t tail;
     uint16_t group;
+    bool retired; /* the kernel takes no more from it; what it took is in completions to come */
 };
 
 static void takt__bufring_free(struct takt__bufring *ring)
@@ -729,15 +742,25 @@ static void takt__bufring_free(struct takt__bufring *ring)
     TAKT_FREE(ring);
 }
 
+static bool takt__ring_in_flight(const takt_uring *uring);
+
 /* Takes the ring back from the kernel, and its buffers with it. False: it is refused (by a
  * seccomp filter, say); then nothing has happened, unless that must not be: when nobody receives
- * any more. */
+ * any more. If somebody does all the same, on a ring that has failed, the kernel may still write
+ * into them: they are out for good. */
 static bool takt__bufring_detach(struct takt__bufring *ring, bool going)
 {
     takt_bufs *const bufs = ring->bufs;
     struct takt__bufring **link = &ring->uring->bufrings;
-    if (io_uring_unregister_buf_ring(&ring->uring->ring, ring->group) < 0 && !going)
+    const bool refused =
+        !ring->retired && io_uring_unregister_buf_ring(&ring->uring->ring, ring->group) < 0;
+    if (refused && !going)
         return false;
+    if (refused && takt__ring_in_flight(ring->uring)) {
+        bufs->in_use += bufs->kept;
+        bufs->lost += bufs->kept;
+        memset(ring->indexes, 0xff, ring->most * sizeof *ring->indexes); /* none comes back */
+    }
     while (*link != ring)
         link = &(*link)->next;
     *link = ring->next;
@@ -751,13 +774,23 @@ static bool takt__bufring_detach(struct takt__bufring *ring, bool going)
     return true;
 }
 
-/* A completion that was not read may have one of its buffers: then it has to stay. */
+/* First the kernel is told to take no more. A completion that was not read may still name a
+ * buffer that it took before: then the rest has to stay until that has been read. */
 static bool takt__bufring_reclaim(takt_bufs *bufs, bool going)
 {
     struct takt__bufring *const ring = (struct takt__bufring *)bufs->keeper;
-    if (!going && (takt__ring_unread(ring->uring) || takt__ring_hidden(ring->uring)))
+    if (!going && !ring->retired)
+        ring->retired = io_uring_unregister_buf_ring(&ring->uring->ring, ring->group) == 0;
+    if (!going && (!ring->retired || takt__ring_unread(ring->uring) ||
+                   takt__ring_hidden(ring->uring) & IORING_SQ_CQ_OVERFLOW))
         return false;
     return takt__bufring_detach(ring, going);
+}
+
+/* True if the kernel has buffers of `bufs` that it can use. */
+static bool takt__bufring_has(const takt_bufs *bufs)
+{
+    return bufs->kept && !((const struct takt__bufring *)bufs->keeper)->retired;
 }
 
 /* The memory of a ring for `bufs`. False: there is none. */
@@ -800,7 +833,7 @@ static struct takt__bufring *takt__bufring_of(takt_uring *uring, takt_bufs *bufs
     struct takt__bufring *ring = (struct takt__bufring *)bufs->keeper;
     struct io_uring_buf_reg reg;
     if (ring)
-        return ring->uring == uring ? ring : NULL;
+        return ring->uring == uring && !ring->retired ? ring : NULL;
     if (!(uring->rungs & TAKT__RUNG_BUFFER_RING) || bufs->count < TAKT__BUFRING_FEWEST)
         return NULL;
     ring = (struct takt__bufring *)TAKT_CALLOC(1, sizeof *ring);
@@ -841,11 +874,11 @@ static uint32_t takt__bufring_share(const struct takt__bufring *ring)
     return half < ring->goal ? half : ring->goal;
 }
 
-/* True if a ring has less than its share. */
+/* True if a ring has less than its share, or is to go. */
 static bool takt__bufring_low(const takt_uring *uring)
 {
     const struct takt__bufring *ring = uring->bufrings;
-    while (ring && ring->bufs->kept >= takt__bufring_share(ring))
+    while (ring && !ring->retired && ring->bufs->kept >= takt__bufring_share(ring))
         ring = ring->next;
     return ring != NULL;
 }
@@ -855,7 +888,7 @@ static void takt__bufring_fill(struct takt__bufring *ring)
 {
     takt_bufs *const bufs = ring->bufs;
     const uint32_t most = takt__bufring_share(ring);
-    if (bufs->kept >= most || bufs->waiting)
+    if (bufs->kept >= most || bufs->waiting || ring->retired)
         return;
     while (bufs->kept < most && ring->number_count && takt__bufs_any(bufs)) {
         const uint32_t index = takt__bufs_pop(bufs);
@@ -1685,7 +1718,7 @@ static void takt__encode_many(takt_uring *uring, takt_op *op, struct io_uring_sq
         return;
     }
     ring = (const struct takt__bufring *)((const takt_bufs *)op->arg.ptr)->keeper;
-    if (!ring) { /* the pool was trimmed while `op` stood in line */
+    if (!ring || ring->retired) { /* the pool was trimmed while `op` stood in line */
         takt__ring_set(op, TAKT__RING_READINESS);
         takt__encode_readiness(uring, op, sqe, key);
         return;
@@ -1747,6 +1780,7 @@ static void takt__ring_encode(takt_uring *uring, takt_op *op, struct io_uring_sq
  * ======================================================================== */
 
 static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result);
+static void takt__ring_wait_ready(takt_uring *uring, takt_op *op);
 static void takt__zerocopy_over(takt_uring *uring, takt_op *op);
 
 /* -- the line of ops that found the queue full ---------------------------- */
@@ -1788,6 +1822,66 @@ static void takt__ring_place(takt_uring *uring, takt_op *op)
         takt__ring_encode(uring, op, sqe);
     else
         takt__ring_park(uring, op);
+}
+
+/* -- the line of datagrams on a descriptor ----------------------------------
+ *
+ * Single ones go to the kernel together, which takes them in order, as long as there is room.
+ * Once the first has to wait, and behind a burst, the next ones stand in line.
+ */
+
+static takt_op *takt__line_first(const takt_uring *uring, const takt_op *op)
+{
+    return takt_fds_op(&uring->fds, uring->fds.at[op->fd].writer);
+}
+
+/* True if a datagram for `fd` is to stand in line. */
+static bool takt__line_waits(const takt_uring *uring, int fd)
+{
+    const unsigned waits = TAKT__RING_IN_LINE | TAKT__RING_READINESS;
+    const takt_op *first, *last;
+    if ((unsigned)fd >= (unsigned)uring->fds.count || !uring->fds.at[fd].writer)
+        return false;
+    first = takt_fds_op(&uring->fds, uring->fds.at[fd].writer);
+    last = takt_fds_op(&uring->fds, uring->fds.at[fd].writer_last);
+    return ((unsigned)first->state | last->state) & waits;
+}
+
+/* Sends the burst at the front of a line: at once, in one call, which costs less than a request
+ * for each. */
+static void takt__line_burst(takt_uring *uring, takt_op *op)
+{
+    const int64_t result = takt__try_burst(&uring->posix, op);
+    if (result == -EAGAIN)
+        takt__ring_wait_ready(uring, op);
+    else
+        takt__ring_finish(uring, op, result);
+}
+
+/* One has left the line of `fd`: those who now stand at its front go. A burst that is over in
+ * here leads here again: then it is the caller that goes on. */
+static void takt__line_on(takt_uring *uring, int fd)
+{
+    enum { AT_A_TIME = 32 };
+    const takt_fd *const entry = &uring->fds.at[fd];
+    takt_op *op = takt_fds_op(&uring->fds, entry->writer);
+    if (!op || !(op->state & TAKT__RING_IN_LINE) || entry->closer || uring->in_line)
+        return;
+    uring->in_line = true;
+    while (op && op->kind == TAKT_OP_BURST && op->state & TAKT__RING_IN_LINE) {
+        takt__ring_clear(op, TAKT__RING_IN_LINE);
+        takt__line_burst(uring, op);
+        op = takt_fds_op(&uring->fds, entry->writer);
+    }
+    for (int i = 0; i < AT_A_TIME && op && op->kind == TAKT_OP_SENDTO &&
+                    op->state & TAKT__RING_IN_LINE;
+         i++) {
+        takt_op *const next = op->next;
+        takt__ring_clear(op, TAKT__RING_IN_LINE);
+        takt__ring_place(uring, op);
+        op = next;
+    }
+    uring->in_line = false;
 }
 
 /* -- the end of an op ------------------------------------------------------ */
@@ -1870,6 +1964,8 @@ static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result)
         takt__ring_finish(uring, closer, rc < 0 && errno != EINTR ? -errno : 0);
         closer = op->kind == TAKT_OP_SPLICE ? takt_fds_leave(&uring->fds, op) : NULL;
     }
+    if (takt__is_datagram(op))
+        takt__line_on(uring, op->fd);
 }
 
 /* True if somebody wanted an early end of `op`. */
@@ -1914,6 +2010,10 @@ static void takt__ring_failed(takt_uring *uring, takt_op *op, int error)
             takt__ring_finish(uring, op, error);
         break;
     case -EAGAIN:
+        if (op->kind == TAKT_OP_SENDTO && takt__line_first(uring, op) != op) {
+            takt__ring_set(op, TAKT__RING_IN_LINE);
+            break;
+        }
         if (!connects && op->kind != TAKT_OP_NOP) {
             takt__ring_wait_ready(uring, op);
             break;
@@ -1988,7 +2088,7 @@ static void takt__ring_lease(takt_uring *uring, takt_op *op)
     }
     data = takt_bufs_take(bufs);
     if (!data) {
-        if (bufs->kept && op->flags & TAKT_OP_MULTI)
+        if (takt__bufring_has(bufs) && op->flags & TAKT_OP_MULTI)
             takt__many_arm(uring, op); /* but the kernel has some */
         else
             takt__ring_stand_in_line(uring, op);
@@ -2509,12 +2609,9 @@ static bool takt__many_lacks(const takt_bufs *bufs)
            bufs->kept == bufs->count - bufs->in_use;
 }
 
-/* What streams do not use just now is for those who wait. Only where completions come when they
- * are asked for: one that came meanwhile would name a buffer that is somebody else's. */
+/* What streams do not use just now is for those who wait. */
 static void takt__many_reclaim(const takt_uring *uring)
 {
-    if (!(uring->rungs & TAKT__RUNG_DEFER_TASKRUN))
-        return;
     for (takt_bufs *bufs = uring->starved; bufs; bufs = bufs->next_starved)
         if (takt__many_lacks(bufs))
             bufs->reclaim(bufs, false);
@@ -2534,8 +2631,13 @@ static void takt__many_catch_up(takt_uring *uring)
         takt__many_run_later(uring);
     else if (uring->later)
         takt__many_set_timer(uring);
-    for (struct takt__bufring *ring = uring->bufrings; ring; ring = ring->next)
-        takt__bufring_fill(ring);
+    for (struct takt__bufring *ring = uring->bufrings, *next; ring; ring = next) {
+        next = ring->next;
+        if (ring->retired)
+            takt__bufring_reclaim(ring->bufs, false);
+        else
+            takt__bufring_fill(ring);
+    }
 }
 
 /* ==========================================================================
@@ -2584,6 +2686,8 @@ static void takt__ring_stop(takt_uring *uring, takt_op *op, unsigned why)
     if (op->state & TAKT__RING_PARKED) {
         takt__ring_unpark(uring, op);
         takt__ring_finish(uring, op, takt__ring_stop_code(op));
+    } else if (op->state & TAKT__RING_IN_LINE) {
+        takt__ring_finish(uring, op, takt__ring_stop_code(op));
     } else if (op->state & TAKT__RING_NO_BUFFER) {
         takt__bufs_leave((takt_bufs *)op->arg.ptr, op);
         takt__ring_finish(uring, op, takt__ring_stop_code(op));
@@ -2603,7 +2707,8 @@ void takt_uring_cancel(takt_uring *uring, takt_op *op)
         return;
     }
     if (op->state &
-        (TAKT__RING_KERNEL | TAKT__RING_PARKED | TAKT__RING_NO_BUFFER | TAKT__RING_LATER))
+        (TAKT__RING_KERNEL | TAKT__RING_PARKED | TAKT__RING_NO_BUFFER | TAKT__RING_LATER |
+         TAKT__RING_IN_LINE))
         takt__ring_stop(uring, op, TAKT__RING_CANCELLED);
     takt__ring_judge(uring);
 }
@@ -2649,7 +2754,7 @@ static int takt__ring_close(takt_uring *uring, takt_op *op)
     if (reader)
         takt__ring_stop(uring, reader, TAKT__RING_CLOSED);
     while (writer) {
-        takt_op *const next = writer->kind == TAKT_OP_SENDTO ? writer->next : NULL;
+        takt_op *const next = takt__is_datagram(writer) ? writer->next : NULL;
         takt__ring_stop(uring, writer, TAKT__RING_CLOSED);
         writer = next;
     }
@@ -2714,26 +2819,26 @@ static int takt__ring_submit_rare(takt_uring *uring, takt_op *op)
     }
 }
 
-/* Datagrams go at once, in one call: that costs less than a request for each. */
+/* A burst goes at once, unless others stand before it. */
 static int takt__ring_burst(takt_uring *uring, takt_op *op)
 {
     const int rc = takt_fds_enter(&uring->fds, op);
-    int64_t result;
     if (rc < 0)
         return rc;
+    op->arg.done = 0; /* the user's array of a batch may be awaited again */
+    op->extra = 0;
     op->state = TAKT__RING_ENTERED;
-    result = takt__try_burst(&uring->posix, op);
-    if (result == -EAGAIN)
-        takt__ring_wait_ready(uring, op);
+    if (takt__line_first(uring, op) == op)
+        takt__line_burst(uring, op);
     else
-        takt__ring_finish(uring, op, result);
+        takt__ring_set(op, TAKT__RING_IN_LINE);
     return 0;
 }
 
 static int takt__ring_submit(takt_uring *uring, takt_op *op)
 {
     unsigned state = TAKT__RING_ENTERED;
-    bool empty = false;
+    bool empty = false, behind = false;
     int rc;
     op->state = 0;
     op->next = NULL;
@@ -2760,9 +2865,11 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
     case TAKT_OP_SPLICE:
         state |= TAKT__RING_READINESS;
         break;
+    case TAKT_OP_SENDTO:
+        behind = takt__line_waits(uring, op->fd);
+        break;
     case TAKT_OP_ACCEPT:
     case TAKT_OP_CONNECT:
-    case TAKT_OP_SENDTO:
     case TAKT_OP_WRITE:
         break;
     default:
@@ -2774,6 +2881,8 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
     op->state = (uint16_t)state;
     if (TAKT__UNLIKELY(empty))
         takt__ring_finish(uring, op, 0); /* no request of none: it may wait, or read as an end */
+    else if (TAKT__UNLIKELY(behind))
+        takt__ring_set(op, TAKT__RING_IN_LINE);
     else
         takt__ring_place(uring, op);
     return 0;
@@ -3024,16 +3133,17 @@ static bool takt__ring_in_flight(const takt_uring *uring)
 
 /* Nothing should be in flight any more. If something is, the kernel still writes into
  * memory that is about to go, also after the ring is gone: so it is ended and waited for. */
-static void takt__ring_drain(takt_uring *uring)
+static void takt__ring_drain(takt_uring *uring, takt_ns limit)
 {
     enum { BATCH = 32 };
     takt_completion done[BATCH];
-    const takt_ns limit = takt_uring_now(uring) + TAKT_SEC;
+    const takt_ns until = takt_after(takt_uring_now(uring), limit);
     for (uint32_t i = 0; i < uring->slots.count; i++)
         takt_uring_cancel(uring, &takt_slot_at(&uring->slots, i)->op);
-    while ((takt__ring_in_flight(uring) || uring->done_first || uring->zerocopies_held) &&
-           takt_uring_now(uring) < limit) {
-        const int count = takt_uring_poll(uring, done, BATCH, 50 * TAKT_MS);
+    while (takt__ring_in_flight(uring) || uring->done_first || uring->zerocopies_held) {
+        const takt_ns most = 50 * TAKT_MS, left = until - takt_uring_now(uring);
+        const int count =
+            left <= 0 ? -ETIME : takt_uring_poll(uring, done, BATCH, left < most ? left : most);
         if (count < 0)
             break;
         for (int i = 0; i < count; i++) {
@@ -3049,16 +3159,19 @@ static void takt__ring_drain(takt_uring *uring)
         TAKT_LOG("takt_uring_free: operations are still in flight");
 }
 
-void takt_uring_free(takt_uring *uring)
+int takt_uring_end(takt_uring *uring, takt_ns limit)
 {
+    bool kept;
     if (!uring->on_ring) {
         takt_posix_free(&uring->posix);
-        return;
+        return 0;
     }
     if (takt__ring_in_flight(uring) || uring->done_first || uring->parked_count ||
         uring->starved || uring->zerocopies_held)
-        takt__ring_drain(uring);
+        takt__ring_drain(uring, limit);
+    kept = takt__ring_in_flight(uring) || uring->zerocopies_held;
     takt__ring_release(uring);
+    return kept ? -EBUSY : 0;
 }
 
 #else /* TAKT_NO_URING: the same functions, without a ring */
@@ -3078,9 +3191,11 @@ int TAKT__URING_INIT(takt_uring *uring, const takt_uring_config *config, const t
     return takt_posix_init(&uring->posix, &config->posix, slots);
 }
 
-void takt_uring_free(takt_uring *uring)
+int takt_uring_end(takt_uring *uring, takt_ns limit)
 {
+    (void)limit;
     takt_posix_free(&uring->posix);
+    return 0;
 }
 
 int takt__uring_submit(takt_uring *uring, takt_op *op, takt_token token)
@@ -3120,6 +3235,11 @@ int64_t takt_uring_call(takt_uring *uring, takt_op *op)
 
 #endif /* TAKT_NO_URING */
 
+void takt_uring_free(takt_uring *uring)
+{
+    (void)takt_uring_end(uring, TAKT_SEC);
+}
+
 takt_ns takt_uring_now(takt_uring *uring)
 {
     (void)uring;
@@ -3147,7 +3267,10 @@ const char *takt_uring_name(const takt_uring *uring)
     X(EMFILE, "no descriptor is free; raise ulimit -n")                                         \
     X(ENFILE, "no descriptor is free in the whole system; raise sysctl fs.file-max")            \
     X(ETIME, "it exists here, but requests do not end")                                         \
-    X(EIO, "it exists here, but does not do what it should")
+    X(EIO, "it exists here, but does not do what it should")                                    \
+    X(EBADF, "somebody has closed its descriptor")                                              \
+    X(EEXIST, "another thread has used it")                                                     \
+    X(EBADR, "the kernel had no memory for completions, and has lost some")
 
 static const char *takt__doctor_name(int error)
 {
@@ -3188,6 +3311,10 @@ static int takt__doctor_ring(const takt_uring *uring, char *text, size_t size)
     }
     TAKT_URING_RUNGS(TAKT__X)
 #undef TAKT__X
+    if (uring->fatal)
+        return snprintf(text, size, "io_uring (it has failed: %s, %s)",
+                        takt__doctor_name(uring->fatal) ? takt__doctor_name(uring->fatal) : "error",
+                        takt__doctor_advice(uring->fatal));
     return snprintf(text, size, "io_uring (%u entries, %u completions;%s%s)",
                     uring->ring.sq.ring_entries, uring->ring.cq.ring_entries,
                     len ? words : " plain", uring->restricted ? ", restricted" : "");

@@ -11,9 +11,7 @@
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "server.h"
 
 enum { GUESTS = 50, DOOR = 8, OUTBOX = 256 }; /* DOOR more may hear that all is taken */
 enum { NAME = 15, LINE = 256, LETTER = 32768 }; /* bytes, at most */
@@ -243,15 +241,21 @@ struct server {
     struct ctrl_c ctrl_c;
 };
 
-static TAKT_CORO(server)
+static void say_ready(const struct server *my)
 {
     char text[TAKT_ADDR_TEXT];
+    fprintf(stderr, "chat: listening on %s\n", takt_addr_format(&my->addr, text, sizeof text));
+}
+
+static TAKT_CORO(server)
+{
     TAKT_BEGIN(server, my);
     TAKT_CHECK(my->listener = takt_listen(&my->frame, &my->addr, 0));
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->listener)); }
     TAKT_CHECK(takt_sockname(&my->frame, my->listener, &my->addr));
-    fprintf(stderr, "chat: listening on %s\n", takt_addr_format(&my->addr, text, sizeof text));
     TAKT_START(my->ctrl_c, ctrl_c, .room = my->room);
+    TAKT_YIELD; /* by now it listens to signals */
+    say_ready(my);
     while (!takt_stopping(&my->frame)) {
         TAKT_TRY_AWAIT(my->fd, takt_accept(my->listener, NULL));
         if (my->fd < 0)
@@ -265,14 +269,12 @@ static TAKT_CORO(server)
 
 TAKT_LOOP(net, takt_uring);
 
-static bool option(const char *name, const char *value, takt_addr *addr, takt_ns *idle)
-{
-    if (strcmp(name, "--listen") == 0)
-        return takt_addr_parse(addr, value) == 0;
-    if (strcmp(name, "--idle") == 0)
-        return (*idle = strtol(value, NULL, 10) * TAKT_SEC) > 0;
-    return strcmp(name, "--backend") == 0 && setenv("TAKT_BACKEND", value, 1) == 0;
-}
+static const char usage[] =
+    "usage: chat --listen ADDRESS [options]\n"
+    "  --listen ADDRESS   127.0.0.1:7000, [::1]:7000, :7000 or unix:/path; port 0 picks one\n"
+    "  --idle TIME        how long a guest may be silent: a number with ms, s, m or h  (10m)\n"
+    "  --backend NAME     auto (io_uring if it works, else epoll), uring or poll\n"
+    "SIGTERM or SIGINT: all are told, and have 5 s to hear it.\n";
 
 int main(int argc, char **argv)
 {
@@ -281,19 +283,20 @@ int main(int argc, char **argv)
     static struct room room;
     static takt_addr addr;
     net_config config = net_defaults();
-    int i = 1;
-
+    const struct server_option options[] = {
+        {"--listen", server_address, &addr, 0},
+        {"--idle", server_time, &room.idle, 0},
+        {NULL, NULL, NULL, 0},
+    };
+    int rc;
     room.idle = 600 * TAKT_SEC;
-    while (i + 1 < argc && option(argv[i], argv[i + 1], &addr, &room.idle))
-        i += 2;
-    if (i < argc || addr.len == 0 || takt_uring_config_from_env(&config.backend) < 0) {
-        fprintf(stderr, "usage: %s --listen ADDRESS:PORT [--backend auto|uring|poll] "
-                        "[--idle SECONDS]\n", argv[0]);
-        return 2;
-    }
+    server_options("chat", usage, options, &config.backend, argc, argv);
+    if (!addr.len)
+        server_wrong("chat", "--listen is needed");
     TAKT_POOL(config, guest, GUESTS + DOOR, .strands = 2); /* itself and its ear */
-    if (net_init(&loop, &config) < 0 ||
-        !TAKT_START_ON(&loop, server, server, .addr = addr, .room = &room))
+    if ((rc = net_init(&loop, &config)) < 0)
+        return server_fail("chat", "cannot start", rc);
+    if (!TAKT_START_ON(&loop, server, server, .addr = addr, .room = &room))
         return 1;
     return net_run(&loop) < 0 || net_free(&loop) < 0;
 }

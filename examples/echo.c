@@ -10,8 +10,7 @@
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include "server.h"
 
 /* -- echo: one connection ------------------------------------------------- */
 
@@ -45,7 +44,6 @@ static TAKT_CORO(echo)
 struct ctrl_c {
     takt_frame frame;
     int signals;
-    int number;
 };
 
 static TAKT_CORO(ctrl_c)
@@ -53,9 +51,9 @@ static TAKT_CORO(ctrl_c)
     TAKT_BEGIN(ctrl_c, my);
     TAKT_CHECK(my->signals = takt_signals(&my->frame, 1u << SIGINT | 1u << SIGTERM));
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->signals)); }
-    TAKT_AWAIT(my->number, takt_signal(my->signals));
+    TAKT_AWAIT(takt_signal(my->signals));
     takt_stop(takt_sched_of(&my->frame), 5 * TAKT_SEC);
-    TAKT_AWAIT(my->number, takt_signal(my->signals));
+    TAKT_AWAIT(takt_signal(my->signals));
     takt_stop(takt_sched_of(&my->frame), 0);
     TAKT_END;
 }
@@ -88,6 +86,7 @@ static TAKT_CORO(server)
     TAKT_CHECK(my->listener = takt_listen(&my->frame, my->addr, 0));
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->listener)); }
     TAKT_START(my->ctrl_c, ctrl_c);
+    TAKT_YIELD; /* by now it listens to signals */
     say_ready(my);
 
     TAKT_OPEN(my->guests, takt_accept_multishot(my->listener));
@@ -106,50 +105,33 @@ static TAKT_CORO(server)
 
 TAKT_LOOP(net, takt_uring);
 
-/* One option. `config` and `addr` hold what was said. */
-static bool option(const char *name, const char *value, takt_addr *addr, net_config *config)
-{
-    if (strcmp(name, "--listen") == 0)
-        return takt_addr_parse(addr, value) == 0;
-    if (strcmp(name, "--spin") == 0) {
-        config->backend.spin = strtol(value, NULL, 10) * TAKT_US;
-        return config->backend.spin >= 0;
-    }
-    if (strcmp(name, "--backend") != 0)
-        return false;
-    config->backend.mode = strcmp(value, "poll") == 0    ? TAKT_URING_NEVER
-                           : strcmp(value, "uring") == 0 ? TAKT_URING_ONLY
-                                                         : TAKT_URING_AUTO;
-    return strcmp(value, "poll") == 0 || strcmp(value, "uring") == 0 ||
-           strcmp(value, "auto") == 0;
-}
-
-static bool parse(int argc, char **argv, takt_addr *addr, net_config *config)
-{
-    for (int i = 1; i < argc; i += 2)
-        if (i + 1 == argc || !option(argv[i], argv[i + 1], addr, config))
-            return false;
-    return addr->len > 0;
-}
+static const char usage[] =
+    "usage: echo --listen ADDRESS [options]\n"
+    "  --listen ADDRESS   127.0.0.1:7000, [::1]:7000, :7000 or unix:/path; port 0 picks one\n"
+    "  --backend NAME     auto (io_uring if it works, else epoll), uring or poll\n"
+    "  --spin US          ask the system for so long before going to sleep  (0)\n"
+    "SIGTERM or SIGINT: those who are there have 5 s to end; a second one: at once.\n";
 
 int main(int argc, char **argv)
 {
     static net loop;
     static takt_bufs bufs;
+    static takt_addr addr;
     net_config config = net_defaults();
-    takt_addr addr;
-
-    memset(&addr, 0, sizeof addr);
-    if (takt_uring_config_from_env(&config.backend) < 0 || !parse(argc, argv, &addr, &config)) {
-        fprintf(stderr, "usage: %s --listen ADDRESS:PORT [--backend auto|uring|poll] "
-                        "[--spin MICROSECONDS]\n", argv[0]);
-        return 2;
-    }
+    int spin = 0, rc;
+    const struct server_option options[] = {
+        {"--listen", server_address, &addr, 0},
+        {"--spin", server_number, &spin, 1000000},
+        {NULL, NULL, NULL, 0},
+    };
+    server_options("echo", usage, options, &config.backend, argc, argv);
+    if (!addr.len)
+        server_wrong("echo", "--listen is needed");
+    config.backend.spin = spin * TAKT_US;
     TAKT_POOL(config, echo, 130000);
     TAKT_POOL(config, server, 1, .strands = 3);
-    if (takt_raise_fd_limit() < 0 || takt_bufs_init(&bufs, 256, 16384) < 0 ||
-        net_init(&loop, &config) < 0 ||
-        !TAKT_SPAWN_ON(&loop, server, .addr = &addr, .bufs = &bufs))
-        return 1;
-    return net_run(&loop) < 0;
+    takt_raise_fd_limit();
+    if ((rc = takt_bufs_init(&bufs, 256, 16384)) < 0 || (rc = net_init(&loop, &config)) < 0)
+        return server_fail("echo", "cannot start", rc);
+    return !TAKT_SPAWN_ON(&loop, server, .addr = &addr, .bufs = &bufs) || net_run(&loop) < 0;
 }

@@ -16,10 +16,10 @@
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
 
+#include "server.h"
+
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 enum { PROBES = 64, MOST = 32 };
@@ -97,7 +97,8 @@ static void read_keyboard(void)
     const ssize_t n = read(STDIN_FILENO, host.typed + host.length,
                            sizeof host.typed - 1 - host.length);
     if (n <= 0) {
-        host.typed[host.length++] = '\n';
+        if (host.length > 0)
+            host.typed[host.length++] = '\n'; /* the last line may lack it */
         host.ended = true;
     } else {
         host.length += (size_t)n;
@@ -156,19 +157,24 @@ static int host_run(void)
     return rc;
 }
 
+static const char usage[] =
+    "usage: embed [options] < LINES\n"
+    "  LINES            ADDRESS:PORT each, as 127.0.0.1:22 or [::1]:22\n"
+    "  --backend NAME   auto (io_uring if it works, else epoll), uring or poll\n"
+    "SIGTERM or SIGINT: it ends.\n";
+
 int main(int argc, char **argv)
 {
+    static const struct server_option none = {NULL, NULL, NULL, 0};
     net_config config = net_defaults();
     int seconds = 0, rc;
-    if (argc > 1 || takt_uring_config_from_env(&config.backend) < 0) {
-        fprintf(stderr, "usage: %s < LINES, each ADDRESS:PORT; TAKT_BACKEND=auto|uring|poll\n",
-                argv[0]);
-        return 2;
-    }
+    server_options("embed", usage, &none, &config.backend, argc, argv);
     TAKT_POOL(config, probe, PROBES);
     TAKT_POOL(config, takt_request, 8);
     TAKT_POOL(config, ctrl_c, 1);
-    if (net_init(&loop, &config) < 0 || !TAKT_SPAWN_ON(&loop, ctrl_c) ||
+    if ((rc = net_init(&loop, &config)) < 0)
+        return server_fail("embed", "cannot start", rc);
+    if (!TAKT_SPAWN_ON(&loop, ctrl_c) ||
         !net_submit_op(&loop, takt_sleep(TAKT_SEC), tick, &seconds))
         return 1;
     rc = host_run();

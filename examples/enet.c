@@ -10,10 +10,10 @@
  */
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
+#include "server.h"
 #include "takt_enet.h"
 
 #include <signal.h>
-#include <stdio.h>
 
 enum { PEERS = 256, CHANNELS = 4, EVENTS = 64, PACKETS = 200, LONGEST = 30000 };
 
@@ -123,7 +123,7 @@ static TAKT_CORO(game)
 {
     TAKT_BEGIN(game, my);
     my->host = host_at(&my->addr, my->asks);
-    TAKT_CHECK(my->host ? 0 : -EADDRINUSE);
+    TAKT_CHECK(my->host ? 0 : errno ? -errno : -EIO);
     TAKT_DEFER { enet_host_destroy(my->host); }
     TAKT_CHECK(takt_channel_init(&my->events, my->line, sizeof my->event, EVENTS));
     TAKT_START(my->net, takt_enet, .host = my->host, .events = &my->events);
@@ -140,37 +140,40 @@ static TAKT_CORO(game)
 
 TAKT_LOOP(net, takt_uring);
 
-static bool option(const char *name, const char *value, takt_addr *addr, net_config *config)
+static const char *take_ipv4(const struct server_option *it, const char *value)
 {
-    if (strcmp(name, "--listen") == 0 || strcmp(name, "--connect") == 0)
-        return takt_addr_parse(addr, value) == 0 &&
-               addr->len == sizeof(struct sockaddr_in); /* ENet has no other */
-    if (strcmp(name, "--backend") != 0)
-        return false;
-    config->backend.mode = strcmp(value, "poll") == 0    ? TAKT_URING_NEVER
-                           : strcmp(value, "uring") == 0 ? TAKT_URING_ONLY
-                                                         : TAKT_URING_AUTO;
-    return config->backend.mode != TAKT_URING_AUTO || strcmp(value, "auto") == 0;
+    const takt_addr *const addr = (const takt_addr *)it->to;
+    return !server_address(it, value) && addr->len == sizeof(struct sockaddr_in)
+               ? NULL
+               : "an IPv4 address, as 127.0.0.1:7000: ENet has no other";
 }
+
+static const char usage[] =
+    "usage: enet --listen IPV4:PORT [options]    sends every packet back\n"
+    "       enet --connect IPV4:PORT [options]   asks such a server for some\n"
+    "  --backend NAME   auto (io_uring if it works, else epoll), uring or poll\n"
+    "SIGTERM or SIGINT: guests are seen off, and it ends.\n";
 
 int main(int argc, char **argv)
 {
     static net loop;
     static struct game game;
+    static takt_addr listen, connect;
     net_config config = net_defaults();
-    takt_addr addr;
-    const bool asks = argc > 1 && strcmp(argv[1], "--connect") == 0;
-    bool ok = true;
-    memset(&addr, 0, sizeof addr);
-    for (int i = 1; ok && i < argc; i += 2)
-        ok = i + 1 < argc && option(argv[i], argv[i + 1], &addr, &config);
-    if (!ok || addr.len == 0) {
-        fprintf(stderr, "usage: %s --listen|--connect IPV4:PORT [--backend auto|uring|poll]\n",
-                argv[0]);
-        return 2;
-    }
-    if (enet_initialize() < 0 || net_init(&loop, &config) < 0 ||
-        !TAKT_START_ON(&loop, game, game, .addr = addr, .asks = asks))
+    const struct server_option options[] = {
+        {"--listen", take_ipv4, &listen, 0},
+        {"--connect", take_ipv4, &connect, 0},
+        {NULL, NULL, NULL, 0},
+    };
+    bool asks;
+    int rc = -ENOMEM;
+    server_options("enet", usage, options, &config.backend, argc, argv);
+    asks = connect.len > 0;
+    if ((listen.len == 0) == (connect.len == 0))
+        server_wrong("enet", "either --listen or --connect is needed");
+    if (enet_initialize() < 0 || (rc = net_init(&loop, &config)) < 0)
+        return server_fail("enet", "cannot start", rc);
+    if (!TAKT_START_ON(&loop, game, game, .addr = asks ? connect : listen, .asks = asks))
         return 1;
     net_run(&loop);
     fprintf(stderr, "enet: %u visits, %u packets\n", game.visits, game.packets);

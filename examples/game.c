@@ -20,12 +20,11 @@
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
 
+#include "server.h"
+
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/random.h>
 #include <time.h>
 
 #define TICK (TAKT_SEC / 60)
@@ -435,8 +434,11 @@ static int serve(const takt_addr *addr, takt_ns patience, net_config config)
     config.loop.strands = PLAYERS + 8;
     config.loop.slice = SLICE;
     if (getrandom(my->secret, 16, 0) < 0 || getrandom(my->seed, 16, 0) < 0 ||
-        takt_bufs_init(&my->bufs, BUFFERS, ROOM) < 0 || net_init(&my->loop, &config) < 0 ||
-        !TAKT_START_ON(&my->loop, my->gate, gate, .game = my))
+        takt_bufs_init(&my->bufs, BUFFERS, ROOM) < 0)
+        return server_fail("game", "cannot start", -ENOMEM);
+    if ((rc = net_init(&my->loop, &config)) < 0)
+        return server_fail("game", "cannot start", rc);
+    if (!TAKT_START_ON(&my->loop, my->gate, gate, .game = my))
         return 1;
     rc = frames(my);
     print_ends(my->joined, my->ended);
@@ -582,12 +584,13 @@ static int play(const takt_addr *server, int players, takt_ns time, net_config c
 {
     static net loop;
     static struct crowd crowd;
+    int rc;
     crowd.server = *server;
     takt_addr_parse(&crowd.any, server->len > 16 ? "[::]:0" : ":0"); /* IPv6 is longer */
     takt_raise_fd_limit();
     TAKT_POOL(config, bot, (uint32_t)players);
-    if (net_init(&loop, &config) < 0)
-        return 1;
+    if ((rc = net_init(&loop, &config)) < 0)
+        return server_fail("game", "cannot start", rc);
     crowd.end = net_now(&loop) + time;
     crowd.half = crowd.end - time / 2;
     for (int i = 0; i < players; i++)
@@ -605,45 +608,34 @@ static int play(const takt_addr *server, int players, takt_ns time, net_config c
 
 /* -- main ---------------------------------------------------------------------------- */
 
-static struct {
-    takt_addr listen, server;
-    int players, seconds, timeout;
-    net_config config;
-} app;
-
-static bool option(const char *name, const char *value)
-{
-    if (strcmp(name, "--listen") == 0)
-        return takt_addr_parse(&app.listen, value) == 0;
-    if (strcmp(name, "--client") == 0)
-        return takt_addr_parse(&app.server, value) == 0;
-    if (strcmp(name, "--players") == 0)
-        return (app.players = atoi(value)) > 0 && app.players <= 60000;
-    if (strcmp(name, "--seconds") == 0)
-        return (app.seconds = atoi(value)) > 0;
-    if (strcmp(name, "--timeout") == 0)
-        return (app.timeout = atoi(value)) > 0;
-    return strcmp(name, "--backend") == 0 && setenv("TAKT_BACKEND", value, 1) == 0;
-}
+static const char usage[] =
+    "usage: game --listen ADDRESS [options]   serves\n"
+    "       game --client ADDRESS [options]   plays, and judges what it is told by its exit\n"
+    "  ADDRESS          127.0.0.1:7000, [::1]:7000 or :7000\n"
+    "  --timeout TIME   serving: how long a player may be silent     (5s)\n"
+    "  --players N      playing: so many at a time; a server seats 1140  (8)\n"
+    "  --seconds N      playing: so long                             (5)\n"
+    "  --backend NAME   auto (io_uring if it works, else epoll), uring or poll\n"
+    "  TIME             a number with ms, s, m or h\n"
+    "SIGTERM or SIGINT: the server says goodbye to all, and ends.\n";
 
 int main(int argc, char **argv)
 {
-    int i = 1;
-    app.players = 8;
-    app.seconds = 5;
-    app.timeout = 5000;
-    while (i + 1 < argc && option(argv[i], argv[i + 1]))
-        i += 2;
-    app.config = net_defaults();
-    if (i < argc || (app.listen.len == 0) == (app.server.len == 0) ||
-        takt_uring_config_from_env(&app.config.backend) < 0) {
-        fprintf(stderr,
-                "usage: %s --listen ADDRESS:PORT [--timeout MS] [--backend auto|uring|poll]\n"
-                "       %s --client ADDRESS:PORT [--players N] [--seconds S] [--backend ...]\n",
-                argv[0], argv[0]);
-        return 2;
-    }
-    if (app.listen.len)
-        return serve(&app.listen, app.timeout * TAKT_MS, app.config);
-    return play(&app.server, app.players, app.seconds * TAKT_SEC, app.config);
+    static takt_addr listen, server;
+    takt_ns timeout = 5 * TAKT_SEC;
+    int players = 8, seconds = 5;
+    net_config config = net_defaults();
+    const struct server_option options[] = {
+        {"--listen", server_address, &listen, 0},
+        {"--client", server_address, &server, 0},
+        {"--timeout", server_time, &timeout, 0},
+        {"--players", server_count, &players, 60000},
+        {"--seconds", server_count, &seconds, 1000000},
+        {NULL, NULL, NULL, 0},
+    };
+    server_options("game", usage, options, &config.backend, argc, argv);
+    if ((listen.len == 0) == (server.len == 0))
+        server_wrong("game", "either --listen or --client is needed");
+    return listen.len ? serve(&listen, timeout, config)
+                      : play(&server, players, seconds * TAKT_SEC, config);
 }

@@ -11,6 +11,7 @@
 
 #include "proxy_protocol.h"
 
+#include <stdlib.h>
 #include <sys/random.h>
 
 enum { GUEST_PLACES = 1 << 16 };        /* that networks and hosts are counted in */

@@ -13,8 +13,8 @@
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include "server.h"
+
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -25,7 +25,7 @@
 #define PERIOD          65521
 
 static int exit_code;
-static bool quiet;                       /* no line for connections that fail */
+static int quiet;                        /* no line for connections that fail */
 static takt_bufs bufs;                   /* for heads */
 static unsigned char block[16 * PERIOD]; /* bodies are sent from here, never copied */
 
@@ -253,6 +253,7 @@ static TAKT_CORO(server)
     TAKT_CHECK(my->listener = takt_listen(&my->frame, my->addr, 0));
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->listener)); }
     TAKT_START(my->stopper, stopper);
+    TAKT_YIELD; /* by now it listens to signals */
     takt_sockname(&my->frame, my->listener, my->addr); /* the port may have been 0 */
     takt_addr_format(my->addr, my->where, sizeof my->where);
     fprintf(stderr, "http: listening on %s\n", my->where);
@@ -275,25 +276,35 @@ static TAKT_CORO(server)
 
 TAKT_LOOP(net, takt_uring);
 
+static const char usage[] =
+    "usage: http --listen ADDRESS [options]\n"
+    "  --listen ADDRESS   127.0.0.1:9000, [::1]:9000, :9000 or unix:/path; port 0 picks one\n"
+    "  --backend NAME     auto (io_uring if it works, else epoll), uring or poll\n"
+    "  --quiet            no line for connections that fail\n"
+    "GET /N is answered by N bytes, up to 1 GiB: byte i is the top byte of n * n * 2654435761\n"
+    "modulo 2^32, n = i % 65521. SIGTERM or SIGINT: responses have 2 s to end.\n";
+
 int main(int argc, char **argv)
 {
     static net loop;
+    static takt_addr addr;
     net_config config = net_defaults();
-    takt_addr addr;
-    quiet = argc == 4 && strcmp(argv[3], "--quiet") == 0;
-    if (argc != 3 + quiet || strcmp(argv[1], "--listen") != 0 ||
-        takt_addr_parse(&addr, argv[2]) < 0 || takt_uring_config_from_env(&config.backend) < 0) {
-        fprintf(stderr, "usage: http --listen ADDRESS:PORT [--quiet]\n");
-        return 2;
-    }
+    const struct server_option options[] = {
+        {"--listen", server_address, &addr, 0},
+        {"--quiet", server_flag, &quiet, 0},
+        {NULL, NULL, NULL, 0},
+    };
+    int rc;
+    server_options("http", usage, options, &config.backend, argc, argv);
+    if (!addr.len)
+        server_wrong("http", "--listen is needed");
     for (size_t i = 0; i < sizeof block; i++)
         block[i] = pattern(i);
     TAKT_POOL(config, connection, CONNECTIONS_MAX);
     TAKT_POOL(config, server, 1, .strands = 2);
-    if (takt_raise_fd_limit() < 0 || takt_bufs_init(&bufs, CONNECTIONS_MAX, HEAD_MAX) < 0 ||
-        net_init(&loop, &config) < 0 || !TAKT_SPAWN_ON(&loop, server, .addr = &addr)) {
-        fprintf(stderr, "http: cannot start: no memory, or no io_uring\n");
-        return 1;
-    }
-    return net_run(&loop) < 0 || exit_code;
+    takt_raise_fd_limit();
+    if ((rc = takt_bufs_init(&bufs, CONNECTIONS_MAX, HEAD_MAX)) < 0 ||
+        (rc = net_init(&loop, &config)) < 0)
+        return server_fail("http", "cannot start", rc);
+    return !TAKT_SPAWN_ON(&loop, server, .addr = &addr) || net_run(&loop) < 0 || exit_code;
 }

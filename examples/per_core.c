@@ -13,10 +13,10 @@
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
 
+#include "server.h"
+
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 enum { THREADS_MAX = 64, CONNECTIONS = 10000 };
 
@@ -28,9 +28,9 @@ struct core {
     takt_bufs bufs;
     takt_inbox inbox;
     takt_group connections;
-    takt_message stop; /* posted at the end */
+    takt_message stop; /* posted at the end, */
+    bool told;         /* once */
     takt_event stopped;
-    takt_uring_mode mode;
     int number;
     uint64_t served;
     pthread_t thread;
@@ -41,6 +41,7 @@ static struct {
     int count;
     bool even;
     takt_addr listen;
+    net_config config;
 } app;
 
 /* -- echo: one connection ------------------------------------------------------- */
@@ -115,6 +116,15 @@ static void stop_core(takt_message *message)
     takt_event_set(&core->stopped);
 }
 
+static void stop_all(void)
+{
+    for (int i = 0; i < app.count; i++)
+        if (!__atomic_exchange_n(&app.cores[i].told, true, __ATOMIC_RELAXED)) {
+            app.cores[i].stop.run = stop_core;
+            takt_post(&app.cores[i].inbox, &app.cores[i].stop);
+        }
+}
+
 /* -- what runs on each --------------------------------------------------------------- */
 
 struct door {
@@ -157,7 +167,7 @@ static TAKT_CORO(door)
 /* On the first loop only. */
 struct signals {
     takt_frame frame;
-    int fd, number;
+    int fd;
 };
 
 static TAKT_CORO(signals)
@@ -165,11 +175,8 @@ static TAKT_CORO(signals)
     TAKT_BEGIN(signals, my);
     TAKT_CHECK(my->fd = takt_signals(&my->frame, 1u << SIGINT | 1u << SIGTERM));
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->fd)); }
-    TAKT_AWAIT(my->number, takt_signal(my->fd));
-    for (int i = 0; i < app.count; i++) {
-        app.cores[i].stop.run = stop_core;
-        takt_post(&app.cores[i].inbox, &app.cores[i].stop);
-    }
+    TAKT_AWAIT(takt_signal(my->fd));
+    stop_all();
     TAKT_END;
 }
 
@@ -198,23 +205,20 @@ static TAKT_CORO(keeper)
 
 static int run_core(struct core *core)
 {
-    net_config config = net_defaults();
-    int rc;
-    config.backend.mode = core->mode;
-    TAKT_POOL(config, echo, CONNECTIONS);
-    TAKT_POOL(config, keeper, 1, .strands = 4);
-    rc = takt_bufs_init(&core->bufs, 256, 16384);
+    int rc = takt_bufs_init(&core->bufs, 256, 16384);
     if (rc == 0)
-        rc = net_init(&core->loop, &config);
+        rc = net_init(&core->loop, &app.config);
     if (rc == 0 && !TAKT_SPAWN_ON(&core->loop, keeper, .core = core))
         rc = -ENOMEM;
     if (rc == 0)
         rc = net_run(&core->loop);
-    if (rc == 0)
+    if (rc == 0) {
         fprintf(stderr, "per_core: loop %d served %llu\n", core->number,
                 (unsigned long long)core->served);
-    else
+    } else {
         fprintf(stderr, "per_core: loop %d: %s\n", core->number, takt_strerror(rc));
+        stop_all(); /* all, or none */
+    }
     net_free(&core->loop);
     takt_bufs_free(&core->bufs);
     return rc;
@@ -225,36 +229,38 @@ static void *run_thread(void *user)
     return (void *)(intptr_t)run_core((struct core *)user);
 }
 
-static bool option(const char *name, const char *value, takt_uring_mode *mode)
+static const char *take_spread(const struct server_option *it, const char *value)
 {
-    if (strcmp(name, "--listen") == 0)
-        return takt_addr_parse(&app.listen, value) == 0;
-    if (strcmp(name, "--threads") == 0)
-        return (app.count = atoi(value)) >= 1 && app.count <= THREADS_MAX;
-    if (strcmp(name, "--spread") == 0)
-        return (app.even = strcmp(value, "even") == 0) || strcmp(value, "system") == 0;
-    if (strcmp(name, "--backend") != 0)
-        return false;
-    *mode = strcmp(value, "poll") == 0    ? TAKT_URING_NEVER
-            : strcmp(value, "uring") == 0 ? TAKT_URING_ONLY
-                                          : TAKT_URING_AUTO;
-    return *mode != TAKT_URING_AUTO || strcmp(value, "auto") == 0;
+    app.even = strcmp(value, "even") == 0;
+    (void)it;
+    return app.even || strcmp(value, "system") == 0 ? NULL : "system or even";
 }
+
+static const char usage[] =
+    "usage: per_core --listen ADDRESS [options]\n"
+    "  --listen ADDRESS   127.0.0.1:7000, [::1]:7000 or :7000\n"
+    "  --threads N        loops, a thread each; 1 to 64                          (2)\n"
+    "  --spread HOW       system: each loop listens; even: the first hands over  (system)\n"
+    "  --backend NAME     auto (io_uring if it works, else epoll), uring or poll\n"
+    "SIGTERM or SIGINT: those who are there have 1 s to end.\n";
 
 int main(int argc, char **argv)
 {
-    takt_uring_mode mode = TAKT_URING_AUTO;
-    bool ok = true;
+    static const struct server_option options[] = {
+        {"--listen", server_address, &app.listen, 0},
+        {"--threads", server_count, &app.count, THREADS_MAX},
+        {"--spread", take_spread, NULL, 0},
+        {NULL, NULL, NULL, 0},
+    };
     sigset_t signals;
-    int failed;
+    int failed, rc;
     app.count = 2;
-    for (int i = 1; ok && i < argc; i += 2)
-        ok = i + 1 < argc && option(argv[i], argv[i + 1], &mode);
-    if (!ok || !app.listen.len) {
-        fprintf(stderr, "usage: %s --listen ADDRESS:PORT [--threads N] [--spread system|even] "
-                        "[--backend auto|uring|poll]\n", argv[0]);
-        return 2;
-    }
+    app.config = net_defaults();
+    server_options("per_core", usage, options, &app.config.backend, argc, argv);
+    if (!app.listen.len)
+        server_wrong("per_core", "--listen is needed");
+    TAKT_POOL(app.config, echo, CONNECTIONS);
+    TAKT_POOL(app.config, keeper, 1, .strands = 4);
     takt_raise_fd_limit();
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
@@ -262,18 +268,17 @@ int main(int argc, char **argv)
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* in every thread: the first loop reads them */
     for (int i = 0; i < app.count; i++) {
         app.cores[i].number = i;
-        app.cores[i].mode = mode;
-        if (takt_inbox_init(&app.cores[i].inbox) < 0)
-            return 1;
+        if ((rc = takt_inbox_init(&app.cores[i].inbox)) < 0)
+            return server_fail("per_core", "cannot start", rc);
     }
     for (int i = 1; i < app.count; i++)
-        if (pthread_create(&app.cores[i].thread, NULL, run_thread, &app.cores[i]) != 0)
-            return 1;
+        if ((rc = pthread_create(&app.cores[i].thread, NULL, run_thread, &app.cores[i])) != 0)
+            return server_fail("per_core", "cannot start a thread", -rc);
     failed = run_core(&app.cores[0]) != 0;
     for (int i = 1; i < app.count; i++) {
-        void *rc;
-        pthread_join(app.cores[i].thread, &rc);
-        failed |= rc != NULL;
+        void *ended;
+        pthread_join(app.cores[i].thread, &ended);
+        failed |= ended != NULL;
     }
     for (int i = 0; i < app.count; i++)
         takt_inbox_free(&app.cores[i].inbox);

@@ -22,6 +22,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include "door.h"
 #include "sandbox.h"
 #include "server.h"
 
@@ -37,6 +38,8 @@ struct core {
     takt_inbox inbox;
     takt_message told; /* posted while there are */
     unsigned orders;   /* STOP ..., of any thread */
+    takt_event stop;   /* no newcomers any more */
+    takt_group connections;
 };
 
 /* What the command line says, and what all threads count. */
@@ -48,7 +51,7 @@ static struct {
     net_config config;
     struct core cores[THREADS_MAX];
     int started; /* the last that has a thread of its own */
-    uint64_t ready, accepted, refused, failed, bytes, broken; /* by count() */
+    uint64_t ready, failed, bytes, broken; /* by count() */
 } app;
 
 /* Adds to what any thread may change. Result: what it is now. */
@@ -130,8 +133,10 @@ static void obey(takt_message *message)
     const unsigned orders = __atomic_exchange_n(&core->orders, 0, __ATOMIC_ACQ_REL);
     if (orders & SHOW)
         takt_dump(&core->loop.sched);
-    if (orders & (STOP | STOP_NOW))
-        net_stop(&core->loop, orders & STOP_NOW ? 0 : app.drain_limit);
+    if (orders & STOP)
+        takt_event_set(&core->stop);
+    if (orders & STOP_NOW)
+        net_stop(&core->loop, 0);
 }
 
 static void tell_all(unsigned order)
@@ -163,19 +168,16 @@ static TAKT_CORO(signals)
     TAKT_END;
 }
 
-/* -- front: accepts until it is told to stop ------------------------------------ */
+/* -- front: all that a loop does -------------------------------------------------- */
 
 struct front {
     takt_frame frame;
     struct core *core; /* in */
     const char *step;  /* for the log */
-    int listener, client;
-    takt_addr from;
-    uint32_t *source, number;
-    bool full; /* of descriptors or memory; said once */
-    takt_group connections;
+    int listener;
     takt_delivery delivery;
     struct signals signals;
+    struct door door;
 };
 
 static void say_ready(const struct front *my)
@@ -190,11 +192,14 @@ static void say_ready(const struct front *my)
             app.sandbox ? ", in a sandbox" : "");
 }
 
-static void say_full(struct front *my)
+static bool let_in(struct door *door)
 {
-    if (!my->full)
-        fprintf(stderr, "proxy: cannot accept for now: %s\n", takt_strerror(my->client));
-    my->full = true;
+    struct core *const core = (struct core *)door->user;
+    if (core->bufs.fresh > 16 && core->bufs.in_use == 0)
+        takt_bufs_trim(&core->bufs); /* a storm is over */
+    return TAKT_GO_ON(&core->loop, core->connections, proxy, .client = door->client,
+                      .server = -1, .bufs = &core->bufs, .source = door->source,
+                      .number = door->number);
 }
 
 static void *run_thread(void *core);
@@ -233,35 +238,13 @@ static TAKT_CORO(front)
     if (count(&app.ready, 1) == (uint64_t)app.threads)
         say_ready(my);
 
-    for (;;) {
-        TAKT_TRY_AWAIT(my->client, takt_accept(my->listener, &my->from));
-        if (my->client == TAKT_ESTOPPING)
-            break;
-        if (my->client == -ECONNABORTED)
-            continue; /* the client has gone again */
-        if (my->client < 0) {
-            say_full(my);
-            TAKT_AWAIT(takt_sleep(20 * TAKT_MS)); /* let some close */
-            continue;
-        }
-        my->full = false;
-        my->number = (uint32_t)count(&app.accepted, 1);
-        my->source = limits_enter(&app.limits, &my->from);
-        if (!my->source ||
-            !TAKT_GO(my->connections, proxy, .client = my->client, .server = -1,
-                     .bufs = &my->core->bufs, .source = my->source, .number = my->number)) {
-            if (my->source)
-                limits_leave(&app.limits, my->source);
-            count(&app.refused, 1);
-            takt_reset_on_close(&my->frame, my->client);
-            TAKT_AWAIT(takt_close(my->client));
-        }
-        if (my->core->bufs.fresh > 16 && my->core->bufs.in_use == 0)
-            takt_bufs_trim(&my->core->bufs); /* a storm is over */
-    }
-    TAKT_AWAIT(takt_close(my->listener)); /* newcomers are to go elsewhere at once */
+    TAKT_CALL(my->door, door, .program = "proxy", .listener = my->listener,
+              .stop = &my->core->stop, .limits = &app.limits, .let_in = let_in,
+              .user = my->core);
+    TAKT_AWAIT(takt_close(my->listener)); /* newcomers are to go elsewhere */
     my->listener = -1;
-    TAKT_JOIN_GROUP(my->connections);
+    takt_stop(takt_sched_of(&my->frame), app.drain_limit);
+    TAKT_JOIN_GROUP(my->core->connections);
     while (my->core == app.cores && limits_open(&app.limits) > 0)
         TAKT_AWAIT(takt_sleep(20 * TAKT_MS)); /* signals are for the other loops, too */
 
@@ -293,26 +276,24 @@ static const char usage[] =
     "every connection stands.\n";
 
 static const struct server_option options[] = {
-    {"--listen", SERVER_ADDRESS, &app.listen, 0},
-    {"--upstream", SERVER_ADDRESS, &app.upstream, 0},
-    {"--threads", SERVER_COUNT, &app.threads, THREADS_MAX},
-    {"--backend", SERVER_BACKEND, &app.config.backend.mode, 0},
-    {"--connect", SERVER_TIME, &app.connect_limit, 0},
-    {"--idle", SERVER_TIME, &app.idle_limit, 0},
-    {"--max-connections", SERVER_COUNT, &app.limits.connections, CONNECTIONS_MAX},
-    {"--max-per-source", SERVER_COUNT, &app.limits.per_source, CONNECTIONS_MAX},
-    {"--drain", SERVER_TIME, &app.drain_limit, 0},
-    {"--quiet", SERVER_FLAG, &app.quiet, 0},
-    {"--sandbox", SERVER_FLAG, &app.sandbox, 0},
-    {"--sandbox-kill", SERVER_FLAG, &app.sandbox_kills, 0},
-    {NULL, SERVER_FLAG, NULL, 0},
+    {"--listen", server_address, &app.listen, 0},
+    {"--upstream", server_address, &app.upstream, 0},
+    {"--threads", server_count, &app.threads, THREADS_MAX},
+    {"--connect", server_time, &app.connect_limit, 0},
+    {"--idle", server_time, &app.idle_limit, 0},
+    {"--max-connections", server_count, &app.limits.connections, CONNECTIONS_MAX},
+    {"--max-per-source", server_count, &app.limits.per_source, CONNECTIONS_MAX},
+    {"--drain", server_time, &app.drain_limit, 0},
+    {"--quiet", server_flag, &app.quiet, 0},
+    {"--sandbox", server_flag, &app.sandbox, 0},
+    {"--sandbox-kill", server_flag, &app.sandbox_kills, 0},
+    {NULL, NULL, NULL, 0},
 };
 
 static int fail(const char *what, int error)
 {
-    fprintf(stderr, "proxy: %s: %s\n", what, takt_strerror(error));
     count(&app.broken, 1);
-    return 1;
+    return server_fail("proxy", what, error);
 }
 
 /* What a thread does. It says what went wrong. */
@@ -348,17 +329,15 @@ int main(int argc, char **argv)
     app.limits.per_source = CONNECTIONS_MAX;
     app.threads = 1;
     app.config = net_defaults();
-    if (takt_uring_config_from_env(&app.config.backend) < 0)
-        return fail("TAKT_BACKEND or TAKT_DISABLE is not understood", -EINVAL);
-    server_options("proxy", usage, options, argc, argv);
+    server_options("proxy", usage, options, &app.config.backend, argc, argv);
     if (!app.listen.len || !app.upstream.len)
-        return fputs("proxy: --listen and --upstream are needed; see --help\n", stderr), 2;
+        server_wrong("proxy", "--listen and --upstream are needed");
 
     app.sandbox |= app.sandbox_kills;
     app.config.backend.restrict_ops |= app.sandbox != 0; /* a ring's ops pass by seccomp */
     signal(SIGPIPE, SIG_IGN); /* whoever reads our log may go away */
     takt_raise_fd_limit();
-    TAKT_POOL(app.config, front, 1, .strands = 3);
+    TAKT_POOL(app.config, front, 1, .strands = 4);
     TAKT_POOL(app.config, proxy, (uint32_t)app.limits.connections, .strands = 2);
     int rc = limits_init(&app.limits);
     for (int i = 0; rc == 0 && i < app.threads; i++)
@@ -373,7 +352,7 @@ int main(int argc, char **argv)
         takt_inbox_free(&app.cores[i].inbox);
     if (!app.broken)
         fprintf(stderr, "proxy: %llu accepted, %llu refused, %llu failed, %llu bytes\n",
-                (unsigned long long)app.accepted, (unsigned long long)app.refused,
+                (unsigned long long)app.limits.accepted, (unsigned long long)app.limits.refused,
                 (unsigned long long)app.failed, (unsigned long long)app.bytes);
     return app.broken > 0;
 }

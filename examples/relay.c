@@ -12,6 +12,7 @@
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
 
+#include "door.h"
 #include "guests.h"
 #include "proxy_protocol.h"
 #include "relay.h"
@@ -34,11 +35,14 @@ static struct app {
     uint32_t session_count, rest_first, rest_count;
     takt_bufs datagrams, bufs; /* of UDP, of TCP */
     struct counted n;
-    int stopping, exit_code;
+    takt_event stop; /* no newcomers any more */
+    int open_gates, exit_code;
 } app;
 
 static void show(void)
 {
+    app.n.accepted = app.limits.accepted;
+    app.n.refused = app.limits.refused;
     counted_show(&app.n, (uint32_t)app.guests.live, limits_open(&app.limits));
 }
 
@@ -266,7 +270,7 @@ static struct session *admit(struct port *my, const struct arrival *a)
         challenge(my, a);
     else if (*guests_network(&app.guests, &a->source) >= app.guests.network_max)
         app.n.full_network++;
-    else if (app.stopping || (session = open_session(my, a)) == NULL)
+    else if (app.stop.set || (session = open_session(my, a)) == NULL)
         app.n.full++;
     else
         app.n.opened++;
@@ -308,7 +312,8 @@ static void take(struct port *my)
         d->len += (uint32_t)n;
         memcpy(d->data -= n, header, n);
     }
-    my->up[my->ups] = takt_within(100 * TAKT_MS, takt_sendto(s->fd, d->data, d->len, NULL));
+    /* a way that is full holds up the others for so long: */
+    my->up[my->ups] = takt_within(1 * TAKT_MS, takt_sendto(s->fd, d->data, d->len, NULL));
     my->held[my->ups++] = my->item.data;
     my->item.data = NULL;
 }
@@ -418,56 +423,48 @@ static TAKT_CORO(bridge)
     TAKT_END;
 }
 
-/* -- door: accepts connections until it is told to stop --------------------------- */
+/* Those who are there may end in time: once nobody can come in any more. */
+static void stop_the_rest(takt_sched *sched)
+{
+    if (app.stop.set && app.open_gates == 0)
+        takt_stop(sched, app.served.drain);
+}
 
-struct door {
+/* -- gate: lets connections in until it is told to stop --------------------------- */
+
+struct gate {
     takt_frame frame;
     struct map *map; /* in */
-    int listener, client;
-    takt_addr from, to;
-    uint32_t *source;
+    int listener;
+    takt_addr to;
+    struct door door;
     takt_group bridges;
 };
 
-/* Where it is counted, or NULL: it may not come in. */
-static uint32_t *welcome(struct door *my)
+static bool let_in(struct door *door)
 {
-    const bool trusted = !my->map->accept || is_trusted(&app.served, &my->from);
-    app.n.accepted++;
+    struct gate *const my = (struct gate *)door->user;
+    const bool trusted = !my->map->accept || is_trusted(&app.served, &door->from);
     app.n.untrusted += !trusted;
-    if (!trusted || takt_sockname(&my->frame, my->client, &my->to) < 0)
-        return NULL;
-    return limits_enter(&app.limits, &my->from);
+    return trusted && takt_sockname(&door->frame, door->client, &my->to) == 0 &&
+           TAKT_GO_ON(&app.loop, my->bridges, bridge, .map = my->map, .client = door->client,
+                      .source = door->source, .from = host_plain(&door->from),
+                      .to = host_plain(&my->to), .server = -1);
 }
 
-static TAKT_CORO(door)
+static TAKT_CORO(gate)
 {
-    TAKT_BEGIN(door, my);
+    TAKT_BEGIN(gate, my);
     TAKT_CHECK(my->listener = takt_listen(&my->frame, &my->map->listen, 0));
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->listener)); }
     TAKT_CHECK(takt_sockname(&my->frame, my->listener, &my->map->listen));
     map_show(my->map);
-    for (;;) {
-        TAKT_TRY_AWAIT(my->client, takt_accept(my->listener, &my->from));
-        if (my->client == TAKT_ESTOPPING)
-            break;
-        if (my->client < 0) {
-            TAKT_AWAIT(takt_sleep(20 * TAKT_MS)); /* no descriptors? let some close */
-            continue;
-        }
-        my->source = welcome(my);
-        if (my->source && TAKT_GO(my->bridges, bridge, .map = my->map, .client = my->client,
-                                  .source = my->source, .from = host_plain(&my->from),
-                                  .to = host_plain(&my->to), .server = -1))
-            continue;
-        if (my->source)
-            limits_leave(&app.limits, my->source);
-        app.n.refused++;
-        takt_reset_on_close(&my->frame, my->client);
-        TAKT_AWAIT(takt_close(my->client));
-    }
-    TAKT_AWAIT(takt_close(my->listener)); /* newcomers are to go elsewhere at once */
+    TAKT_CALL(my->door, door, .program = "relay", .listener = my->listener, .stop = &app.stop,
+              .limits = &app.limits, .let_in = let_in, .user = my);
+    TAKT_AWAIT(takt_close(my->listener)); /* newcomers are to go elsewhere */
     my->listener = -1;
+    app.open_gates--;
+    stop_the_rest(takt_sched_of(&my->frame));
     TAKT_JOIN_GROUP(my->bridges);
     TAKT_END;
 }
@@ -488,9 +485,11 @@ static TAKT_CORO(signals)
         TAKT_AWAIT(my->number, takt_signal(my->fd));
         if (my->number == SIGUSR1) {
             show();
+        } else if (app.stop.set) {
+            takt_stop(takt_sched_of(&my->frame), 0);
         } else {
-            takt_stop(takt_sched_of(&my->frame), app.stopping ? 0 : app.served.drain);
-            app.stopping = 1;
+            takt_event_set(&app.stop);
+            stop_the_rest(takt_sched_of(&my->frame));
         }
     }
     TAKT_END;
@@ -499,7 +498,7 @@ static TAKT_CORO(signals)
 struct house {
     takt_frame frame;
     struct port ports[MAPS]; /* for each map one of these, */
-    struct door doors[MAPS]; /* or one of those */
+    struct gate gates[MAPS]; /* or one of those */
     struct signals signals;
     takt_stream ticks;
     takt_item tick;
@@ -518,15 +517,17 @@ static TAKT_CORO(house)
         if (app.served.maps[my->i].udp)
             TAKT_START(my->ports[my->i], port, .map = &app.served.maps[my->i], .fd = -1);
         else
-            TAKT_START(my->doors[my->i], door, .map = &app.served.maps[my->i], .listener = -1);
+            TAKT_START(my->gates[my->i], gate, .map = &app.served.maps[my->i], .listener = -1);
+        app.open_gates += !app.served.maps[my->i].udp;
     }
-    TAKT_YIELD; /* they listen now, or this throws */
+    TAKT_YIELD; /* they listen now, */
+    TAKT_YIELD; /* or this throws */
     if (app.served.sandbox)
         TAKT_CHECK(sandbox_enter(SANDBOX_STREAMS, 0, &my->step));
     fprintf(stderr, "relay: ready on %s\n", takt_uring_name(&app.loop.backend));
     my->stats_due = takt_after(takt_now(&my->frame), app.served.stats);
     TAKT_OPEN(my->ticks, takt_every(50 * TAKT_MS));
-    while (!app.stopping || app.guests.live > 0 || limits_open(&app.limits) > 0) {
+    while (!app.stop.set || app.guests.live > 0 || limits_open(&app.limits) > 0) {
         TAKT_NEXT(my->tick, my->ticks);
         my->now = takt_now(&my->frame);
         while ((my->silent = guests_silent(&app.guests, my->now - app.served.idle)) != NULL)
@@ -570,35 +571,27 @@ static int allocate(const struct served *o)
     return rc < 0 ? rc : guests_init(&app.guests, o->sessions, o->per_network, o->rate);
 }
 
-static int fail(const char *what, int error)
-{
-    fprintf(stderr, "relay: %s: %s\n", what, takt_strerror(error));
-    return 1;
-}
-
 int main(int argc, char **argv)
 {
     int rc;
     app.config = net_defaults();
-    if (takt_uring_config_from_env(&app.config.backend) < 0)
-        return fail("TAKT_BACKEND or TAKT_DISABLE is not understood", -EINVAL);
-    served_options(&app.served, &app.config.backend.mode, argc, argv);
+    served_options(&app.served, &app.config.backend, argc, argv);
     signal(SIGPIPE, SIG_IGN); /* whoever reads our log may go away */
     takt_raise_fd_limit();
     served_learn_own(&app.served);
     rc = allocate(&app.served);
     if (rc < 0)
-        return fail("cannot allocate", rc);
+        return server_fail("relay", "cannot allocate", rc);
     TAKT_POOL(app.config, house, 1, .strands = 3);
     TAKT_POOL(app.config, bridge, (uint32_t)app.limits.connections, .strands = 2);
-    app.config.loop.strands = 2 * app.session_count + MAPS * (TURN + 3);
+    app.config.loop.strands = 2 * app.session_count + MAPS * (TURN + 4);
     app.config.loop.items = 2 * (uint32_t)app.served.buffers;
     rc = net_init(&app.loop, &app.config);
     if (rc < 0 || !TAKT_SPAWN_ON(&app.loop, house))
-        return fail("cannot start the loop", rc);
+        return server_fail("relay", "cannot start the loop", rc);
     rc = net_run(&app.loop);
     if (rc < 0)
-        return fail("the loop has ended", rc);
+        return server_fail("relay", "the loop has ended", rc);
     show();
     net_free(&app.loop);
     return app.exit_code;

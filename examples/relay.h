@@ -162,97 +162,110 @@ static const char usage[] =
     "print the counters. All memory is allocated at the start.\n";
 
 /* "udp:LISTEN=UPSTREAM,WORD,..." */
-static inline bool served_map(struct served *all, const char *value)
+static inline const char *served_map(const struct server_option *it, const char *value)
 {
     static const char *const words[] = {"cookie", "open", "token", "accept", "send-v1", "send-v2"};
+    static const char wanted[] = "a map, as udp:127.0.0.1:7000=127.0.0.1:7001,cookie";
+    struct served *const all = (struct served *)it->to;
     struct map *const map = &all->maps[all->map_count];
     bool chosen[6] = {false, false, false, false, false, false};
     char text[512], *rest = NULL, *word, *upstream;
-    if (all->map_count++ == MAPS || strlen(value) >= sizeof text)
-        return false;
-    strcpy(text, value);
+    if (all->map_count++ == MAPS)
+        return "one of 16 maps";
+    snprintf(text, sizeof text, "%s", value);
     map->udp = strncmp(text, "udp:", 4) == 0;
     word = strtok_r(text, ",", &rest);
     upstream = word ? strchr(word, '=') : NULL;
     if (!upstream || (!map->udp && strncmp(text, "tcp:", 4) != 0))
-        return false;
+        return wanted;
     *upstream++ = '\0';
     while ((word = strtok_r(NULL, ",", &rest)) != NULL) {
         int i = 0;
         while (i < 6 && strcmp(word, words[i]) != 0)
             i++;
         if (i == 6)
-            return false;
+            return wanted;
         chosen[i] = true;
     }
+    if (map->udp ? chosen[4] : chosen[0] || chosen[1] || chosen[2])
+        return "a map: cookie, open and token are for UDP, send-v1 for TCP";
     map->cookie = chosen[0];
     map->open = chosen[1];
     map->token = chosen[2];
     map->accept = chosen[3];
     map->send = chosen[5] ? 2 : chosen[4];
     return strncmp(text + 4, "unix:", 5) != 0 && takt_addr_parse(&map->listen, text + 4) == 0 &&
-           takt_addr_parse(&map->upstream, upstream) == 0 && takt_addr_port(&map->upstream) > 0 &&
-           (map->udp ? !chosen[4] : !chosen[0] && !chosen[1] && !chosen[2]);
+                   takt_addr_parse(&map->upstream, upstream) == 0 &&
+                   takt_addr_port(&map->upstream) > 0
+               ? NULL
+               : wanted;
 }
 
 /* "0011223344556677=UPSTREAM" */
-static inline bool served_route(struct served *all, const char *value)
+static inline const char *served_route(const struct server_option *it, const char *value)
 {
+    static const char wanted[] = "a route, as 0011223344556677=127.0.0.1:7001";
+    struct served *const all = (struct served *)it->to;
     struct route *const route = &all->routes[all->route_count];
     unsigned byte;
-    if (all->route_count++ == ROUTES ||
-        strspn(value, "0123456789abcdefABCDEF") != 2 * TOKEN || value[2 * TOKEN] != '=')
-        return false;
+    if (all->route_count++ == ROUTES)
+        return "one of 64 routes";
+    if (strspn(value, "0123456789abcdefABCDEF") != 2 * TOKEN || value[2 * TOKEN] != '=')
+        return wanted;
     for (int i = 0; i < TOKEN && sscanf(value + 2 * i, "%2x", &byte) == 1; i++)
         route->token[i] = (unsigned char)byte;
     return takt_addr_parse(&route->upstream, value + 2 * TOKEN + 1) == 0 &&
-           takt_addr_port(&route->upstream) > 0;
+                   takt_addr_port(&route->upstream) > 0
+               ? NULL
+               : wanted;
 }
 
 /* "10.0.0.0/8" */
-static inline bool served_trust(struct served *all, const char *value)
+static inline const char *served_trust(const struct server_option *it, const char *value)
 {
+    static const char wanted[] = "a network, as 10.0.0.0/8, 10.0.0.1 or ::1";
+    struct served *const all = (struct served *)it->to;
     struct network *const network = &all->trusted[all->trusted_count];
     char host[64], text[80];
     int end = 0, most;
-    if (all->trusted_count++ == TRUSTED || sscanf(value, "%63[^/]%n", host, &end) != 1)
-        return false;
+    if (all->trusted_count++ == TRUSTED)
+        return "one of 32 networks";
+    if (sscanf(value, "%63[^/]%n", host, &end) != 1)
+        return wanted;
     snprintf(text, sizeof text, strchr(host, ':') ? "[%s]:0" : "%s:0", host);
     if (takt_addr_parse(&network->addr, text) < 0)
-        return false;
+        return wanted;
     most = network->bits = 8 * (int)host_size(&network->addr);
     value += end;
     if (*value && (sscanf(value, "/%3d%n", &network->bits, &end) != 1 || value[end]))
-        return false;
+        return wanted;
     network->addr = host_network(&network->addr, network->bits);
-    return network->bits >= 0 && network->bits <= most;
+    return network->bits >= 0 && network->bits <= most ? NULL : wanted;
 }
 
 /* Reads the command line; exits where it is not understood. */
-static inline void served_options(struct served *all, takt_uring_mode *backend, int argc,
+static inline void served_options(struct served *all, takt_uring_config *config, int argc,
                                   char **argv)
 {
-    static const char *const names[] = {"--map", "--route", "--trust"};
-    static bool (*const take[])(struct served *, const char *) = {served_map, served_route,
-                                                                  served_trust};
     const struct server_option options[] = {
-        {"--sessions", SERVER_COUNT, &all->sessions, 1000000},
-        {"--per-network", SERVER_COUNT, &all->per_network, 1000000},
-        {"--rate", SERVER_COUNT, &all->rate, 1000000},
-        {"--datagram", SERVER_COUNT, &all->datagram, 65507},
-        {"--buffers", SERVER_COUNT, &all->buffers, 65536},
-        {"--connections", SERVER_COUNT, &all->connections, 1000000},
-        {"--per-source", SERVER_COUNT, &all->per_source, 1000000},
-        {"--connect", SERVER_TIME, &all->connect, 0},
-        {"--header", SERVER_TIME, &all->header, 0},
-        {"--idle", SERVER_TIME, &all->idle, 0},
-        {"--drain", SERVER_TIME, &all->drain, 0},
-        {"--stats", SERVER_TIME, &all->stats, 0},
-        {"--backend", SERVER_BACKEND, backend, 0},
-        {"--sandbox", SERVER_FLAG, &all->sandbox, 0},
-        {NULL, SERVER_FLAG, NULL, 0},
+        {"--map", served_map, all, 0},
+        {"--route", served_route, all, 0},
+        {"--trust", served_trust, all, 0},
+        {"--sessions", server_count, &all->sessions, 1000000},
+        {"--per-network", server_count, &all->per_network, 1000000},
+        {"--rate", server_count, &all->rate, 1000000},
+        {"--datagram", server_count, &all->datagram, 65507},
+        {"--buffers", server_count, &all->buffers, 65536},
+        {"--connections", server_count, &all->connections, 1000000},
+        {"--per-source", server_count, &all->per_source, 1000000},
+        {"--connect", server_time, &all->connect, 0},
+        {"--header", server_time, &all->header, 0},
+        {"--idle", server_time, &all->idle, 0},
+        {"--drain", server_time, &all->drain, 0},
+        {"--stats", server_time, &all->stats, 0},
+        {"--sandbox", server_flag, &all->sandbox, 0},
+        {NULL, NULL, NULL, 0},
     };
-    int left = 1;
     all->sessions = 4096;
     all->per_network = 256;
     all->rate = 2000;
@@ -264,23 +277,9 @@ static inline void served_options(struct served *all, takt_uring_mode *backend, 
     all->header = 3 * TAKT_SEC;
     all->idle = 60 * TAKT_SEC;
     all->drain = 10 * TAKT_SEC;
-    for (int i = 1; i < argc; i++) { /* what may be there several times, and then the rest */
-        int which = 0;
-        while (which < 3 && strcmp(argv[i], names[which]) != 0)
-            which++;
-        if (which == 3) {
-            argv[left++] = argv[i];
-        } else if (i + 1 == argc || !take[which](all, argv[++i])) {
-            fprintf(stderr, "relay: cannot understand %s %s; see --help\n", names[which],
-                    i < argc ? argv[i] : "(no value)");
-            exit(2);
-        }
-    }
-    server_options("relay", usage, options, left, argv);
-    if (all->map_count == 0) {
-        fputs("relay: a --map is needed; see --help\n", stderr);
-        exit(2);
-    }
+    server_options("relay", usage, options, config, argc, argv);
+    if (all->map_count == 0)
+        server_wrong("relay", "a --map is needed");
 }
 
 #endif

@@ -12,11 +12,11 @@
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
 
+#include "server.h"
+
 #include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 enum { THREADS = 16, HOSTS = 64, NAME = 255, ADDRS = 8, ASKERS = 100000, NAMES = 256 };
 
@@ -268,7 +268,8 @@ static struct {
     struct book book;
     takt_inbox inbox;
     struct target targets[NAMES];
-    int names, askers, rounds, threads, timeout_ms, pause_ms, keep_ms;
+    int names, askers, rounds, threads;
+    takt_ns timeout, pause;
 } app;
 
 struct asker {
@@ -324,7 +325,7 @@ static TAKT_CORO(crowd)
     TAKT_YIELD; /* by now they are ready */
     for (my->round = 0; my->round < app.rounds; my->round++) {
         if (my->round > 0)
-            TAKT_AWAIT(takt_sleep(app.pause_ms * TAKT_MS));
+            TAKT_AWAIT(takt_sleep(app.pause));
         for (int i = 0; i < app.askers; i++)
             if (!TAKT_GO(my->askers, asker, .target = &app.targets[i % app.names]))
                 TAKT_THROW(TAKT_ESTRANDS);
@@ -353,66 +354,60 @@ static void report(void)
             app.book.refused);
 }
 
-static bool number(const char *text, int least, int most, int *value)
+static const char *take_name(const struct server_option *it, const char *value)
 {
-    char *end;
-    const long n = strtol(text, &end, 10);
-    *value = (int)n;
-    return end != text && *end == '\0' && n >= least && n <= most;
+    (void)it;
+    if (app.names == NAMES)
+        return "too much";
+    app.targets[app.names].patience = app.timeout;
+    app.targets[app.names++].name = value;
+    return NULL;
 }
 
-static bool option(const char *name, const char *value)
-{
-    return strcmp(name, "--threads") == 0   ? number(value, 1, THREADS, &app.threads)
-           : strcmp(name, "--askers") == 0  ? number(value, 1, ASKERS, &app.askers)
-           : strcmp(name, "--timeout") == 0 ? number(value, 1, 3600000, &app.timeout_ms)
-           : strcmp(name, "--keep") == 0    ? number(value, 0, 3600000, &app.keep_ms)
-           : strcmp(name, "--rounds") == 0  ? number(value, 1, 1000, &app.rounds)
-                                            : strcmp(name, "--pause") == 0 &&
-                                                  number(value, 0, 3600000, &app.pause_ms);
-}
-
-static bool options(int argc, char **argv)
-{
-    app.askers = 100;
-    app.rounds = 1;
-    app.threads = 4;
-    app.timeout_ms = app.keep_ms = 5000;
-    for (int i = 1; i < argc; i++) {
-        if (strncmp(argv[i], "--", 2) == 0) {
-            if (i + 1 == argc || !option(argv[i], argv[i + 1]))
-                return false;
-            i++;
-        } else {
-            if (app.names == NAMES)
-                return false;
-            app.targets[app.names].patience = app.timeout_ms * TAKT_MS;
-            app.targets[app.names++].name = argv[i];
-        }
-    }
-    app.book.keep = app.keep_ms * TAKT_MS;
-    return app.names > 0;
-}
+static const char usage[] =
+    "usage: resolve [options] NAME... [options NAME...]\n"
+    "  --askers N       who ask at the same time, for one name each in turn      (100)\n"
+    "  --rounds N       so many times                                            (1)\n"
+    "  --pause TIME     between these                                            (none)\n"
+    "  --timeout TIME   how long those wait who ask for the names that follow    (5s)\n"
+    "  --keep TIME      how long an answer is kept                               (5s)\n"
+    "  --threads N      that call getaddrinfo(3), 1 to 16                        (4)\n"
+    "  --backend NAME   auto (io_uring if it works, else epoll), uring or poll\n"
+    "  TIME             a number with ms, s, m or h\n"
+    "SIGTERM or SIGINT: it ends, once the calls that run have returned.\n";
 
 int main(int argc, char **argv)
 {
+    static const struct server_option options[] = {
+        {"--askers", server_count, &app.askers, ASKERS},
+        {"--rounds", server_count, &app.rounds, 1000},
+        {"--pause", server_time, &app.pause, 0},
+        {"--timeout", server_time, &app.timeout, 0},
+        {"--keep", server_time, &app.book.keep, 0},
+        {"--threads", server_count, &app.threads, THREADS},
+        {"", take_name, NULL, 0},
+        {NULL, NULL, NULL, 0},
+    };
     static net loop;
     static struct crowd crowd;
     net_config config = net_defaults();
     sigset_t signals;
-    if (!options(argc, argv) || takt_uring_config_from_env(&config.backend) < 0) {
-        fprintf(stderr, "usage: %s [--askers N] [--threads 1-%d] [--keep MS] [--rounds N]\n"
-                        "           [--pause MS] [--timeout MS] NAME... [--timeout MS NAME...]\n",
-                argv[0], THREADS);
-        return 2;
-    }
+    int rc;
+    app.askers = 100;
+    app.rounds = 1;
+    app.threads = 4;
+    app.timeout = app.book.keep = 5 * TAKT_SEC;
+    server_options("resolve", usage, options, &config.backend, argc, argv);
+    if (app.names == 0)
+        server_wrong("resolve", "a NAME is needed");
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* in every thread: the loop reads them */
     TAKT_POOL(config, asker, (uint32_t)app.askers, .strands = 2);
-    if (net_init(&loop, &config) < 0 || takt_inbox_init(&app.inbox) < 0 ||
-        !executor_begin(&app.executor, app.threads) || !TAKT_START_ON(&loop, crowd, crowd))
+    if ((rc = net_init(&loop, &config)) < 0 || (rc = takt_inbox_init(&app.inbox)) < 0)
+        return server_fail("resolve", "cannot start", rc);
+    if (!executor_begin(&app.executor, app.threads) || !TAKT_START_ON(&loop, crowd, crowd))
         return 1;
     net_run(&loop);
     report();

@@ -12,9 +12,9 @@
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
 
+#include "server.h"
+
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 enum {
     ROOM = 65536 + 256, /* for 64 KiB of joined datagrams, and what is told of them */
@@ -22,6 +22,21 @@ enum {
     ITEMS = 32,    /* taken in one go, */
     PACKETS = 1024 /* and the datagrams in them: those beyond wait for the next */
 };
+
+struct ctrl_c {
+    takt_frame frame;
+    int signals;
+};
+
+static TAKT_CORO(ctrl_c)
+{
+    TAKT_BEGIN(ctrl_c, my);
+    TAKT_CHECK(my->signals = takt_signals(&my->frame, 1u << SIGINT | 1u << SIGTERM));
+    TAKT_DEFER { TAKT_AWAIT(takt_close(my->signals)); }
+    TAKT_AWAIT(takt_signal(my->signals));
+    takt_stop(takt_sched_of(&my->frame), 0);
+    TAKT_END;
+}
 
 struct echo {
     takt_frame frame;
@@ -35,6 +50,7 @@ struct echo {
     int items, packets;
     unsigned char *held[ITEMS];
     takt_packet packet[PACKETS];
+    struct ctrl_c ctrl_c;
 };
 
 /* Notes down what is to go back for a buffer that came. */
@@ -82,6 +98,8 @@ static TAKT_CORO(echo)
             takt_bufs_put(my->bufs, &my->held[--my->items]);
     }
     takt_udp_options(&my->frame, my->fd, &my->options); /* what is not there is done without */
+    TAKT_START(my->ctrl_c, ctrl_c);
+    TAKT_YIELD; /* by now it listens to signals */
     fputs("udp_echo: ready\n", stderr);
 
     my->stream.limit = BUFFERS; /* each item holds one */
@@ -104,54 +122,32 @@ static TAKT_CORO(echo)
     TAKT_END;
 }
 
-struct ctrl_c {
-    takt_frame frame;
-    int signals, number;
-};
-
-static TAKT_CORO(ctrl_c)
-{
-    TAKT_BEGIN(ctrl_c, my);
-    TAKT_CHECK(my->signals = takt_signals(&my->frame, 1u << SIGINT | 1u << SIGTERM));
-    TAKT_DEFER { TAKT_AWAIT(takt_close(my->signals)); }
-    TAKT_AWAIT(my->number, takt_signal(my->signals));
-    takt_stop(takt_sched_of(&my->frame), 0);
-    TAKT_END;
-}
-
 TAKT_LOOP(net, takt_uring);
 
-static bool option(const char *name, const char *value, takt_addr *addr, net_config *config)
-{
-    if (strcmp(name, "--listen") == 0)
-        return takt_addr_parse(addr, value) == 0;
-    if (strcmp(name, "--backend") != 0)
-        return false;
-    config->backend.mode = strcmp(value, "poll") == 0    ? TAKT_URING_NEVER
-                           : strcmp(value, "uring") == 0 ? TAKT_URING_ONLY
-                                                         : TAKT_URING_AUTO;
-    return config->backend.mode != TAKT_URING_AUTO || strcmp(value, "auto") == 0;
-}
+static const char usage[] =
+    "usage: udp_echo --listen ADDRESS [options]\n"
+    "  --listen ADDRESS   127.0.0.1:7000, [::1]:7000 or :7000\n"
+    "  --backend NAME     auto (io_uring if it works, else epoll), uring or poll\n"
+    "SIGTERM or SIGINT: it ends.\n";
 
 int main(int argc, char **argv)
 {
     static net loop;
     static takt_bufs bufs;
     static struct echo echo;
+    static takt_addr addr;
     net_config config = net_defaults();
-    takt_addr addr;
-    bool ok = true;
-    memset(&addr, 0, sizeof addr);
-    for (int i = 1; ok && i < argc; i += 2)
-        ok = i + 1 < argc && option(argv[i], argv[i + 1], &addr, &config);
-    if (!ok || !addr.len) {
-        fprintf(stderr, "usage: %s --listen ADDRESS:PORT [--backend auto|uring|poll]\n", argv[0]);
-        return 2;
-    }
-    TAKT_POOL(config, ctrl_c, 1);
-    if (takt_bufs_init(&bufs, BUFFERS, ROOM) < 0 || net_init(&loop, &config) < 0 ||
-        !TAKT_START_ON(&loop, echo, echo, .addr = &addr, .bufs = &bufs) ||
-        !TAKT_SPAWN_ON(&loop, ctrl_c))
+    const struct server_option options[] = {
+        {"--listen", server_address, &addr, 0},
+        {NULL, NULL, NULL, 0},
+    };
+    int rc;
+    server_options("udp_echo", usage, options, &config.backend, argc, argv);
+    if (!addr.len)
+        server_wrong("udp_echo", "--listen is needed");
+    if ((rc = takt_bufs_init(&bufs, BUFFERS, ROOM)) < 0 || (rc = net_init(&loop, &config)) < 0)
+        return server_fail("udp_echo", "cannot start", rc);
+    if (!TAKT_START_ON(&loop, echo, echo, .addr = &addr, .bufs = &bufs))
         return 1;
     net_run(&loop);
     fprintf(stderr, "udp_echo: %llu datagrams, %llu of them refused\n",

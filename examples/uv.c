@@ -9,10 +9,10 @@
  */
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
+#include "server.h"
 #include "takt_uv.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include <signal.h>
 
 enum { GUESTS = 1000 };
 
@@ -105,34 +105,36 @@ static void on_signal(uv_signal_t *signal, int number)
         uv_close((uv_handle_t *)&app.clock, NULL);
 }
 
-static bool option(const char *name, const char *value, takt_addr *addr)
-{
-    if (strcmp(name, "--listen") == 0)
-        return takt_addr_parse(addr, value) == 0;
-    if (strcmp(name, "--idle") == 0)
-        return (app.idle = strtol(value, NULL, 10) * TAKT_MS) > 0;
-    return strcmp(name, "--backend") == 0 && setenv("TAKT_BACKEND", value, 1) == 0;
-}
+static const char usage[] =
+    "usage: uv --listen ADDRESS [options]\n"
+    "  --listen ADDRESS   127.0.0.1:7000, [::1]:7000, :7000 or unix:/path; port 0 picks one\n"
+    "  --idle TIME        how long a guest may be silent: a number with ms, s, m or h  (60s)\n"
+    "  --backend NAME     auto (io_uring if it works, else epoll), uring or poll\n"
+    "SIGTERM or SIGINT: those who are there have 1 s to end.\n";
 
 int main(int argc, char **argv)
 {
     static struct server server;
     static takt_addr addr;
+    static const struct server_option options[] = {
+        {"--listen", server_address, &addr, 0},
+        {"--idle", server_time, &app.idle, 0},
+        {NULL, NULL, NULL, 0},
+    };
     uv_loop_t *const uv = uv_default_loop();
     net_config config = net_defaults();
-    int i = 1, rc;
+    int i, rc;
     app.idle = 60 * TAKT_SEC;
-    while (i + 1 < argc && option(argv[i], argv[i + 1], &addr))
-        i += 2;
-    if (i < argc || addr.len == 0 || takt_uring_config_from_env(&config.backend) < 0) {
-        fprintf(stderr, "usage: %s --listen ADDRESS:PORT [--idle MS] "
-                        "[--backend auto|uring|poll]\n", argv[0]);
-        return 2;
-    }
+    server_options("uv", usage, options, &config.backend, argc, argv);
+    if (!addr.len)
+        server_wrong("uv", "--listen is needed");
+    if (!uv)
+        return server_fail("uv", "cannot start libuv", -EMFILE);
     uv_timer_init(uv, &app.clock);
     uv_timer_start(&app.clock, on_second, 1000, 1000);
     for (i = 0; i < 2; i++) {
-        uv_signal_init(uv, &app.signals[i]);
+        if ((rc = uv_signal_init(uv, &app.signals[i])) < 0)
+            return server_fail("uv", "cannot start", rc);
         uv_signal_start(&app.signals[i], on_signal, i == 0 ? SIGINT : SIGTERM);
         uv_unref((uv_handle_t *)&app.signals[i]);
     }
@@ -141,10 +143,10 @@ int main(int argc, char **argv)
     rc = net_init(&app.loop, &config);
     if (rc == 0)
         rc = net_uv_init(&app.in_uv, &app.loop, uv);
-    if (rc < 0 || !TAKT_START_ON(&app.loop, server, server, .addr = addr)) {
-        fprintf(stderr, "uv: %s\n", takt_strerror(rc));
+    if (rc < 0)
+        return server_fail("uv", "cannot start", rc);
+    if (!TAKT_START_ON(&app.loop, server, server, .addr = addr))
         return 1;
-    }
     uv_run(uv, UV_RUN_DEFAULT); /* until takt has no task left */
     on_signal(NULL, 0);
     takt_uv_close(&app.in_uv, NULL);

@@ -91,11 +91,11 @@ static void an_op_of_streams_is_no_op_to_await(void)
 {
     static takt_bufs pool;
     const takt_op ops[] = {takt_accept_multishot(3), takt_recv_multishot(3, &pool),
-                           takt_recvmsg_multishot(3, &pool)};
-    for (int i = 0; i < 6; i++) {
+                           takt_recvmsg_multishot(3, &pool), takt_every(TAKT_MS)};
+    for (int i = 0; i < 8; i++) {
         setup();
         a.count = 2;
-        a.ops[0] = i < 3 ? ops[i] : takt_within(TAKT_SEC, ops[i - 3]);
+        a.ops[0] = i < 4 ? ops[i] : takt_within(TAKT_SEC, ops[i - 4]);
         EXPECT_EQ(net_submit(&loop, &a.frame, asker_coro), 1);
         EXPECT_EQ(a.got[0], -EINVAL);
         EXPECT_EQ(sc.submits, 0);

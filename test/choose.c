@@ -5,7 +5,7 @@
  * completes it, and its cancellation takes as long as the test likes. Its time jumps to
  * the next deadline.
  */
-static void remember(const char *text);
+void remember(const char *text);
 #define TAKT_LOG(text) remember(text)
 #define TAKT_IMPLEMENTATION
 #include "../takt.h"
@@ -32,7 +32,7 @@ typedef struct script {
 
 static char logged[256]; /* the last line */
 
-static void remember(const char *text)
+void remember(const char *text)
 {
     snprintf(logged, sizeof logged, "%s", text);
 }

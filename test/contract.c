@@ -1641,7 +1641,7 @@ static void look_at_stack(void)
 static TAKT_CORO(million)
 {
     TAKT_BEGIN(million, my);
-    for (my->i = 0; my->i < 1000000; my->i++) {
+    for (my->i = 0; my->i < TEST_MANY; my->i++) {
         TAKT_AWAIT(takt_nop());
         look_at_stack();
     }
@@ -1654,7 +1654,7 @@ static void a_million_nops_stay_on_the_same_stack(void)
     stack_low = UINTPTR_MAX;
     stack_high = 0;
     RUN(million, million);
-    EXPECT_EQ(million.i, 1000000);
+    EXPECT_EQ(million.i, TEST_MANY);
     EXPECT(stack_high - stack_low < 1024);
 }
 

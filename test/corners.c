@@ -1346,8 +1346,6 @@ static void a_failure_is_told_with_its_line_also_when_children_are_waited_for(vo
 
 /* -- how deep the stack becomes: nothing recurses ------------------------------------------- */
 
-enum { MILLION = 1000000 };
-
 static uintptr_t highest, lowest;
 
 static void measure(uintptr_t here)
@@ -1384,8 +1382,8 @@ static TAKT_CORO(busy)
 {
     TAKT_BEGIN(busy, my);
     my->set.set = true;
-    my->semaphore.permits = MILLION;
-    while (my->i < MILLION) {
+    my->semaphore.permits = TEST_MANY;
+    while (my->i < TEST_MANY) {
         measure(TAKT__STACK_POINTER());
         if (my->mode == 0) {
             TAKT_AWAIT(takt_nop());
@@ -1429,7 +1427,7 @@ static void a_million_of_each_on_constant_stack(void)
         kernel->refuse_all = mode == 1;
         EXPECT(TAKT_START_ON(&loop, one, busy, .mode = mode));
         EXPECT_EQ(net_run(&loop), 0);
-        EXPECT_EQ(one.i, MILLION);
+        EXPECT_EQ(one.i, TEST_MANY);
         EXPECT(highest - lowest < 2048);
         finish();
     }

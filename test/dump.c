@@ -1,7 +1,7 @@
 /*
  * dump.c - where everything stands
  */
-static void remember(const char *text);
+void remember(const char *text);
 #define TAKT_LOG(text) remember(text)
 #define TAKT_IMPLEMENTATION
 #include "../takt.h"
@@ -9,13 +9,14 @@ static void remember(const char *text);
 #include "test.h"
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 TAKT_LOOP(net, takt_posix);
 static net loop;
 static char lines[32][256];
 static int line_count;
 
-static void remember(const char *text)
+void remember(const char *text)
 {
     snprintf(lines[line_count % 32], sizeof lines[0], "%s", text);
     line_count++;

@@ -253,6 +253,10 @@ static void a_single_op(void)
     EXPECT_EQ(write(pair[1], "four", 4), 4);
     sleep_until(&done, 1);
     EXPECT_EQ(result, 4);
+    EXPECT(net_submit_op(&loop, takt_every(TAKT_MS), told, &done)); /* for streams alone */
+    sleep_until(&done, 2);
+    EXPECT_EQ(result, -EINVAL);
+    done = 1;
     EXPECT(net_submit_op(&loop, takt_recv(-1, bytes, sizeof bytes), told, &done));
     sleep_until(&done, 2);
     EXPECT_EQ(result, -EBADF);

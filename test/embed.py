@@ -45,6 +45,11 @@ with socket.create_server(("127.0.0.1", 0)) as greeter, \
     check("the last needs no end", "\n[::1]:1 " in said, said[-300:])
     check("it ends with what is typed", host.returncode == 0, told)
 
+    said, told = start().communicate("nonsense\n", timeout=20)
+    check("nothing comes of the end of the last line", said == "nonsense is no ADDRESS:PORT\n",
+          said)
+    check("nor of nothing", start().communicate("", timeout=20)[0] == "")
+
     host = start()
     host.stdin.write("127.0.0.1:%d\n" % greeter.getsockname()[1])
     host.stdin.flush()

@@ -864,6 +864,44 @@ static void nothing_is_written_after_the_end(void)
     }
 }
 
+static void fail_with_buffers(void)
+{
+    unsigned char *all;
+    char text[256];
+    int pair[2];
+    wanted.disable = TAKT_URING_NO_DEFER_TASKRUN; /* it writes whenever there is data */
+    setup();
+    if (!(engine.rungs & TAKT_URING_NO_BUFFER_RING)) {
+        puts("  the kernel holds no buffers here");
+        return;
+    }
+    pair_of(SOCK_STREAM, pair);
+    EXPECT_EQ(takt_bufs_init(&pool, 16, 64), 0);
+    all = pool.memory;
+    EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &pool)), 0);
+    say(pair[1], "a");
+    expect_items(0, 1);
+    EXPECT_EQ(refuse(__NR_io_uring_enter, EPERM), 0);
+    EXPECT_EQ(refuse(__NR_io_uring_register, EPERM), 0);
+    cancel(0);
+    EXPECT_EQ(pump(TAKT_SEC), -EPERM);
+    takt_uring_describe(&engine, text, sizeof text);
+    EXPECT(strstr(text, "io_uring (it has failed: EPERM, forbidden by a seccomp profile") == text);
+    takt_bufs_free(&pool);
+    say(pair[1], "late");
+    for (int i = 0; i < 16 * 64; i++)
+        EXPECT(all[i] <= 'z'); /* it is still there */
+    fault_free(all);
+    EXPECT_EQ(takt_uring_end(&engine, TAKT_SEC), -EBUSY);
+    EXPECT_EQ(memory.live, 0);
+}
+
+/* A17: nor when the ring has failed: what the kernel may still write to is not given away */
+static void buffers_of_a_ring_that_failed_are_kept(void)
+{
+    in_child(fail_with_buffers);
+}
+
 static int listener_at(struct sockaddr_in *addr)
 {
     socklen_t len = sizeof *addr;
@@ -2242,6 +2280,7 @@ static const test tests[] = {
     TEST(every_descriptor_is_closed_by_an_exec),
     TEST(a_ring_whose_descriptor_was_closed),
     TEST(nothing_is_written_after_the_end),
+    TEST(buffers_of_a_ring_that_failed_are_kept),
     TEST(a_port_is_free_when_the_backend_is_gone),
     TEST(waiting_takes_no_threads),
     TEST(a_process_that_was_stopped_goes_on),

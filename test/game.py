@@ -37,7 +37,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.process = subprocess.Popen(
-            [program, "--listen", f"0.0.0.0:{self.port}", "--timeout", str(timeout),
+            [program, "--listen", f"0.0.0.0:{self.port}", "--timeout", f"{timeout}ms",
              "--backend", sys.argv[3]], stderr=subprocess.PIPE, text=True)
         self.process.stderr.readline()
 

@@ -154,8 +154,8 @@ ask() { # ARGUMENT...: what the script prints; the rest of gdb's words are left 
         < /dev/null | sed -n '/^takt: /,/^end$/p' | grep -v '^end$'
 }
 
-for flags in "${CC:-cc} -O2" "clang -O1" "${CC:-cc} -O0 -DTAKT_AGES" "clang -O2 -DTAKT_AGES" \
-    "${CXX:-c++} -O1 -x c++ -std=c++17"; do
+for flags in "${CC:-cc} -O2" "clang -O0" "${CC:-cc} -O0 -DTAKT_AGES" "clang -O1 -DTAKT_AGES" \
+    "${CXX:-c++} -O0 -x c++ -std=c++17"; do
     compiler=${flags%% *}
     command -v "$compiler" > /dev/null || continue
     # shellcheck disable=SC2086

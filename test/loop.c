@@ -10,7 +10,7 @@
 static char logged[4][256]; /* the first lines */
 static int log_count;
 
-static void remember(const char *text)
+void remember(const char *text)
 {
     const size_t len = strlen(text) < sizeof logged[0] ? strlen(text) : sizeof logged[0] - 1;
     if (log_count < 4)

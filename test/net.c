@@ -6,8 +6,11 @@
 
 #include "test.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 /* Parsed and formatted, `text` becomes `again`. */
 static void expect_round(const char *text, const char *again, int port)

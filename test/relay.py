@@ -592,6 +592,48 @@ def tokens_route():
         expect_equal([counted["unrouted"], counted["opened"]], [2, 2])
 
 
+def dead_way():
+    """In a thread of its own, which goes into a network namespace: there the datagrams to one
+    upstream are kept, as its machine does not answer."""
+    if ctypes.CDLL(None).unshare(0x40000000):
+        return
+    for words in ("link set lo up", "link add v0 type veth peer name v1",
+                  "addr add 10.9.0.1/24 dev v0", "link set v0 up", "link set v1 up"):
+        if subprocess.run(["ip", *words.split()], stderr=subprocess.DEVNULL).returncode:
+            return
+    with open("/proc/thread-self/net/dev") as devices:
+        expect("v0" in devices.read(), "it is there")
+    with open("/proc/sys/net/ipv4/neigh/v0/unres_qlen_bytes", "w") as most:
+        most.write("100000000")
+    dead, alive = bytes(8), bytes(range(8))
+    with udp() as up, udp("127.0.0.2") as one, udp("127.0.0.3") as other, \
+            Relay("--map", "udp:127.0.0.1:0=127.0.0.1:9,token,open", "--route",
+                  f"{dead.hex()}=10.9.0.2:9", "--route", f"{alive.hex()}={address(up)}") as relay:
+        begin = time.monotonic()
+        for _ in range(20):
+            for _ in range(32):
+                one.sendto(dead + b"x" * 1400, ("127.0.0.1", relay.port))
+            other.sendto(alive, ("127.0.0.1", relay.port))
+            up.recv(100)
+        took = time.monotonic() - begin
+        counted = relay.counted()
+        expect(counted["unsent"] > 100, f"its socket is full: {counted}")
+        expect(took < 1 * SLOW, f"{took} s for twenty that pass")
+
+
+def one_that_is_full_holds_nobody_up():
+    def run_it():
+        here.failures = failures
+        try:
+            dead_way()
+        except Exception as error:
+            failures.append(f"{type(error).__name__}: {error}")
+    failures = here.failures
+    thread = threading.Thread(target=run_it)
+    thread.start()
+    thread.join()
+
+
 def datagrams_name_their_source():
     """S15: version 2 in each datagram: sent, and believed of those who are trusted."""
     with udp() as up, Relay("--map", f"udp:127.0.0.1:0={address(up)},accept,send-v2,open",
@@ -750,15 +792,24 @@ def it_drains():
         guest.send(b"here")
         peer = up.recvfrom(100)[1]
         c, s = connect(relay.ports[1]), tcp_up.accept()[0]
+        relay.process.send_signal(signal.SIGSTOP)
+        line = [connect(relay.ports[1]) for _ in range(10)]
         relay.process.send_signal(signal.SIGTERM)
+        relay.process.send_signal(signal.SIGCONT)
+        for waits in line:  # in line by then: served, not cut off
+            waits.sendall(b"x")
+            expect_equal(tcp_up.accept()[0].recv(1), b"x")
+            waits.close()
 
         def is_closed():
-            try:
-                connect(relay.ports[1]).close()
-                return False
-            except ConnectionError:
-                return True
+            with open("/proc/net/tcp") as sockets:
+                return f":{relay.ports[1]:04X} 00000000:0000 0A" not in sockets.read()
         eventually(is_closed, "its door is closed")
+        try:
+            connect(relay.ports[1]).close()
+            expect(False, "nobody gets in any more")
+        except ConnectionRefusedError:
+            pass
         late.sendto(b"late", ("127.0.0.1", relay.port))
         guest.send(b"still")
         expect_equal(up.recv(100), b"still")
@@ -869,7 +920,8 @@ TESTS = [both_families_are_served, those_who_are_there_stay, connections_name_th
          amplification_is_limited, cookies_validate, a_proxys_cookie_is_its_sources,
          some_are_never_answered, nobody_is_not_answered,
          spoofed_sources_fill_nothing, one_network_has_its_share, sessions_end,
-         a_host_has_its_rate, tokens_route, datagrams_name_their_source,
+         a_host_has_its_rate, tokens_route, one_that_is_full_holds_nobody_up,
+         datagrams_name_their_source,
          connections_are_relayed, connections_have_limits, it_drains, drains_have_a_limit,
          the_log_has_limits, a_wrong_command_line_is_told,
          a_start_that_fails_is_the_end]

@@ -12,8 +12,10 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 static int wrong; /* in the child */

@@ -1,7 +1,7 @@
 /*
  * sched.c - strands, pools, calls, cancellation, counters
  */
-static void remember(const char *text);
+void remember(const char *text);
 #define TAKT_LOG(text) remember(text)
 #define TAKT_IMPLEMENTATION
 #include "../takt.h"
@@ -12,7 +12,7 @@ TAKT_LOOP(net, takt_posix);
 static net loop;
 static char logged[512]; /* the last line */
 
-static void remember(const char *text)
+void remember(const char *text)
 {
     snprintf(logged, sizeof logged, "%s", text);
 }

@@ -36,6 +36,7 @@ enum {
     PAIRS = 48,
     BLOCK = 256 * 1024,
     IDLE_MS = 2000,  /* the proxy's limit of silence */
+    SLOWEST = 2048,  /* bytes a millisecond; less is silence: see .idle of takt_relay */
     DRAIN_MS = 200,
     PATIENCE_S = 60, /* for any connection to end */
     CLIENT = 0,
@@ -53,6 +54,7 @@ struct end {
     size_t step;       /* bytes of a message */
     uint64_t phase;    /* messages are as long up to here */
     size_t most;       /* bytes to read at a time */
+    int64_t read_ms;   /* when it last did */
     bool open, ended;  /* it has shut down its way; so has its peer */
     bool broken;       /* by an error, or by itself */
     uint32_t interest; /* of epoll */
@@ -65,7 +67,7 @@ struct pair {
     int who;           /* breaks it */
     uint64_t break_at; /* when so many bytes were sent and got there */
     bool silent;
-    time_t since;
+    int64_t since;
     struct end ends[2];
 };
 
@@ -82,7 +84,7 @@ static pid_t proxy;
 static uint64_t random_state, checked, by_mode[4][2]; /* pairs: cut short, whole */
 static uint64_t lost; /* nothing was to happen to them, and no drain did */
 static bool draining;
-static time_t now;
+static int64_t now_ms;
 
 static uint64_t draw(void)
 {
@@ -233,7 +235,10 @@ static void hear(struct end *end)
 {
     static unsigned char buf[BLOCK];
     struct end *const peer = peer_of(end);
-    const ssize_t n = recv(end->fd, buf, end->most, 0);
+    const size_t due = (size_t)(now_ms - end->read_ms) * SLOWEST;
+    const size_t most = due < end->most ? end->most : due < BLOCK ? due : BLOCK;
+    const ssize_t n = recv(end->fd, buf, most, 0);
+    end->read_ms = now_ms;
     if (n < 0) {
         if (errno != EAGAIN)
             broken(end);
@@ -265,6 +270,7 @@ static void set_up(struct end *end, int fd)
 {
     const int yes = 1, small = 262144 << below(3);
     end->fd = fd;
+    end->read_ms = now_ms;
     end->interest = UINT32_MAX;
     fcntl(fd, F_SETFL, O_NONBLOCK);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
@@ -283,7 +289,7 @@ static void begin(struct pair *pair, uint32_t index)
     memset(pair, 0, sizeof *pair);
     pair->used = true;
     pair->serial = ++serial;
-    pair->since = now;
+    pair->since = now_ms;
     pair->mode = kind < 13 ? WHOLE : kind < 16 ? RESET : kind < 19 ? LEAVE : SILENT;
     pair->who = (int)below(2);
     for (uint32_t i = 0; i < 2; i++) {
@@ -434,7 +440,7 @@ static void turn(void)
     const int n = epoll_wait(epoll, events, 64, 100);
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    now = ts.tv_sec;
+    now_ms = (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
     for (int i = 0; i < n; i++) {
         const uint32_t index = events[i].data.u32;
         if (index == UINT32_MAX) {
@@ -465,7 +471,7 @@ static bool tend(bool more)
             pair->ends[SERVER].broken = true; /* it never came, and will not be let in */
         if (pair->used)
             finish(pair);
-        if (pair->used && now - pair->since > PATIENCE_S) {
+        if (pair->used && now_ms - pair->since > PATIENCE_S * 1000) {
             fail(pair, "it does not end");
             broken(&pair->ends[0]);
             broken(&pair->ends[1]);
@@ -514,7 +520,7 @@ int main(int argc, char **argv)
         guests[i].fd = -1;
     open_listener();
     clock_gettime(CLOCK_MONOTONIC, &first);
-    now = first.tv_sec;
+    now_ms = (int64_t)first.tv_sec * 1000 + first.tv_nsec / 1000000;
     for (double goal = round; (double)checked < wanted && failures < 20; goal += round) {
         start_proxy(argv);
         while (tend((double)checked < goal) && (double)checked < goal)

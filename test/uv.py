@@ -64,7 +64,7 @@ said = server.stderr.read()
 check("libuv's clock went on all the while", re.search(r"100 guests, [1-9]\d* seconds", said), said)
 server.stderr.close()
 
-server, port = start("--idle", "100")
+server, port = start("--idle", "100ms")
 begin = time.monotonic()
 with connect(port) as guest:
     check("a limit of takt's is kept while libuv has nothing to do", guest.recv(1) == b"" and
@@ -72,7 +72,5 @@ with connect(port) as guest:
 server.send_signal(signal.SIGINT)
 check("it ends at once when nobody is there", server.wait(PATIENCE) == 0)
 server.stderr.close()
-usage = subprocess.run([sys.argv[1], "--help"], stderr=subprocess.PIPE, text=True)
-check("--help", usage.returncode == 2 and usage.stderr.startswith("usage: "))
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed > 0)

@@ -58,15 +58,15 @@ check("many who ask for a name share one call", run.has(
     "127.0.0.1: 127.0.0.1:443, 100 times", "::1: [::1]:443, 100 times", "localhost: ",
     "x.invalid: ", "400 asked, 4 looked up, 396 shared", "getaddrinfo: 4 calls"), run.said)
 
-run = Run("--askers", 10, "--rounds", 5, "--keep", 3600000, "127.0.0.1", "x.invalid").end()
+run = Run("--askers", 10, "--rounds", 5, "--keep", "1h", "127.0.0.1", "x.invalid").end()
 check("an answer is kept, a failure too", run.has(
     "50 asked, 2 looked up, 8 shared, 40 known", "getaddrinfo: 2 calls"), run.said)
 
-run = Run("--askers", 10, "--rounds", 3, "--keep", 1, "--pause", 20, "127.0.0.1").end()
+run = Run("--askers", 10, "--rounds", 3, "--keep", "1ms", "--pause", "20ms", "127.0.0.1").end()
 check("but not for long", run.has("3 looked up, 27 shared, 0 known", "getaddrinfo: 3 calls"),
       run.said)
 
-run = Run("--askers", 30, "--timeout", 50, "held.a", "--timeout", 3600000, "held.a", "127.0.0.1")
+run = Run("--askers", 30, "--timeout", "50ms", "held.a", "--timeout", "1h", "held.a", "127.0.0.1")
 run.wait_for("held held.a")
 time.sleep(0.3)  # far more than 50 ms, wherever it is by now
 gate = let_go()
@@ -75,7 +75,7 @@ check("who gives up takes nothing from the others", run.end().has(
     "127.0.0.1: 127.0.0.1:443, 10 times", "getaddrinfo: 2 calls"), run.said)
 os.close(gate)
 
-run = Run("--askers", 5, "--timeout", 20, "--rounds", 2, "held.a", "127.0.0.1")
+run = Run("--askers", 5, "--timeout", "20ms", "--rounds", 2, "held.a", "127.0.0.1")
 run.wait_for("2 known")  # it has ended: of the look-up that runs nobody wants to hear
 check("one that nobody waits for is not begun anew", "held.a: timed out, 6 times" not in run.said
       and "10 asked, 1 looked up, 6 shared, 2 known" in run.said, run.said)
@@ -84,7 +84,7 @@ check("and the program waits for its thread", run.end().has(
     "held.a: timed out, 6 times", "getaddrinfo: 2 calls"), run.said)
 os.close(gate)
 
-run = Run("--askers", 70, "--timeout", 3600000, *(f"held.{i}" for i in range(70)))
+run = Run("--askers", 70, "--timeout", "1h", *(f"held.{i}" for i in range(70)))
 for i in range(4):
     run.wait_for(f"(?s)(held held.*){{{i + 1}}}")
 gate = let_go()
@@ -107,8 +107,6 @@ os.close(gate)
 
 check("a name that is too long", "invalid argument, 1 times" in
       Run("--askers", 1, "x" * 256).end().said)
-usage = Run("--help").end()
-check("--help", usage.process.returncode == 2 and usage.said.startswith("usage: "))
 os.unlink(FIFO)
 os.rmdir(os.path.dirname(FIFO))
 print(f"{passed} passed, {failed} failed")

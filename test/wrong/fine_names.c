@@ -1,4 +1,5 @@
 /* expect: nothing */
+/* flags: -fsyntax-only */
 /* What a program has named above TAKT_LOOP and TAKT_STREAM does not meet what is in them. */
 #define TAKT_IMPLEMENTATION
 #include "../../takt.h"
