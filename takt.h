@@ -2517,6 +2517,7 @@ typedef struct takt_delivery {
     takt_inbox *inbox; /* in: outlives it */
     takt_message *left; /* oldest first */
     int fd;
+    char bytes[16];     /* what the pipe held */
 } takt_delivery;
 
 /* Its body: what TAKT_CORO() declares. */
@@ -11111,13 +11112,6 @@ static bool takt__post_run(takt_message **left, int most)
     return *left != NULL;
 }
 
-/* A byte more than one is there only if a message came between two takes. */
-static void takt__post_clear(const takt_inbox *inbox)
-{
-    char bytes[64];
-    (void)!read(inbox->out, bytes, sizeof bytes);
-}
-
 TAKT_CORO(takt_delivery)
 {
     TAKT_BEGIN(takt_delivery, my);
@@ -11130,9 +11124,8 @@ TAKT_CORO(takt_delivery)
         my->inbox->out = -1;
         TAKT_AWAIT(takt_close(my->fd)); /* the backend knows it */
     }
-    for (;;) {
-        TAKT_AWAIT(takt_ready(my->inbox->out, TAKT_READABLE));
-        takt__post_clear(my->inbox);
+    for (;;) { /* a byte more than one is there only if a message came between two takes */
+        TAKT_AWAIT(takt_read(my->inbox->out, my->bytes, sizeof my->bytes, -1));
         my->left = takt__post_take(my->inbox, NULL);
         while (takt__post_run(&my->left, TAKT__POST_MOST))
             TAKT_YIELD;
