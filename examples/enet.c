@@ -123,7 +123,7 @@ static TAKT_CORO(game)
 {
     TAKT_BEGIN(game, my);
     my->host = host_at(&my->addr, my->asks);
-    TAKT_CHECK(my->host ? 0 : -EADDRINUSE);
+    TAKT_CHECK(my->host ? 0 : errno ? -errno : -EIO);
     TAKT_DEFER { enet_host_destroy(my->host); }
     TAKT_CHECK(takt_channel_init(&my->events, my->line, sizeof my->event, EVENTS));
     TAKT_START(my->net, takt_enet, .host = my->host, .events = &my->events);

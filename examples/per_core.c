@@ -253,7 +253,7 @@ int main(int argc, char **argv)
         {NULL, NULL, NULL, 0},
     };
     sigset_t signals;
-    int failed;
+    int failed, rc;
     app.count = 2;
     app.config = net_defaults();
     server_options("per_core", usage, options, &app.config.backend, argc, argv);
@@ -268,17 +268,17 @@ int main(int argc, char **argv)
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* in every thread: the first loop reads them */
     for (int i = 0; i < app.count; i++) {
         app.cores[i].number = i;
-        if (takt_inbox_init(&app.cores[i].inbox) < 0)
-            return 1;
+        if ((rc = takt_inbox_init(&app.cores[i].inbox)) < 0)
+            return server_fail("per_core", "cannot start", rc);
     }
     for (int i = 1; i < app.count; i++)
-        if (pthread_create(&app.cores[i].thread, NULL, run_thread, &app.cores[i]) != 0)
-            return 1;
+        if ((rc = pthread_create(&app.cores[i].thread, NULL, run_thread, &app.cores[i])) != 0)
+            return server_fail("per_core", "cannot start a thread", -rc);
     failed = run_core(&app.cores[0]) != 0;
     for (int i = 1; i < app.count; i++) {
-        void *rc;
-        pthread_join(app.cores[i].thread, &rc);
-        failed |= rc != NULL;
+        void *ended;
+        pthread_join(app.cores[i].thread, &ended);
+        failed |= ended != NULL;
     }
     for (int i = 0; i < app.count; i++)
         takt_inbox_free(&app.cores[i].inbox);

@@ -128,10 +128,13 @@ int main(int argc, char **argv)
     server_options("uv", usage, options, &config.backend, argc, argv);
     if (!addr.len)
         server_wrong("uv", "--listen is needed");
+    if (!uv)
+        return server_fail("uv", "cannot start libuv", -EMFILE);
     uv_timer_init(uv, &app.clock);
     uv_timer_start(&app.clock, on_second, 1000, 1000);
     for (i = 0; i < 2; i++) {
-        uv_signal_init(uv, &app.signals[i]);
+        if ((rc = uv_signal_init(uv, &app.signals[i])) < 0)
+            return server_fail("uv", "cannot start", rc);
         uv_signal_start(&app.signals[i], on_signal, i == 0 ? SIGINT : SIGTERM);
         uv_unref((uv_handle_t *)&app.signals[i]);
     }

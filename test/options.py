@@ -4,6 +4,7 @@ command line, what they say when they cannot start, and that a signal right afte
 that they are ready ends them well."""
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -83,6 +84,19 @@ def taken(name):
                   "in use" in err and not re.search(r"\bready", err), told)
 
 
+def few_descriptors(name):
+    """It serves, or says why it cannot: it does not fall over."""
+    def prepare():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (7, 7))
+    with subprocess.Popen([os.path.join(BUILD, name), *words(name, 0)], stderr=subprocess.PIPE,
+                          text=True, preexec_fn=prepare) as process:
+        said = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        said += process.communicate(timeout=LIMIT)[1]
+        check(f"{name} with seven descriptors", process.returncode in (0, 1, -signal.SIGTERM) and
+              said, process.returncode, said)
+
+
 def signals(name):
     for number in (signal.SIGTERM, signal.SIGINT) * 2:
         with subprocess.Popen([os.path.join(BUILD, name), *words(name, 0)],
@@ -110,6 +124,7 @@ for example in sys.argv[2:] or EXAMPLES:
     command_line(example)
     if EXAMPLES[example][1]:
         taken(example)
+        few_descriptors(example)
         signals(example)
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed > 0)
