@@ -6594,7 +6594,8 @@ static struct epoll_event takt__posix_all(int fd)
 }
 #endif
 
-/* Tells epoll of a descriptor. 0, or why that cannot be. */
+/* Tells epoll of a descriptor, of which is not known yet what would succeed. 0, or why that
+ * cannot be. */
 static int takt__posix_watch(takt_posix *posix, int fd, takt_fd *entry)
 {
 #if defined(TAKT__EPOLL)
@@ -6609,7 +6610,7 @@ static int takt__posix_watch(takt_posix *posix, int fd, takt_fd *entry)
     (void)posix;
     (void)fd;
 #endif
-    entry->bits |= TAKT__KNOWN;
+    entry->bits |= TAKT__KNOWN | TAKT__MAY_READ | TAKT__MAY_WRITE;
     return 0;
 }
 
@@ -6809,8 +6810,8 @@ static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
         int rc;
         if (op->state == TAKT__NO_BUFFERS)
             return false;
-        entry->bits &= ~hint;
         rc = entry->bits & TAKT__KNOWN ? 0 : takt__posix_watch(posix, op->fd, entry);
+        entry->bits &= ~hint;
         if (entry->bits & TAKT__ALWAYS) /* a file after all */
             return takt__posix_try(posix, op, hint);
         if (rc == 0)
@@ -6874,11 +6875,11 @@ static bool takt__posix_splice(takt_posix *posix, takt_op *op)
     if (result == -EAGAIN && op->state == TAKT__WAITING) {
         fd = takt__posix_side(op, &hint);
         entry = &posix->fds.at[fd];
-        entry->bits &= ~hint;
         if (fd >= posix->fd_limit)
             posix->fd_limit = fd + 1;
         if (!(entry->bits & TAKT__KNOWN))
             rc = takt__posix_watch(posix, fd, entry);
+        entry->bits &= ~hint;
         if (rc < 0 || entry->bits & TAKT__ALWAYS)
             result = rc < 0 ? rc : -EINVAL; /* no socket */
     }
