@@ -25,6 +25,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/random.h>
 #include <time.h>
 
 #define TICK (TAKT_SEC / 60)
