@@ -56,18 +56,15 @@ examples: $(EXAMPLES:%=build/%) build/doctor
 demo: deps examples build/demo
 	@test/demo.sh
 
+# The longest first, those that compute beside those that wait.
 test: deps
 	@$(MAKE) --no-print-directory -j2 build-test
-	@test/run.sh $(SUITE) build/test/two build/test/cxx "test/wrong/run.sh" \
-	    "test/rooms.sh $(HEADERS)" "test/tidy.sh $(SOURCES)" "test/symbols.sh" "test/contract.sh" \
-	    "test/fault/coverage.sh" "TAKT_RESTRICT=1 build/test/contract uring" \
-	    "test/gdb.sh" "test/readme.sh README.md" "test/options.py build/linked" \
-	    "test/proxy.py build/proxy.san uring" \
+	@test/run.sh "test/wrong/run.sh" "test/proxy.py build/proxy.san uring" "test/symbols.sh" \
 	    "test/proxy.py build/proxy.san poll" "test/proxy.py build/proxy refused" \
-	    "test/proxy.py build/proxy uring+threads+sandbox" "test/per_core.py build/linked/per_core" \
-	    "build/soak build/proxy uring 0.5" \
+	    "LIBRARY=build/library.san.o test/readme.sh README.md" \
+	    "test/proxy.py build/proxy uring+threads+sandbox" "test/gdb.sh" \
+	    "test/rooms.sh $(HEADERS)" "test/options.py build/linked" \
 	    "test/chat.py build/chat.san uring" "test/chat.py build/chat.san poll" \
-	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
 	    "test/relay.py build/relay.san uring" "test/relay.py build/relay.san poll" \
 	    "test/relay.py build/linked/relay uring sandbox" \
 	    "test/game.py build/game.san build/linked/game uring 1145" \
@@ -77,7 +74,12 @@ test: deps
 	    "test/embed.py build/embed.san uring" "test/embed.py build/embed.san poll" \
 	    "test/uv.py build/uv.san uring" "test/uv.py build/uv.san poll" \
 	    "test/resolve/resolve.py build/resolve.held.tsan uring" \
-	    "test/resolve/resolve.py build/resolve.held.san poll"
+	    "test/resolve/resolve.py build/resolve.held.san poll" \
+	    "test/udp_echo.py build/udp_echo.san uring" "test/udp_echo.py build/udp_echo.san poll" \
+	    "test/per_core.py build/linked/per_core" "build/soak build/proxy uring 0.5" \
+	    "TAKT_RESTRICT=1 build/test/contract uring" "test/contract.sh" \
+	    "test/tidy.sh $(SOURCES)" "test/fault/coverage.sh" \
+	    $(SUITE) build/test/two build/test/cxx
 
 check: test
 

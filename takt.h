@@ -1518,7 +1518,7 @@ void takt_cancel(takt_frame *frame);
 #define TAKT_RETURN                                                                          \
     do {                                                                                     \
         if (TAKT__LIKELY(takt__ends(takt_self)))                                             \
-            return takt__leave(TAKT__FINISH);                                                \
+            return takt__leave(TAKT__RETURN);                                                \
         return takt__returned(takt_self);                                                    \
     } while (0)
 
@@ -2608,6 +2608,7 @@ enum {
     TAKT__SUSPEND, /* it waits for something else */
     TAKT__AGAIN,   /* straight back in: there is nothing to wait for */
     TAKT__CALLING, /* the callee runs */
+    TAKT__RETURN,  /* it was called, and has left without an error */
     TAKT__FINISH   /* it has left */
 };
 
@@ -2905,26 +2906,33 @@ static inline bool takt__prepare(takt_frame *f, size_t own, takt_frame *child, s
            takt__may_begin(f, child, size, line);
 }
 
-/* True if nothing has to be seen to before `f` ends: then it has ended, without an error. */
+/* True if `f` was called, and nothing has to be seen to before it ends: then it has ended,
+ * without an error. */
 static inline bool takt__ends(takt_frame *f)
 {
-    if (TAKT__UNLIKELY(f->bits & (TAKT__HELD | TAKT__INTERRUPTED)))
+    if (TAKT__UNLIKELY(f->bits & (TAKT__HELD | TAKT__INTERRUPTED | TAKT__ROOT)))
         return false;
     f->line = TAKT__DEFERRED; /* there is no way back in */
     return true;
 }
 
-/* The leaf of `strand` has ended: true if it was called, and its caller is the leaf now. */
-static inline bool takt__return_to_caller(takt_strand *strand)
+/* What is to run of a strand that was ready. */
+static inline takt_body *takt__first_or_next(takt_strand *strand)
+{
+    if (!(strand->flags & TAKT__NEW))
+        return strand->who.leaf->of.coro->body;
+    strand->flags &= (uint16_t)~TAKT__NEW;
+    return strand->who.leaf->of.first;
+}
+
+/* The leaf of `strand`, which was called, has ended without an error: its caller is the leaf. */
+static inline void takt__return_to_caller(takt_strand *strand)
 {
     takt_frame *const f = strand->who.leaf;
-    if (TAKT__GUARDED || f->bits & TAKT__ROOT || strand->wait == TAKT__ON_OP)
-        return false; /* takt__step() sees to that */
     f->state = TAKT__FINISHED;
     f->strand = NULL;
     strand->who.leaf = f->parent;
-    strand->slot.op.result = f->error;
-    return true;
+    strand->slot.op.result = 0;
 }
 
 enum { TAKT__MOST_READY = 1024 }; /* resumed in one go: then the backend is asked again */
@@ -3134,7 +3142,7 @@ static inline int takt__progress(const takt_sched *s, uint64_t before)
 #define TAKT__END                                                                            \
         TAKT__UNWATCH_BODY                                                                   \
         if (TAKT__LIKELY(takt__ends(takt_self)))                                             \
-            return takt__leave(TAKT__FINISH);                                                \
+            return takt__leave(TAKT__RETURN);                                                \
         return takt__returned(takt_self);                                                    \
     case TAKT__AT(TAKT__UNWIND):                                                             \
         goto takt__unwind;                                                                   \
@@ -3197,12 +3205,21 @@ takt__unwind:                                                                   
         TAKT__THROW_IF_FAILED;                                                               \
     } while (0)
 
-/* Copies `size` bytes, which is constant. Word by word, as a compiler that knows what is in
- * `from` then stores just that, and needs no `from`. */
+/* Copies `size` bytes, which is constant. What is cleared first, in wide stores, and then set
+ * word by word, a compiler that knows what is in `from` sets only where that is not zero, and
+ * it needs no `from`. */
 TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
 {
     size_t done = 0;
 #if defined(__OPTIMIZE__)
+#define TAKT__CLEAR(at)                                                                      \
+    if (size > (at))                                                                         \
+        memset(to + (at), 0, size - (at) < 64 ? size - (at) : 64);
+    TAKT__CLEAR(0)
+    TAKT__CLEAR(64)
+    TAKT__CLEAR(128)
+    TAKT__CLEAR(192)
+#undef TAKT__CLEAR
 #define TAKT__WORD(at)                                                                       \
     if (size >= (at) + 8)                                                                    \
         memcpy(to + (at), from + (at), 8), done += 8;
@@ -3362,7 +3379,7 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
 #if defined(__GNUC__)
 #define TAKT__CATCH_HERE                                                                     \
         if (TAKT__LIKELY(takt__ends(takt_self)))                                             \
-            return takt__leave(TAKT__FINISH);                                                \
+            return takt__leave(TAKT__RETURN);                                                \
         return takt__returned(takt_self);                                                    \
         TAKT__WATCH_CATCH                                                                    \
         TAKT__BODY_SCOPE                                                                     \
@@ -3675,14 +3692,15 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
         takt_sched *const sched = &takt_l->sched;                                            \
         for (;;) {                                                                           \
             takt_body *body;                                                                 \
-            if (go == TAKT__CALLING) { /* nothing is nearer to a plain call and its return */\
+            if (go == TAKT__CALLING) {                                                       \
                 sched->stats.resumed++;                                                      \
                 go = TAKT__RUN_BODY(sched, strand, strand->who.leaf->of.first);              \
-            } else if (go == TAKT__AGAIN) {                                                  \
-                sched->stats.resumed++;                                                      \
-                go = TAKT__RUN_BODY(sched, strand, strand->who.leaf->of.coro->body);         \
             }                                                                                \
-            if (go == TAKT__FINISH && takt__return_to_caller(strand)) {                      \
+            if (go == TAKT__RETURN && !TAKT__GUARDED) {                                      \
+                takt__return_to_caller(strand);                                              \
+                go = TAKT__AGAIN;                                                            \
+            }                                                                                \
+            if (go == TAKT__AGAIN) {                                                         \
                 sched->stats.resumed++;                                                      \
                 go = TAKT__RUN_BODY(sched, strand, strand->who.leaf->of.coro->body);         \
                 continue;                                                                    \
@@ -3792,9 +3810,12 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
         if (TAKT__UNLIKELY(sched->config.slice > 0))                                         \
             until = takt_after(backend_##_now(&takt_l->backend), sched->config.slice);       \
         while (count++ < TAKT__MOST_READY && (strand = takt__next_ready(sched)) != NULL) {\
-            const int go = strand->flags & TAKT__NEW ? TAKT__CALLING : TAKT__AGAIN;          \
-            strand->flags &= (uint16_t)~TAKT__NEW;                                           \
-            name##__go_on(takt_l, strand, go);                                               \
+            takt_body *const body = takt__first_or_next(strand);                             \
+            int go;                                                                          \
+            sched->stats.resumed++;                                                          \
+            go = TAKT__RUN_BODY(sched, strand, body);                                        \
+            if (go != TAKT__SUSPEND || TAKT__GUARDED)                                        \
+                name##__go_on(takt_l, strand, go);                                           \
             if (TAKT__UNLIKELY(until != TAKT_FOREVER) && count % 16 == 0 &&                  \
                 backend_##_now(&takt_l->backend) >= until)                                   \
                 return;                                                                      \
@@ -7562,7 +7583,7 @@ takt_ns takt_wheel_deadline(const takt_wheel *wheel)
 
 static inline takt_strand *takt__strand_at(const takt_sched *s, uint32_t place)
 {
-    return place ? (takt_strand *)(void *)takt_slot_at(&s->slots, place - 1) : NULL;
+    return place ? (takt_strand *)(void *)s->slots.base + (place - 1) : NULL;
 }
 
 static inline uint32_t takt__place(const takt_strand *strand)
@@ -9096,6 +9117,10 @@ TAKT__NOINLINE void takt__return(takt_frame *f)
 
 TAKT__NOINLINE takt_status takt__returned(takt_frame *f)
 {
+    if (!(f->bits & (TAKT__HELD | TAKT__INTERRUPTED))) {
+        f->line = TAKT__DEFERRED; /* there is no way back in */
+        return takt__leave(TAKT__FINISH);
+    }
     takt__return(f);
     return takt__unwind_step(f);
 }
@@ -9397,6 +9422,7 @@ TAKT__NOINLINE takt_body *takt__step(takt_sched *s, takt_strand *strand, int go)
             return f->of.coro->body;
         takt__ready(s, strand); /* at once, but others first */
         return NULL;
+    case TAKT__RETURN:
     case TAKT__FINISH:
         TAKT_ASSERT(!takt_timer_armed(&strand->timer));
         if (TAKT__UNLIKELY(strand->wait == TAKT__ON_OP)) { /* it still lends */

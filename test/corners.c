@@ -1964,39 +1964,6 @@ static void a_child_touches_the_limit_of_a_parent_that_leaves(void)
 
 /* -- the list --------------------------------------------------------------------- */
 
-/* -- law 1, in every build ----------------------------------------------------------------- */
-
-struct calls_one {
-    takt_frame frame;
-    struct leaves_child child;
-};
-
-static TAKT_CORO(calls_one)
-{
-    TAKT_BEGIN(calls_one, my);
-    TAKT_CALL(my->child, leaves_child);
-    TAKT_END;
-}
-
-/* A callee whose op is in flight has not ended, whatever it says. */
-static void who_lends_does_not_return_to_its_caller(void)
-{
-    static struct calls_one one;
-    setup(2);
-    EXPECT(TAKT_START_ON(&loop, one, calls_one));
-    turn();
-    turn();
-    EXPECT_EQ(kernel->in_flight, 1);
-    EXPECT(one.frame.strand->who.leaf == &one.child.frame);
-    EXPECT(!takt__return_to_caller(one.frame.strand));
-    EXPECT(takt_alive(&one.child.frame));
-    takt_cancel(&one.frame);
-    turn();
-    turn();
-    EXPECT_EQ(takt_error(&one.frame), TAKT_ECANCELED);
-    finish();
-}
-
 /* -- a body that is too long ------------------------------------------------------------------ */
 
 struct lengthy {
@@ -2033,7 +2000,6 @@ int main(int argc, char **argv)
     static const test tests[] = {
         TEST(as_many_defers_as_there_is_room_for),
         TEST(a_defer_too_far_below_is_refused),
-        TEST(who_lends_does_not_return_to_its_caller),
         TEST(however_a_defer_is_left_the_next_one_runs),
         TEST(a_refused_op_is_thrown_into_that_coroutine_only),
         TEST(a_frame_may_stand_on_the_stack_of_who_runs_the_loop),

@@ -7,6 +7,7 @@
 # under ASan and UBSan. A block without a main is compiled alone, with takt.h put in front
 # where it does not include it; one that opens with a comment `<!-- body: NAME -->` above it
 # is put into the body of a coroutine NAME, whose struct the block before has declared.
+# LIBRARY: an object with the implementation, under ASan and UBSan, if there is one already.
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd) || exit 1
 cc=${CC:-cc}
@@ -73,10 +74,14 @@ prints() {
 
 # A program that runs another one where there is no io_uring, and the library alone.
 build_helpers() {
-    printf '#define TAKT_IMPLEMENTATION\n#include "takt_uring.h"\n' > "$scratch/takt.c"
-    # shellcheck disable=SC2086
-    $cc -std=c11 -D_GNU_SOURCE -I"$root" $sanitize -c "$scratch/takt.c" -o "$scratch/takt.o" ||
-        return
+    if [ -n "${LIBRARY:-}" ]; then
+        cp "$LIBRARY" "$scratch/takt.o" || return
+    else
+        printf '#define TAKT_IMPLEMENTATION\n#include "takt_uring.h"\n' > "$scratch/takt.c"
+        # shellcheck disable=SC2086
+        $cc -std=c11 -D_GNU_SOURCE -I"$root" $sanitize -c "$scratch/takt.c" \
+            -o "$scratch/takt.o" || return
+    fi
     cat > "$scratch/refused.c" << 'END'
 #include "refuse.h"
 #include <unistd.h>

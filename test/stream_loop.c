@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -73,6 +74,7 @@ static TAKT_CORO(served)
     TAKT_BEGIN(served, my);
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->fd)); }
     TAKT_DEFER { takt_bufs_put(&pool, &my->item.data); }
+    TAKT_CHECK(takt_setsockopt(&my->frame, my->fd, IPPROTO_TCP, TCP_NODELAY, 1)); /* in pieces */
     TAKT_OPEN(my->bytes, takt_recv_multishot(my->fd, &pool));
     for (;;) {
         TAKT_NEXT(my->item, my->bytes);

@@ -74,17 +74,17 @@ TAKT__STATIC_ASSERT(sizeof(struct callee) == 128, "the frame that the figure spe
 struct calls {
     takt_frame frame;
     uint64_t left;
-    uint64_t sum;
     struct callee callee;
+    uint64_t sum;
 };
 
 static TAKT_CORO(calls)
 {
     TAKT_BEGIN(calls, my);
-    for (; my->left; my->left--) {
+    do {
         TAKT_CALL(my->callee, callee, .in = my->left);
         my->sum += my->callee.out;
-    }
+    } while (--my->left);
     TAKT_END;
 }
 
