@@ -117,6 +117,11 @@ static TAKT_CORO(bot)
     static const takt_udp options = {false, false, true, 0, 0};
     TAKT_BEGIN(bot, my);
     my->end = NO_ANSWER;
+    TAKT_DEFER
+    {
+        my->crowd->ended[my->end]++;
+        my->crowd->surprises += my->end != my->expected;
+    }
     TAKT_CHECK(my->fd = takt_udp_bind(&my->frame, &my->crowd->any));
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->fd)); }
     takt_udp_options(&my->frame, my->fd, &options); /* what is not there is done without */
@@ -129,8 +134,6 @@ static TAKT_CORO(bot)
         if (my->n < 0 ? my->tick == 0 || my->out.kind == LEAVE : answer_all(my))
             TAKT_TRY_AWAIT(my->n, takt_send(my->fd, &my->out, sizeof my->out));
     }
-    my->crowd->ended[my->end]++;
-    my->crowd->surprises += my->end != my->expected;
     TAKT_END;
 }
 
