@@ -280,6 +280,12 @@ static inline void served_options(struct served *all, takt_uring_config *config,
     server_options("relay", usage, options, config, argc, argv);
     if (all->map_count == 0)
         server_wrong("relay", "a --map is needed");
+    for (int i = 0; i < all->map_count; i++) {
+        if (all->maps[i].accept && all->trusted_count == 0)
+            server_wrong("relay", "a --map that accepts is of no use without --trust");
+        if (all->maps[i].token && all->route_count == 0)
+            server_wrong("relay", "a --map with tokens is of no use without --route");
+    }
 }
 
 #endif
