@@ -67,6 +67,16 @@ static inline void map_show(const struct map *map)
             takt_addr_format(&map->upstream, to, sizeof to));
 }
 
+/* What listening to it has given: an error is said, as there may be many maps. */
+static inline int map_opened(const struct map *map, int fd)
+{
+    char text[TAKT_ADDR_TEXT];
+    if (fd < 0)
+        fprintf(stderr, "relay: cannot listen on %s: %s\n",
+                takt_addr_format(&map->listen, text, sizeof text), takt_strerror(fd));
+    return fd;
+}
+
 static inline bool is_trusted(const struct served *all, const takt_addr *addr)
 {
     const takt_addr plain = host_plain(addr);
