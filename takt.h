@@ -1553,7 +1553,7 @@ void takt_cancel(takt_frame *frame);
 #define TAKT_AWAIT_ANY(winner, ops, count) TAKT__AWAIT_ANY(winner, ops, count, __LINE__)
 
 /* Suspends, and lets everything else that is ready run first: it goes on in the next
- * turn. For long computations. */
+ * turn. For long computations. A child that fails meanwhile is thrown by the next await. */
 #define TAKT_YIELD TAKT__YIELD(__LINE__)
 
 /* TAKT_CALL(my->child, name, .arg = value, ...): runs another coroutine in a struct
