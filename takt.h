@@ -1554,7 +1554,7 @@ void takt_cancel(takt_frame *frame);
 #define TAKT_AWAIT_ANY(winner, ops, count) TAKT__AWAIT_ANY(winner, ops, count, __LINE__)
 
 /* Suspends, and lets everything else that is ready run first: it goes on in the next
- * turn. For long computations. */
+ * turn. For long computations. A child that fails meanwhile is thrown by the next await. */
 #define TAKT_YIELD TAKT__YIELD(__LINE__)
 
 /* TAKT_CALL(my->child, name, .arg = value, ...): runs another coroutine in a struct
@@ -2518,6 +2518,7 @@ typedef struct takt_delivery {
     takt_inbox *inbox; /* in: outlives it */
     takt_message *left; /* oldest first */
     int fd;
+    char bytes[16];     /* what the pipe held */
 } takt_delivery;
 
 /* Its body: what TAKT_CORO() declares. */
@@ -6594,7 +6595,8 @@ static struct epoll_event takt__posix_all(int fd)
 }
 #endif
 
-/* Tells epoll of a descriptor. 0, or why that cannot be. */
+/* Tells epoll of a descriptor, of which is not known yet what would succeed. 0, or why that
+ * cannot be. */
 static int takt__posix_watch(takt_posix *posix, int fd, takt_fd *entry)
 {
 #if defined(TAKT__EPOLL)
@@ -6609,7 +6611,7 @@ static int takt__posix_watch(takt_posix *posix, int fd, takt_fd *entry)
     (void)posix;
     (void)fd;
 #endif
-    entry->bits |= TAKT__KNOWN;
+    entry->bits |= TAKT__KNOWN | TAKT__MAY_READ | TAKT__MAY_WRITE;
     return 0;
 }
 
@@ -6809,8 +6811,8 @@ static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
         int rc;
         if (op->state == TAKT__NO_BUFFERS)
             return false;
-        entry->bits &= ~hint;
         rc = entry->bits & TAKT__KNOWN ? 0 : takt__posix_watch(posix, op->fd, entry);
+        entry->bits &= ~hint;
         if (entry->bits & TAKT__ALWAYS) /* a file after all */
             return takt__posix_try(posix, op, hint);
         if (rc == 0)
@@ -6874,11 +6876,11 @@ static bool takt__posix_splice(takt_posix *posix, takt_op *op)
     if (result == -EAGAIN && op->state == TAKT__WAITING) {
         fd = takt__posix_side(op, &hint);
         entry = &posix->fds.at[fd];
-        entry->bits &= ~hint;
         if (fd >= posix->fd_limit)
             posix->fd_limit = fd + 1;
         if (!(entry->bits & TAKT__KNOWN))
             rc = takt__posix_watch(posix, fd, entry);
+        entry->bits &= ~hint;
         if (rc < 0 || entry->bits & TAKT__ALWAYS)
             result = rc < 0 ? rc : -EINVAL; /* no socket */
     }
@@ -11112,13 +11114,6 @@ static bool takt__post_run(takt_message **left, int most)
     return *left != NULL;
 }
 
-/* A byte more than one is there only if a message came between two takes. */
-static void takt__post_clear(const takt_inbox *inbox)
-{
-    char bytes[64];
-    (void)!read(inbox->out, bytes, sizeof bytes);
-}
-
 TAKT_CORO(takt_delivery)
 {
     TAKT_BEGIN(takt_delivery, my);
@@ -11131,9 +11126,8 @@ TAKT_CORO(takt_delivery)
         my->inbox->out = -1;
         TAKT_AWAIT(takt_close(my->fd)); /* the backend knows it */
     }
-    for (;;) {
-        TAKT_AWAIT(takt_ready(my->inbox->out, TAKT_READABLE));
-        takt__post_clear(my->inbox);
+    for (;;) { /* a byte more than one is there only if a message came between two takes */
+        TAKT_AWAIT(takt_read(my->inbox->out, my->bytes, sizeof my->bytes, -1));
         my->left = takt__post_take(my->inbox, NULL);
         while (takt__post_run(&my->left, TAKT__POST_MOST))
             TAKT_YIELD;
