@@ -439,11 +439,8 @@ TAKT__HOT bool takt_uring_each(takt_uring *uring, int max, takt_ns wait, size_t 
         return false;
     head = *cq->khead;
     end = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
-    if (TAKT__UNLIKELY(end - head > (unsigned)max)) {
-        if (*cq->koverflow != uring->dropped)
-            return false;
+    if (TAKT__UNLIKELY(end - head > (unsigned)max))
         end = head + (unsigned)max;
-    }
     while (head != end) {
         const struct io_uring_cqe *const cqe = &cq->cqes[head & cq->ring_mask];
         takt_slot *const slot = takt__ring_take(uring, cqe, stride);
@@ -2260,11 +2257,17 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
     }
 }
 
+/* The kernel tells how many completions it has lost. */
+static bool takt__ring_lost(const takt_uring *uring)
+{
+    return *uring->ring.cq.koverflow != uring->dropped;
+}
+
 /* What may go the short way: requests, and asking for completions. */
 static void takt__ring_judge(takt_uring *uring)
 {
     const bool fair = uring->on_ring && !uring->fatal && !uring->parked_count &&
-                      !uring->cancels_due && !uring->later;
+                      !uring->cancels_due && !uring->later && !takt__ring_lost(uring);
     uring->plain_end = uring->ring.sq.sqe_tail;
     if (fair)
         uring->plain_end += uring->ring.sq.ring_entries - takt__ring_unsubmitted(uring);
@@ -3022,8 +3025,8 @@ int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns w
     uring->out_max = max;
     takt__ring_catch_up(uring);
     takt__ring_turn(uring, wait);
-    if (TAKT__UNLIKELY(*uring->ring.cq.koverflow != uring->dropped))
-        uring->fatal = -EBADR; /* completions are lost: nobody can tell whose */
+    if (TAKT__UNLIKELY(takt__ring_lost(uring)))
+        uring->fatal = -EBADR; /* nobody can tell whose they were */
     takt__ring_reap_all(uring);
     if (uring->posix.pipes.guard)
         takt__pipes_unguard(&uring->posix.pipes);
