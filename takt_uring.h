@@ -2516,12 +2516,10 @@ static int64_t takt__many_parse(int fd, unsigned char *data, int res)
         return -ENODATA;
     if (out.namelen > TAKT__NAME)
         out.namelen = TAKT__NAME;
-    memset(&message, 0, sizeof message);
-    message.msg_control = controls.bytes;
-    message.msg_controllen = out.controllen;
     if (out.controllen > TAKT__CONTROLS)
-        message.msg_controllen = TAKT__CONTROLS;
-    memcpy(controls.bytes, data + sizeof out + TAKT__NAME, message.msg_controllen);
+        out.controllen = TAKT__CONTROLS;
+    if (out.controllen) /* before d->from is written over them */
+        memcpy(controls.bytes, data + sizeof out + TAKT__NAME, out.controllen);
     memmove(&d->from.sockaddr, data + sizeof out, out.namelen);
     memset(d->from.sockaddr.bytes + out.namelen, 0, TAKT__NAME - out.namelen);
     d->from.len = out.namelen;
@@ -2532,8 +2530,12 @@ static int64_t takt__many_parse(int fd, unsigned char *data, int res)
     d->segment = 0;
     d->ecn = 0;
     d->truncated = (out.flags & MSG_TRUNC) != 0;
-    if (message.msg_controllen)
+    if (out.controllen) {
+        memset(&message, 0, sizeof message);
+        message.msg_control = controls.bytes;
+        message.msg_controllen = out.controllen;
         takt__many_controls(d, &message);
+    }
     return d->len;
 }
 
