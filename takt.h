@@ -6204,16 +6204,17 @@ static void takt__burst_add(takt__burst *b, const takt_packet *packets, uint32_t
         header->msg_name = (void *)(uintptr_t)&packets->to->sockaddr;
         header->msg_namelen = packets->to->len;
     }
-    memset(&b->controls[b->count], 0, sizeof b->controls[b->count]);
-    header->msg_control = b->controls[b->count];
-    if (packets->from)
-        takt__burst_from(header, packets->from);
-    if (run > 1) {
+    if (run > 1 || (packets->from && packets->from->len)) {
         const uint16_t size = (uint16_t)packets->len;
-        takt__burst_control(header, IPPROTO_UDP, TAKT__UDP_SEGMENT, &size, sizeof size);
+        memset(&b->controls[b->count], 0, sizeof b->controls[b->count]);
+        header->msg_control = b->controls[b->count];
+        if (packets->from)
+            takt__burst_from(header, packets->from);
+        if (run > 1)
+            takt__burst_control(header, IPPROTO_UDP, TAKT__UDP_SEGMENT, &size, sizeof size);
+        if (header->msg_controllen == 0)
+            header->msg_control = NULL;
     }
-    if (header->msg_controllen == 0)
-        header->msg_control = NULL;
     b->lengths[b->count++] = run;
 }
 

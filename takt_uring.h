@@ -440,11 +440,8 @@ TAKT__HOT bool takt_uring_each(takt_uring *uring, int max, takt_ns wait, size_t 
         return false;
     head = *cq->khead;
     end = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
-    if (TAKT__UNLIKELY(end - head > (unsigned)max)) {
-        if (*cq->koverflow != uring->dropped)
-            return false;
+    if (TAKT__UNLIKELY(end - head > (unsigned)max))
         end = head + (unsigned)max;
-    }
     while (head != end) {
         const struct io_uring_cqe *const cqe = &cq->cqes[head & cq->ring_mask];
         takt_slot *const slot = takt__ring_take(uring, cqe, stride);
@@ -2308,11 +2305,17 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
     }
 }
 
+/* The kernel tells how many completions it has lost. */
+static bool takt__ring_lost(const takt_uring *uring)
+{
+    return *uring->ring.cq.koverflow != uring->dropped;
+}
+
 /* What may go the short way: requests, and asking for completions. */
 static void takt__ring_judge(takt_uring *uring)
 {
     const bool fair = uring->on_ring && !uring->fatal && !uring->parked_count &&
-                      !uring->cancels_due && !uring->later;
+                      !uring->cancels_due && !uring->later && !takt__ring_lost(uring);
     uring->plain_end = uring->ring.sq.sqe_tail;
     if (fair)
         uring->plain_end += uring->ring.sq.ring_entries - takt__ring_unsubmitted(uring);
@@ -2573,12 +2576,10 @@ static int64_t takt__many_parse(int fd, unsigned char *data, int res)
         return -ENODATA;
     if (out.namelen > TAKT__NAME)
         out.namelen = TAKT__NAME;
-    memset(&message, 0, sizeof message);
-    message.msg_control = controls.bytes;
-    message.msg_controllen = out.controllen;
     if (out.controllen > TAKT__CONTROLS)
-        message.msg_controllen = TAKT__CONTROLS;
-    memcpy(controls.bytes, data + sizeof out + TAKT__NAME, message.msg_controllen);
+        out.controllen = TAKT__CONTROLS;
+    if (out.controllen) /* before d->from is written over them */
+        memcpy(controls.bytes, data + sizeof out + TAKT__NAME, out.controllen);
     memmove(&d->from.sockaddr, data + sizeof out, out.namelen);
     memset(d->from.sockaddr.bytes + out.namelen, 0, TAKT__NAME - out.namelen);
     d->from.len = out.namelen;
@@ -2589,8 +2590,12 @@ static int64_t takt__many_parse(int fd, unsigned char *data, int res)
     d->segment = 0;
     d->ecn = 0;
     d->truncated = (out.flags & MSG_TRUNC) != 0;
-    if (message.msg_controllen)
+    if (out.controllen) {
+        memset(&message, 0, sizeof message);
+        message.msg_control = controls.bytes;
+        message.msg_controllen = out.controllen;
         takt__many_controls(d, &message);
+    }
     return d->len;
 }
 
@@ -3090,8 +3095,8 @@ int takt_uring_poll(takt_uring *uring, takt_completion *done, int max, takt_ns w
     uring->out_max = max;
     takt__ring_catch_up(uring);
     takt__ring_turn(uring, wait);
-    if (TAKT__UNLIKELY(*uring->ring.cq.koverflow != uring->dropped))
-        uring->fatal = -EBADR; /* completions are lost: nobody can tell whose */
+    if (TAKT__UNLIKELY(takt__ring_lost(uring)))
+        uring->fatal = -EBADR; /* nobody can tell whose they were */
     takt__ring_reap_all(uring);
     if (uring->posix.pipes.guard)
         takt__pipes_unguard(&uring->posix.pipes);

@@ -2148,6 +2148,37 @@ static void what_was_read_already_may_be_for_somebody_gone(void)
     }
 }
 
+struct busy {
+    takt_frame frame;
+    int count;
+};
+
+static TAKT_CORO(busy)
+{
+    TAKT_BEGIN(busy, my);
+    for (my->count = 0; my->count < 10000; my->count++)
+        TAKT_AWAIT(takt_nop());
+    TAKT_END;
+}
+
+/* C3: a loop that is never asked for more than its ops notices, too */
+static void a_busy_loop_sees_what_is_lost(void)
+{
+    static struct busy busy;
+    static net loop;
+    net_config config = net_defaults();
+    config.backend = wanted;
+    current = &loop.backend;
+    EXPECT_EQ(net_init(&loop, &config), 0);
+    EXPECT(TAKT_START_ON(&loop, busy, busy));
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    *loop.backend.ring.cq.koverflow += 1;
+    EXPECT_EQ(net_run(&loop), -EBADR);
+    EXPECT(busy.count < 1000);
+    net_drain(&loop);
+    net_free(&loop);
+}
+
 /* C16, A3: a loop that is over gives everything back */
 static void forbid_and_run(void)
 {
@@ -2385,6 +2416,7 @@ static const test tests[] = {
     TEST(nothing_is_asked_for_nothing),
     TEST(any_wait_is_a_time),
     TEST(a_lost_completion_is_the_end),
+    TEST(a_busy_loop_sees_what_is_lost),
     TEST(an_overflow_is_counted),
     TEST(a_buffer_with_nothing_in_it_comes_back),
     TEST(flags_that_mean_nothing_change_nothing),
