@@ -14,15 +14,17 @@
  * A player is a coroutine, from the join to the goodbye. To join he must return a cookie, which
  * only he gets who receives at the address that he claims.
  *
- * The client plays as many, and judges what it is told: every tick, the sum of the world, and
- * whether each has moved as it asked to. Two do not behave: one falls silent, one cheats.
+ * The world and what is said of it stand in world.h; bots.h has the players to try it with.
  */
 #define TAKT_IMPLEMENTATION
 #include "takt_uring.h"
 
-#include "server.h"
+TAKT_LOOP(net, takt_uring); /* of the server; the bots run one, too */
 
-#include <inttypes.h>
+#include "bots.h"
+#include "server.h"
+#include "world.h"
+
 #include <poll.h>
 #include <signal.h>
 #include <sys/random.h>
@@ -32,114 +34,7 @@
 #define SLICE (TAKT_MS)    /* the longest turn of takt, */
 #define BUDGET (TICK / 4) /* and all that a frame takes, before it looks at its clock */
 
-enum { PARTS = 3, PART = 380, PLAYERS = PARTS * PART, PLACES = 4096 };
-enum { BATCH = 256, BUFFERS = 2 * BATCH, ROOM = 256 + 64 };
-
-TAKT_LOOP(net, takt_uring);
-
-/* -- what is said: both ends are of one kind, so bytes go as they lie in memory ------ */
-
-enum { HELLO, COOKIE, WELCOME, INPUT, SNAPSHOT, LEAVE, BYE, THANKS };
-enum { LEFT, TIMED_OUT, KICKED, CLOSING, FULL, NO_ANSWER, REASONS };
-static const char *const reasons[REASONS] = {"left",   "timed out", "kicked",
-                                             "closed", "full",      "no answer"};
-
-struct note { /* all but snapshots: so an answer is never longer than what it answers */
-    uint8_t kind;
-    uint8_t number, way; /* of an input */
-    uint8_t reason;      /* of a goodbye */
-    uint32_t slot;       /* of a welcome */
-    uint64_t cookie;     /* of whoever speaks to the server */
-};
-
-enum { WAYS = 9, STAND = 4 }; /* way % 3 - 1, way / 3 - 1 */
-enum { HERE = 128, NUMBER = 127 };
-
-struct cell {
-    uint8_t input; /* HERE, and 7 bits of the number of the last input; 0: nobody */
-    uint8_t x, y;  /* beyond 255 comes 0 */
-};
-
-struct snapshot { /* a part of one */
-    uint8_t kind, part, parts, reserved;
-    uint32_t tick;
-    uint32_t sum;         /* of all parts */
-    struct cell at[PART]; /* in the last fewer */
-};
-
-enum { SNAPSHOT_HEAD = offsetof(struct snapshot, at) };
-
-static uint32_t sum_of(const struct cell *at, int count, int part)
-{
-    uint32_t a = (uint32_t)part, b = 0;
-    for (int i = 0; i < count; i++) {
-        a += (uint32_t)at[i].input << 16 | (uint32_t)at[i].x << 8 | at[i].y;
-        b += a;
-    }
-    return a ^ b << 7;
-}
-
-/* -- the world: no takt in here ------------------------------------------------------ */
-
-struct world {
-    uint32_t tick;
-    struct cell at[PLAYERS];
-    uint8_t way[PLAYERS]; /* by the last input */
-};
-
-static void world_enter(struct world *world, int slot)
-{
-    const struct cell cell = {HERE, (uint8_t)(slot * 7), (uint8_t)(slot / 4)};
-    world->at[slot] = cell;
-    world->way[slot] = STAND;
-}
-
-/* What was overtaken is passed over. */
-static void world_input(struct world *world, int slot, int number, uint8_t way)
-{
-    struct cell *const cell = &world->at[slot];
-    if ((int8_t)(uint8_t)((unsigned)(number - cell->input) << 1) <= 0)
-        return;
-    cell->input = (uint8_t)(HERE | (number & NUMBER));
-    world->way[slot] = way;
-}
-
-static void cell_move(struct cell *cell, int way)
-{
-    cell->x = (uint8_t)(cell->x + way % 3 - 1);
-    cell->y = (uint8_t)(cell->y + way / 3 - 1);
-}
-
-static void world_step(struct world *world)
-{
-    world->tick++;
-    for (int i = 0; i < PLAYERS; i++)
-        if (world->at[i].input)
-            cell_move(&world->at[i], world->way[i]);
-}
-
-/* Returns how many parts; sets the length of each. */
-static int world_snapshot(const struct world *world, struct snapshot *parts, uint32_t *lengths)
-{
-    uint32_t sum = 0;
-    int top = PLAYERS, count = 0;
-    while (top > 0 && !world->at[top - 1].input)
-        top--;
-    for (int at = 0; at < top; at += PART, count++) {
-        const int cells = top - at < PART ? top - at : PART;
-        memcpy(parts[count].at, world->at + at, (size_t)cells * sizeof(struct cell));
-        lengths[count] = (uint32_t)(SNAPSHOT_HEAD + (size_t)cells * sizeof(struct cell));
-        sum += sum_of(world->at + at, cells, count);
-    }
-    for (int i = 0; i < count; i++) {
-        parts[i].kind = SNAPSHOT;
-        parts[i].part = (uint8_t)i;
-        parts[i].parts = (uint8_t)count;
-        parts[i].tick = world->tick;
-        parts[i].sum = sum;
-    }
-    return count;
-}
+enum { PLACES = 4096, BATCH = 256, BUFFERS = 2 * BATCH, ROOM = 256 + 64 };
 
 /* -- a player ------------------------------------------------------------------------ */
 
@@ -418,13 +313,6 @@ static TAKT_CORO(gate)
     TAKT_END;
 }
 
-static void print_ends(uint64_t joined, const uint64_t *ended)
-{
-    fprintf(stderr, "game: joined %" PRIu64, joined);
-    for (int i = 0; i < REASONS; i++)
-        fprintf(stderr, ", %s %" PRIu64, reasons[i], ended[i]);
-}
-
 static int serve(const takt_addr *addr, takt_ns patience, net_config config)
 {
     static struct game game;
@@ -451,160 +339,6 @@ static int serve(const takt_addr *addr, takt_ns patience, net_config config)
     net_free(&my->loop);
     takt_bufs_free(&my->bufs);
     return rc < 0 || takt_error(&my->gate.frame) < 0;
-}
-
-/* -- the client ---------------------------------------------------------------------- */
-
-struct crowd {
-    takt_addr any, server;
-    takt_ns half, end; /* when some misbehave, when the rest leave */
-    uint64_t joined, ended[REASONS], snapshots, lost, wrong, surprises;
-};
-
-struct bot {
-    takt_frame frame;
-    struct crowd *crowd; /* in */
-    int expected;        /* in: how it is going to end */
-    int end, fd, slot, silent, n;
-    struct note out; /* what it has to say */
-    union {
-        struct note note;
-        struct snapshot snapshot;
-    } in[2 * PARTS]; /* the system may join what comes in a row (UDP GRO) */
-    uint32_t tick, missing, sum; /* of the snapshot that is coming in */
-    uint32_t seen;               /* the tick in which it stood */
-    struct cell at;              /* there */
-};
-
-/* An input goes by its number: the first stands still. */
-static uint8_t way_of(int number)
-{
-    return (uint8_t)(((number & NUMBER) + STAND) % WAYS);
-}
-
-/* It has moved by one step, the way that it asked to. */
-static void judge(struct bot *my, struct cell now)
-{
-    const bool knows = my->seen && my->seen + 1 == my->tick; /* where it stood before */
-    cell_move(&my->at, way_of(now.input));
-    if (knows && (!now.input || now.x != my->at.x || now.y != my->at.y))
-        my->crowd->wrong++;
-    my->at = now;
-    my->seen = my->tick;
-}
-
-/* True once all parts of a tick are there. */
-static bool look(struct bot *my, const struct snapshot *s, int length)
-{
-    const int cells = (length - SNAPSHOT_HEAD) / (int)sizeof(struct cell);
-    const int at = my->slot - s->part * PART;
-    if (s->tick != my->tick) {
-        my->crowd->lost += (my->missing != 0) + (my->tick ? s->tick - my->tick - 1 : 0);
-        my->tick = s->tick;
-        my->missing = (1u << s->parts) - 1;
-        my->sum = 0;
-    }
-    my->missing &= ~(1u << s->part);
-    my->sum += sum_of(s->at, cells, s->part);
-    if (at >= 0 && at < cells)
-        judge(my, s->at[at]);
-    if (my->missing)
-        return false;
-    my->crowd->snapshots++;
-    my->crowd->wrong += my->sum != s->sum;
-    return true;
-}
-
-/* Its next input, or its way to misbehave. True: it is to be said. */
-static bool move(struct bot *my)
-{
-    const bool late = takt_now(&my->frame) >= my->crowd->half;
-    if (late && my->expected == TIMED_OUT)
-        return false;
-    my->out.number++;
-    my->out.way = way_of(my->out.number);
-    if (late && my->expected == KICKED)
-        my->out.way = WAYS; /* no such way */
-    if (takt_now(&my->frame) >= my->crowd->end)
-        my->out.kind = LEAVE;
-    return true;
-}
-
-/* True: it has something to say. */
-static bool answer(struct bot *my, const struct snapshot *s, int length)
-{
-    const struct note *const note = (const struct note *)(const void *)s;
-    if (s->kind == SNAPSHOT)
-        return my->out.kind != HELLO && look(my, s, length) && move(my);
-    if (s->kind == COOKIE) {
-        my->out.cookie = note->cookie;
-    } else if (s->kind == WELCOME && my->out.kind == HELLO) {
-        my->slot = (int)note->slot;
-        my->out.kind = INPUT;
-        my->crowd->joined++;
-    } else if (s->kind == BYE) {
-        my->end = note->reason % REASONS;
-        my->out.kind = THANKS;
-    }
-    return true;
-}
-
-/* All but the last of what came joined is as long as can be. */
-static bool answer_all(struct bot *my)
-{
-    bool speaks = false;
-    for (int i = 0, left = my->n; left > 0; i++, left -= (int)sizeof my->in[0])
-        speaks |= answer(my, &my->in[i].snapshot,
-                         left < (int)sizeof my->in[0] ? left : (int)sizeof my->in[0]);
-    return speaks;
-}
-
-static TAKT_CORO(bot)
-{
-    static const takt_udp options = {false, false, true, 0, 0};
-    TAKT_BEGIN(bot, my);
-    my->end = NO_ANSWER;
-    TAKT_CHECK(my->fd = takt_udp_bind(&my->frame, &my->crowd->any));
-    TAKT_DEFER { TAKT_AWAIT(takt_close(my->fd)); }
-    takt_udp_options(&my->frame, my->fd, &options); /* what is not there is done without */
-    TAKT_AWAIT(takt_connect(my->fd, &my->crowd->server));
-    TAKT_TRY_AWAIT(my->n, takt_send(my->fd, &my->out, sizeof my->out)); /* hello */
-    while (my->end == NO_ANSWER && my->silent < 50) {
-        TAKT_TRY_AWAIT(my->n, takt_within(100 * TAKT_MS,
-                                          takt_recv(my->fd, my->in, sizeof my->in)));
-        my->silent = my->n < 0 ? my->silent + 1 : 0;
-        if (my->n < 0 ? my->tick == 0 || my->out.kind == LEAVE : answer_all(my))
-            TAKT_TRY_AWAIT(my->n, takt_send(my->fd, &my->out, sizeof my->out));
-    }
-    my->crowd->ended[my->end]++;
-    my->crowd->surprises += my->end != my->expected;
-    TAKT_END;
-}
-
-static int play(const takt_addr *server, int players, takt_ns time, net_config config)
-{
-    static net loop;
-    static struct crowd crowd;
-    int rc;
-    crowd.server = *server;
-    takt_addr_parse(&crowd.any, server->len > 16 ? "[::]:0" : ":0"); /* IPv6 is longer */
-    takt_raise_fd_limit();
-    TAKT_POOL(config, bot, (uint32_t)players);
-    if ((rc = net_init(&loop, &config)) < 0)
-        return server_fail("game", "cannot start", rc);
-    crowd.end = net_now(&loop) + time;
-    crowd.half = crowd.end - time / 2;
-    for (int i = 0; i < players; i++)
-        if (!TAKT_SPAWN_ON(&loop, bot, .crowd = &crowd,
-                           .expected = i < 2 && players > 3 ? TIMED_OUT + i : LEFT))
-            return 1;
-    net_run(&loop);
-    print_ends(crowd.joined, crowd.ended);
-    fprintf(stderr, "\ngame: snapshots %" PRIu64 ", lost %" PRIu64 ", wrong %" PRIu64
-            ", surprises %" PRIu64 "\n", crowd.snapshots, crowd.lost, crowd.wrong,
-            crowd.surprises);
-    net_free(&loop);
-    return crowd.wrong > 0 || crowd.surprises > 0;
 }
 
 /* -- main ---------------------------------------------------------------------------- */

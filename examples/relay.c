@@ -329,7 +329,8 @@ static TAKT_CORO(port)
 {
     static const takt_udp options = {true, false, false, 4 << 20, 4 << 20};
     TAKT_BEGIN(port, my);
-    TAKT_CHECK(my->fd = takt_udp_bind(&my->frame, &my->map->listen));
+    my->fd = map_opened(my->map, takt_udp_bind(&my->frame, &my->map->listen));
+    TAKT_CHECK(my->fd);
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->fd)); }
     TAKT_DEFER { put_back(my); }
     takt_udp_options(&my->frame, my->fd, &options); /* what is not there is done without */
@@ -455,7 +456,8 @@ static bool let_in(struct door *door)
 static TAKT_CORO(gate)
 {
     TAKT_BEGIN(gate, my);
-    TAKT_CHECK(my->listener = takt_listen(&my->frame, &my->map->listen, 0));
+    my->listener = map_opened(my->map, takt_listen(&my->frame, &my->map->listen, 0));
+    TAKT_CHECK(my->listener);
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->listener)); }
     TAKT_CHECK(takt_sockname(&my->frame, my->listener, &my->map->listen));
     map_show(my->map);
@@ -511,7 +513,7 @@ struct house {
 static TAKT_CORO(house)
 {
     TAKT_BEGIN(house, my);
-    my->step = "listen";
+    my->step = "go on";
     TAKT_START(my->signals, signals);
     for (my->i = 0; my->i < app.served.map_count; my->i++) {
         if (app.served.maps[my->i].udp)
@@ -579,18 +581,15 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN); /* whoever reads our log may go away */
     takt_raise_fd_limit();
     served_learn_own(&app.served);
-    rc = allocate(&app.served);
-    if (rc < 0)
+    if ((rc = allocate(&app.served)) < 0)
         return server_fail("relay", "cannot allocate", rc);
     TAKT_POOL(app.config, house, 1, .strands = 3);
     TAKT_POOL(app.config, bridge, (uint32_t)app.limits.connections, .strands = 2);
     app.config.loop.strands = 2 * app.session_count + MAPS * (TURN + 4);
     app.config.loop.items = 2 * (uint32_t)app.served.buffers;
-    rc = net_init(&app.loop, &app.config);
-    if (rc < 0 || !TAKT_SPAWN_ON(&app.loop, house))
+    if ((rc = net_init(&app.loop, &app.config)) < 0 || !TAKT_SPAWN_ON(&app.loop, house))
         return server_fail("relay", "cannot start the loop", rc);
-    rc = net_run(&app.loop);
-    if (rc < 0)
+    if ((rc = net_run(&app.loop)) < 0)
         return server_fail("relay", "the loop has ended", rc);
     show();
     net_free(&app.loop);

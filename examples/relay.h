@@ -67,6 +67,16 @@ static inline void map_show(const struct map *map)
             takt_addr_format(&map->upstream, to, sizeof to));
 }
 
+/* What listening to it has given: an error is said, as there may be many maps. */
+static inline int map_opened(const struct map *map, int fd)
+{
+    char text[TAKT_ADDR_TEXT];
+    if (fd < 0)
+        fprintf(stderr, "relay: cannot listen on %s: %s\n",
+                takt_addr_format(&map->listen, text, sizeof text), takt_strerror(fd));
+    return fd;
+}
+
 static inline bool is_trusted(const struct served *all, const takt_addr *addr)
 {
     const takt_addr plain = host_plain(addr);
@@ -280,6 +290,12 @@ static inline void served_options(struct served *all, takt_uring_config *config,
     server_options("relay", usage, options, config, argc, argv);
     if (all->map_count == 0)
         server_wrong("relay", "a --map is needed");
+    for (int i = 0; i < all->map_count; i++) {
+        if (all->maps[i].accept && all->trusted_count == 0)
+            server_wrong("relay", "a --map that accepts is of no use without --trust");
+        if (all->maps[i].token && all->route_count == 0)
+            server_wrong("relay", "a --map with tokens is of no use without --route");
+    }
 }
 
 #endif

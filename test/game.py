@@ -182,6 +182,15 @@ def many(players):
     print(f"{players} players: {said['ticks']} ticks, {said['missed']} missed")
 
 
+def nobody():
+    """Players that cannot even ask are told of, too."""
+    done = subprocess.run([sys.argv[1], "--client", "unix:/nowhere", "--players", "3", "--backend",
+                           sys.argv[3]], stderr=subprocess.PIPE, text=True, timeout=60)
+    check("who does not get through is told of", done.returncode == 1 and
+          numbers(done.stderr).get("no answer") == 3, done.stderr)
+
+
+nobody()
 few()
 many(int(sys.argv[4]))
 print(f"{passed} passed, {failed} failed")

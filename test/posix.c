@@ -601,6 +601,31 @@ static void what_lacks_descriptors_is_work_once_one_is_closed(void)
     }
 }
 
+/* Who sleeps on the backend's descriptor is woken for those who lack memory, too. */
+static void what_lacks_memory_is_announced(void)
+{
+    struct pollfd outside;
+    int pair[2];
+    polls = false;
+    setup();
+    pair_of(SOCK_STREAM, pair);
+    EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &bufs)), 0);
+    EXPECT_EQ(pump(0), 0);
+    EXPECT_EQ(send(pair[1], "hello", 5, 0), 5);
+    fail(RECV, ENOBUFS, 1, 0);
+    EXPECT_EQ(pump(0), 0);
+    EXPECT_EQ(places[0].op.state, TAKT__LATER);
+    EXPECT(!takt_posix_busy(&real));
+    outside.fd = takt_posix_fd(&real);
+    outside.events = POLLIN;
+    EXPECT_EQ(poll(&outside, 1, 5000), 1);
+    EXPECT_EQ(answer(0), 5);
+    takt_posix_cancel(&real, &places[0].op);
+    EXPECT_EQ(answer(0), -ECANCELED);
+    close_both(pair);
+    finish();
+}
+
 static void a_connect_that_cannot_be_waited_for_fails(void)
 {
     ON_BOTH {
@@ -1197,6 +1222,7 @@ int main(int argc, char **argv)
         TEST(urgent_data_and_descriptors_hide_nothing),
         TEST(those_who_lack_descriptors_wait_together),
         TEST(what_lacks_descriptors_is_work_once_one_is_closed),
+        TEST(what_lacks_memory_is_announced),
         TEST(a_connect_that_cannot_be_waited_for_fails),
         TEST(a_writer_waits_until_there_is_room),
         TEST(readiness_of_both_directions_is_told_apart),

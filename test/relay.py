@@ -853,12 +853,13 @@ def a_wrong_command_line_is_told():
                     ["--route", "0011=127.0.0.1:1"], ["--route", "001122334455667g=127.0.0.1:1"],
                     ["--trust", "127.0.0.0/33"], ["--trust", "127.0.0.0/"], ["--trust", "x"],
                     ["--trust", "::1/129"], ["--idle", "5"], ["--rate", "0"], ["--what", "1"],
-                    ["--map", good, "--datagram", "65508"]):
+                    ["--map", good, "--datagram", "65508"], ["--map", good + ",accept"],
+                    ["--map", good + ",token"]):
         done = subprocess.run([PROGRAM, *options], capture_output=True, timeout=DEADLINE)
         expect(done.returncode == 2 and b"--help" in done.stderr, f"{options}: {done}")
     done = subprocess.run([PROGRAM, "--map", "udp:203.0.113.1:9=127.0.0.1:1"],
                           capture_output=True, timeout=DEADLINE)
-    expect(done.returncode == 1 and b"cannot listen" in done.stderr, f"{done}")
+    expect(done.returncode == 1 and b"cannot listen on 203.0.113.1:9" in done.stderr, f"{done}")
     done = subprocess.run([PROGRAM, "--help"], capture_output=True, timeout=DEADLINE)
     expect(done.returncode == 0 and b"--per-network" in done.stdout, "--help")
 
