@@ -32,7 +32,8 @@ PARTS = $(wildcard examples/*.h)
 there = $(shell $(CC) -E -include $(1) -x c /dev/null > /dev/null 2>&1 && echo yes)
 LEFT_OUT := $(if $(call there,enet/enet.h),,enet) $(if $(call there,uv.h),,uv)
 EXAMPLES = $(filter-out $(LEFT_OUT),$(patsubst examples/%.c,%,$(wildcard examples/*.c)))
-ROOMS = $(filter-out demo doctor library soak two_a two_b,$(patsubst test/%.c,%,$(wildcard test/*.c)))
+ROOMS = $(filter-out demo doctor library soak two_a two_b,\
+                     $(patsubst test/%.c,%,$(wildcard test/*.c)))
 # Those whose .san is a program of several files, where their other forms are of one. The
 # others replace parts of the library, or look into it.
 LINKED = burst chan choose contract dump embed group guests loop net op outcome \

@@ -515,6 +515,18 @@ static const struct mode {
     {"refused", TAKT_URING_AUTO, false, true, false},
 };
 
+/* What a mode asks for. */
+static int enter(size_t m)
+{
+    if (modes[m].refused && refuse(425, EPERM) < 0)
+        return 0;
+    wanted = net_defaults();
+    wanted.backend.mode = modes[m].mode;
+    wanted.backend.posix.poll_instead = modes[m].poll;
+    single = modes[m].single;
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     static const test tests[] = {
@@ -532,26 +544,5 @@ int main(int argc, char **argv)
         TEST(a_try_sends_what_fits_and_never_waits),
         TEST(a_try_serves_many),
     };
-    int passed = 0, failed = 0;
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++) {
-        if (modes[m].refused && refuse(425, EPERM) < 0)
-            continue;
-        wanted = net_defaults();
-        wanted.backend.mode = modes[m].mode;
-        wanted.backend.posix.poll_instead = modes[m].poll;
-        single = modes[m].single;
-        for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
-            if (!test_wanted(tests[i].name, argc, argv))
-                continue;
-            test_failures = 0;
-            tests[i].run();
-            if (test_failures)
-                printf("FAIL %s on %s\n", tests[i].name, modes[m].name);
-            failed += test_failures > 0;
-            passed += test_failures == 0;
-        }
-    }
-    printf("%d passed, %d failed\n", passed, failed);
-    return failed > 0;
+    return RUN_MODES(argc, argv, tests, modes, enter);
 }

@@ -6,68 +6,29 @@
 Everything waits for an event with a deadline; nothing sleeps for luck. ONLY=word runs the
 tests whose names contain the word.
 """
-import os
 import re
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import threading
-import time
 
-PROGRAM = sys.argv[1]
-SLOW = float(os.environ.get("SLOW", "1"))  # 10: on a machine that much slower
-DEADLINE = 20.0 * SLOW  # of any one event: reached only when something hangs
+from harness import DEADLINE, PROGRAM, SLOW, Program, eventually, main, run
+
 GUESTS, DOOR, LINE = 50, 8, 256  # as in examples/chat.c
 
 
-class Chat:
+class Chat(Program):
     def __init__(self, backend, *options):
-        self.process = subprocess.Popen(
-            [PROGRAM, "--listen", "127.0.0.1:0", "--backend", backend, *options],
-            stderr=subprocess.PIPE, text=True)
-        ready = self.process.stderr.readline()
-        self.port = int(re.match(r"chat: listening on 127\.0\.0\.1:(\d+)$", ready).group(1))
+        super().__init__([PROGRAM, "--listen", "127.0.0.1:0", "--backend", backend, *options],
+                         "^chat: listening on ")
+        self.port = int(re.match(r"chat: listening on 127\.0\.0\.1:(\d+)$", self.ready).group(1))
         self.guests = []
-        self.lines = []
-        self.reader = threading.Thread(
-            target=lambda: self.lines.extend(self.process.stderr), daemon=True)
-        self.reader.start()
-        eventually(self._has_signals, "it does not listen to signals")
-
-    def _has_signals(self):
-        where = f"/proc/{self.process.pid}/fd"
-        try:
-            return any("signalfd" in os.readlink(f"{where}/{fd}") for fd in os.listdir(where))
-        except OSError:
-            return False
-
-    def descriptors(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def memory_kb(self):
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as f:
-            return int(re.search(r"RssAnon:\s+(\d+)", f.read()).group(1))
 
     def stop(self):
         for guest in self.guests:  # or each would be waited for
             guest.close()
-        self.process.send_signal(signal.SIGTERM)
-        return self.ended()
-
-    def ended(self):
-        rc = self.process.wait(timeout=DEADLINE)
-        self.reader.join(DEADLINE)
-        return rc
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        return super().stop()
 
 
 class Guest:
@@ -119,14 +80,6 @@ class Guest:
 
     def close(self):
         self.socket.close()
-
-
-def eventually(condition, what):
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        if time.monotonic() > until:
-            raise AssertionError(what)
-        time.sleep(0.01)
 
 
 def together(work, items):
@@ -397,7 +350,7 @@ def a_signal_says_goodbye_to_all(backend):
             for guest in guests:  # only then do they hang up: nothing is taken back
                 guest.close()
             assert chat.ended() == 0
-            assert chat.lines == [], chat.lines
+            assert len(chat.lines) == 1, chat.lines
 
 
 def the_drain_ends_though_guests_do_not_hang_up(backend):
@@ -453,11 +406,6 @@ def guests_that_come_and_go_leave_nothing_behind(backend):
         assert chat.stop() == 0
 
 
-def run(args):
-    return subprocess.run([PROGRAM, *args], capture_output=True, text=True, timeout=DEADLINE,
-                          check=False)
-
-
 def arguments_are_checked(backend):
     for idle in ("0", "0s", "-1s", "1", "1d"):
         out = run(["--listen", "127.0.0.1:0", "--backend", backend, "--idle", idle])
@@ -474,33 +422,4 @@ TESTS = [each_line_reaches_all_others_once_and_in_order, the_fifty_first_is_refu
          guests_that_come_and_go_leave_nothing_behind, arguments_are_checked]
 
 
-def has(backend):
-    """True if the program runs on it here."""
-    with subprocess.Popen([PROGRAM, "--listen", "127.0.0.1:0", "--backend", backend],
-                          stderr=subprocess.PIPE, text=True) as process:
-        ready = process.stderr.readline()
-        process.kill()
-    return ready.startswith("chat: listening")
-
-
-def main():
-    only = os.environ.get("ONLY", "")
-    passed = failed = 0
-    for backend in sys.argv[2:] or ["uring", "poll"]:
-        if backend == "uring" and not has(backend):
-            print("skipped: no io_uring here")
-            continue
-        for test in TESTS:
-            if only not in test.__name__:
-                continue
-            try:
-                test(backend)
-                passed += 1
-            except Exception as error:  # one failure costs one test
-                failed += 1
-                print(f"FAIL {test.__name__} ({backend}): {type(error).__name__}: {error}")
-    print(f"{passed} passed, {failed} failed")
-    return failed > 0
-
-
-sys.exit(main())
+sys.exit(main([], TESTS, ["uring", "poll"], (["--listen", "127.0.0.1:0"], "listening")))

@@ -657,6 +657,19 @@ static const struct mode {
     {"refused", TAKT_URING_AUTO, 0, false, true},
 };
 
+/* What a mode asks for. */
+static int enter(size_t m)
+{
+    if (modes[m].refused && refuse(425, EPERM) < 0)
+        return 0;
+    wanted = net_defaults();
+    wanted.backend.mode = modes[m].mode;
+    wanted.backend.disable = modes[m].disable;
+    wanted.backend.posix.poll_instead = modes[m].poll;
+    mode_name = modes[m].name;
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     static const test tests[] = {
@@ -672,27 +685,5 @@ int main(int argc, char **argv)
         TEST(no_schedule_loses_a_wake_up),
         TEST(no_moment_loses_a_wake_up),
     };
-    int passed = 0, failed = 0;
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++) {
-        if (modes[m].refused && refuse(425, EPERM) < 0)
-            continue;
-        wanted = net_defaults();
-        wanted.backend.mode = modes[m].mode;
-        wanted.backend.disable = modes[m].disable;
-        wanted.backend.posix.poll_instead = modes[m].poll;
-        mode_name = modes[m].name;
-        for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
-            if (!test_wanted(tests[i].name, argc, argv))
-                continue;
-            test_failures = 0;
-            tests[i].run();
-            if (test_failures)
-                printf("FAIL %s on %s\n", tests[i].name, modes[m].name);
-            failed += test_failures > 0;
-            passed += test_failures == 0;
-        }
-    }
-    printf("%d passed, %d failed\n", passed, failed);
-    return failed > 0;
+    return RUN_MODES(argc, argv, tests, modes, enter);
 }

@@ -11,6 +11,8 @@ import struct
 import subprocess
 import sys
 
+from harness import free_port
+
 HELLO, COOKIE, WELCOME, INPUT, SNAPSHOT, LEAVE, BYE, THANKS = range(8)
 LEFT, TIMED_OUT, KICKED, CLOSING, FULL, NO_ANSWER = range(6)
 SEATS, STAND, CHEAT = 1140, 4, 9
@@ -33,9 +35,7 @@ def numbers(text):
 
 class Server:
     def __init__(self, program, timeout):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.process = subprocess.Popen(
             [program, "--listen", f"0.0.0.0:{self.port}", "--timeout", f"{timeout}ms",
              "--backend", sys.argv[3]], stderr=subprocess.PIPE, text=True)

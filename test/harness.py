@@ -1,4 +1,5 @@
-"""harness.py - a proxy, what stands behind it, and what tests of them have in common.
+"""harness.py - an example as it runs, what stands behind a proxy, and what tests of them have in
+common.
 
 What tests import: the program is the first word of their command line, backends follow. A
 backend is uring, poll or refused (a seccomp filter refuses io_uring_setup); words may follow
@@ -7,6 +8,7 @@ it with a + between: sandbox (entered, and any call that it does not allow kills
 import contextlib
 import ctypes
 import os
+import random
 import re
 import resource
 import select
@@ -22,6 +24,7 @@ PROGRAM = sys.argv[1]
 SLOW = float(os.environ.get("SLOW", "1"))  # how much slower than others this machine is
 DEADLINE = 20.0 * SLOW  # of any one event: reached only when something hangs
 THREADS = 3  # of a backend "+threads"
+PROXY_STARTS = (["--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:9"], " -> .* on ")
 
 
 def program(backend):
@@ -45,46 +48,51 @@ def refuse_io_uring():
         os._exit(99)
 
 
-class Proxy:
-    def __init__(self, backend, upstream, *options, nofile=None, env=None,
-                 listen="127.0.0.1:0"):
-        def prepare():
-            if backend.startswith("refused"):
-                refuse_io_uring()
-            if nofile:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
-        self.process = subprocess.Popen(
-            [*program(backend), "--listen", listen, "--upstream", upstream, *options],
-            stderr=subprocess.PIPE, preexec_fn=prepare, text=True,
-            env={**os.environ, **(env or {})})
+class Lines:
+    """What a process says, line by line."""
+    def __init__(self, stream):
         self.lines = []
         self.seen = threading.Condition()
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-        self.ready = self.wait_for(r"^proxy: .* -> .* on ")
-        port = re.match(r"proxy: 127\.0\.0\.1:(\d+) -> ", self.ready)
-        self.port = int(port.group(1)) if port else 0
-        eventually(self._has_signals, "it does not listen to signals")
+        self.thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
+        self.thread.start()
 
-    def _read(self):
-        for line in self.process.stderr:
+    def _read(self, stream):
+        for line in stream:
             with self.seen:
                 self.lines.append(line.rstrip("\n"))
                 self.seen.notify_all()
 
-    def wait_for(self, pattern):
+    def wait_for(self, pattern, after=0):
+        """The first line that is like it."""
         until = time.monotonic() + DEADLINE
         with self.seen:
             while True:
-                for line in self.lines:
+                for line in self.lines[after:]:
                     if re.search(pattern, line):
                         return line
                 if not self.seen.wait(max(0.0, until - time.monotonic())):
                     raise AssertionError(f"no line like {pattern!r} in {self.lines[-5:]}")
 
-    def connect(self):
-        s = socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
-        return s
+    def count(self, pattern):
+        with self.seen:
+            return sum(bool(re.search(pattern, line)) for line in self.lines)
+
+
+class Program:
+    """A program that has said that it is ready, in a line like `ready`."""
+    def __init__(self, words, ready, prepare=None, env=None):
+        self.process = subprocess.Popen(words, stderr=subprocess.PIPE, preexec_fn=prepare,
+                                        text=True, env={**os.environ, **(env or {})})
+        self.said = Lines(self.process.stderr)
+        self.ready = self.wait_for(ready)
+        eventually(self._has_signals, "it does not listen to signals")
+
+    @property
+    def lines(self):
+        return self.said.lines
+
+    def wait_for(self, pattern):
+        return self.said.wait_for(pattern)
 
     def _has_signals(self):
         where = f"/proc/{self.process.pid}/fd"
@@ -131,7 +139,7 @@ class Proxy:
 
     def ended(self):
         rc = self.process.wait(timeout=DEADLINE)
-        self.reader.join(DEADLINE)
+        self.said.thread.join(DEADLINE)
         return rc
 
     def __enter__(self):
@@ -141,6 +149,24 @@ class Proxy:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+class Proxy(Program):
+    def __init__(self, backend, upstream, *options, nofile=None, env=None,
+                 listen="127.0.0.1:0"):
+        def prepare():
+            if backend.startswith("refused"):
+                refuse_io_uring()
+            if nofile:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
+        super().__init__([*program(backend), "--listen", listen, "--upstream", upstream, *options],
+                         r"^proxy: .* -> .* on ", prepare, env)
+        port = re.match(r"proxy: 127\.0\.0\.1:(\d+) -> ", self.ready)
+        self.port = int(port.group(1)) if port else 0
+
+    def connect(self):
+        s = socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
+        return s
 
 
 class Upstream:
@@ -245,23 +271,35 @@ def run(args, **options):
                           check=False, **options)
 
 
-def has_ring():
-    try:
-        out = subprocess.run([PROGRAM, "--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:9",
-                              "--backend", "uring"], capture_output=True, timeout=3, check=False)
-    except subprocess.TimeoutExpired:
-        return True
-    return out.returncode != 1
+def free_port():
+    """A port that the system gives nobody who asks for any, so that it stays free."""
+    while True:
+        port = random.randrange(10000, 32768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)), \
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
-def main(once, tests):
-    """Runs `once`, then `tests` on each backend. ONLY: a part of a test's name."""
-    wanted = sys.argv[2:] or ["uring", "poll", "refused"]
+def has_ring(words, ready):
+    """True if the program is ready on io_uring here."""
+    with subprocess.Popen([PROGRAM, *words, "--backend", "uring"], stderr=subprocess.PIPE,
+                          text=True) as process:
+        line = process.stderr.readline()
+        process.kill()
+    return re.search(ready, line) is not None
+
+
+def main(once, tests, backends=("uring", "poll", "refused"),
+         starts=PROXY_STARTS):
+    """Runs `once`, then `tests` on each backend: the program `starts` by these words, with such a
+    line. ONLY: a part of a test's name."""
+    wanted = sys.argv[2:] or backends
     only = os.environ.get("ONLY", "")
     passed = failed = skipped = 0
     cases = [(test, "any") for test in once]
     cases += [(test, backend) for backend in wanted for test in tests]
-    ring = not any(backend.startswith("uring") for backend in wanted) or has_ring()
+    ring = not any(backend.startswith("uring") for backend in wanted) or has_ring(*starts)
     for test, backend in cases:
         if only not in test.__name__:
             continue

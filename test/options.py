@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 
+from harness import free_port
+
 LIMIT = 20 * float(os.environ.get("SLOW", "1"))
 LISTEN = ["--listen", "127.0.0.1:{port}"]
 EXAMPLES = {  # what each needs to run; what its ready line has in it
@@ -74,10 +76,10 @@ def command_line(name):
 
 
 def taken(name):
-    with socket.create_server(("127.0.0.1", 0)) as tcp, \
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)), \
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.bind(tcp.getsockname())
-        port = tcp.getsockname()[1]
+        udp.bind(("127.0.0.1", port))
         for more in ([], ["--spread", "even"]) if name == "per_core" else ([],):
             status, out, err = told = run(name, *words(name, port), *more)
             check(f"{name} {more}: a port that is taken is the end", status == 1 and

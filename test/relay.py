@@ -22,11 +22,11 @@ import sys
 import threading
 import time
 
-PROGRAM, BACKEND = sys.argv[1:3]
+from harness import DEADLINE, PROGRAM, SLOW, eventually, free_port
+
+BACKEND = sys.argv[2]
 MILLION = "million" in sys.argv
 SANDBOX = ["--sandbox"] if "sandbox" in sys.argv else []
-SLOW = float(os.environ.get("SLOW", "1"))
-DEADLINE = 20.0 * SLOW  # of any one event: reached only when something hangs
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 CANARY = b"NEVER-IN-A-LOG"
 here = threading.local()  # tests run side by side: each has its failures
@@ -40,14 +40,6 @@ def expect(ok, what):
 
 def expect_equal(got, wanted):
     expect(got == wanted, f"{wanted!r}, got {got!r}"[:400])
-
-
-def eventually(condition, what):
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        if time.monotonic() > until:
-            raise AssertionError(what)
-        time.sleep(0.005)
 
 
 class Relay:
@@ -125,14 +117,6 @@ def udp(host="127.0.0.1", port=0, timeout=None):
     s.bind((host, port))
     s.settimeout(timeout or DEADLINE)
     return s
-
-
-def free_port():
-    """One that the system gives nobody who asks for any."""
-    while True:
-        port = random.SystemRandom().randrange(10000, 32768)
-        with contextlib.suppress(OSError), udp(port=port):
-            return port
 
 
 def address(s):

@@ -7,12 +7,11 @@ After each storm the proxy must hold as many descriptors as before and no more m
 TOLERANCE_KB above it (256), be at rest, and pass a transfer on whole. In all of them every
 byte is compared, and no transfer that was cut off may look like one that ended.
 
-SEED: repeats a run. ONLY: a part of a storm's name. PATIENCE: a factor for deadlines, for
+SEED: repeats a run. ONLY: a part of a storm's name. SLOW: a factor for deadlines, for
 programs under valgrind. Everything waits for an event with a deadline.
 """
 import asyncio
 import contextlib
-import ctypes
 import math
 import os
 import random
@@ -27,8 +26,9 @@ import threading
 import time
 import weakref
 
-PATIENCE = float(os.environ.get("PATIENCE", "1"))
-DEADLINE = 20.0 * PATIENCE  # of any one event: reached only when something hangs
+import harness
+from harness import DEADLINE, SLOW, Lines
+
 TOLERANCE_KB = int(os.environ.get("TOLERANCE_KB", "256"))
 MIB = 1 << 20
 
@@ -255,35 +255,6 @@ class Server:
         os._exit(0)
 
 
-class Lines:
-    """What a process says, line by line."""
-    def __init__(self, stream):
-        self.lines = []
-        self.seen = threading.Condition()
-        self.thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
-        self.thread.start()
-
-    def _read(self, stream):
-        for line in stream:
-            with self.seen:
-                self.lines.append(line.rstrip("\n"))
-                self.seen.notify_all()
-
-    def wait_for(self, pattern, after=0):
-        until = time.monotonic() + DEADLINE
-        with self.seen:
-            while True:
-                for line in self.lines[after:]:
-                    if re.search(pattern, line):
-                        return line
-                if not self.seen.wait(max(0.0, until - time.monotonic())):
-                    raise AssertionError(f"no line like {pattern!r} in {self.lines[-5:]}")
-
-    def count(self, pattern):
-        with self.seen:
-            return sum(bool(re.search(pattern, line)) for line in self.lines)
-
-
 class Upstream:
     def __init__(self):
         self.port = 0
@@ -316,62 +287,16 @@ class Upstream:
 
 # -- the proxy ---------------------------------------------------------------------
 
-def refuse_io_uring():
-    """A filter that answers io_uring_setup with EPERM, and allows everything else."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    code = struct.pack("HBBI", 0x20, 0, 0, 0) + struct.pack("HBBI", 0x15, 0, 1, 425) + \
-        struct.pack("HBBI", 0x06, 0, 0, 0x00050000 | 1) + \
-        struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)
-    buf = ctypes.create_string_buffer(code)
-    prog = struct.pack("HxxxxxxQ", 4, ctypes.addressof(buf))
-    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, prog, 0, 0):
-        os._exit(99)
-
-
-class Proxy:
-    def __init__(self, program, backend, port, *options):
-        name = "auto" if backend == "refused" else backend
-        self.process = subprocess.Popen(
-            [program, "--listen", "127.0.0.1:0", "--upstream", f"127.0.0.1:{port}",
-             "--backend", name, "--quiet", *options], stderr=subprocess.PIPE, text=True,
-            preexec_fn=refuse_io_uring if backend == "refused" else None)
-        self.said = Lines(self.process.stderr)
-        ready = self.said.wait_for(r"^proxy: .* -> .* on ")
+class Proxy(harness.Proxy):
+    def __init__(self, backend, port, *options):
+        super().__init__(backend, f"127.0.0.1:{port}", "--quiet", *options)
         want = {"uring": r"on io_uring", "poll": r"on epoll", "refused": r"on epoll \(.*EPERM"}
-        assert re.search(want[backend], ready), ready
-        port = int(re.match(r"proxy: 127\.0\.0\.1:(\d+) -> ", ready).group(1))
-        self.address = ("127.0.0.1", port)
-        eventually_now(self._has_signals, "it does not listen to signals")
+        assert re.search(want[backend], self.ready), self.ready
+        self.address = ("127.0.0.1", self.port)
         self.fds = self.descriptors()
-
-    def _has_signals(self):
-        where = f"/proc/{self.process.pid}/fd"
-        with contextlib.suppress(OSError):
-            return any("signalfd" in os.readlink(f"{where}/{fd}") for fd in os.listdir(where))
-        return False
 
     def alive(self):
         return self.process.poll() is None
-
-    def descriptors(self):
-        """Without pipes: the relays keep some, bounded and empty, for the next bulk."""
-        where = f"/proc/{self.process.pid}/fd"
-        kinds = []
-        for fd in os.listdir(where):
-            with contextlib.suppress(OSError):
-                kinds.append(os.readlink(f"{where}/{fd}"))
-        pipes = sum(kind.startswith("pipe:") for kind in kinds)
-        assert pipes <= 2 * 256 + 3, f"{pipes} ends of pipes"
-        return len(kinds) - pipes
-
-    def memory_kb(self):
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as f:
-            return int(re.search(r"RssAnon:\s+(\d+)", f.read()).group(1))
-
-    def cpu_seconds(self):
-        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as f:
-            fields = f.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def signal(self, number):
         if self.process.poll() is None:
@@ -395,13 +320,6 @@ class Proxy:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-
-
-def eventually_now(condition, what):
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(0.01)
 
 
 async def eventually(condition, what, limit=DEADLINE):
@@ -590,14 +508,14 @@ class Clients:
 class Run:
     LIMIT = 300  # connections: no storm but one reaches it
 
-    def __init__(self, program, backend, seconds, seed):
-        self.program, self.backend, self.seconds, self.seed = program, backend, seconds, seed
+    def __init__(self, backend, seconds, seed):
+        self.backend, self.seconds, self.seed = backend, seconds, seed
         self.up = Upstream()
         self.proxy = None
         self.rng = random.Random(seed)
 
     def start_proxy(self, *options):
-        return Proxy(self.program, self.backend, self.up.port, *options)
+        return Proxy(self.backend, self.up.port, *options)
 
     async def is_quiet(self, proxy, what):
         """All pairs are gone, and nobody works."""
@@ -798,7 +716,7 @@ class Run:
         first = proxy.cpu_seconds()
         await asyncio.sleep(1.0)
         used = proxy.cpu_seconds() - first
-        assert used < 0.3 * PATIENCE, f"out of descriptors it spins: {used:.2f} s of 1 s"
+        assert used < 0.3 * SLOW, f"out of descriptors it spins: {used:.2f} s of 1 s"
         go.set()
         await asyncio.gather(*tasks)
         served = clients.tally.whole - before
@@ -972,7 +890,7 @@ class Run:
                 assert proxy.alive(), "it has died"
                 proxy.signal(signal.SIGTERM)
                 start = time.monotonic()
-                rc = await proxy.ended((drain + 1.0) * PATIENCE)
+                rc = await proxy.ended((drain + 1.0) * SLOW)
                 took = time.monotonic() - start
                 assert rc == 0, (rc, proxy.said.lines[-3:])
                 assert took > drain - 0.1, f"it ended {took:.2f} s into {drain} s of drain"
@@ -1056,29 +974,20 @@ def limit_for(pid, room):
     return limit
 
 
-def has_ring(program):
-    out = subprocess.Popen([program, "--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:9",
-                            "--backend", "uring"], stderr=subprocess.PIPE, text=True)
-    said = out.stderr.readline()
-    out.kill()
-    out.wait()
-    return " on " in said
-
-
 def main():
     if sys.argv[1] == "--upstream":
         raise_fd_limit()
         asyncio.run(Server().run(int(sys.argv[2])))
         return 0
-    program, backend = sys.argv[1], sys.argv[2]
+    backend = sys.argv[2]
     seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 60.0
     seed = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 31)))
-    if backend == "uring" and not has_ring(program):
+    if backend == "uring" and not harness.has_ring(*harness.PROXY_STARTS):
         print("skipped: no io_uring here")
         return 77
     raise_fd_limit()
     print(f"{backend}: SEED={seed}", flush=True)
-    run = Run(program, backend, seconds, seed)
+    run = Run(backend, seconds, seed)
     try:
         passed, failed = asyncio.run(run.all())
     finally:

@@ -308,6 +308,32 @@ static void datagrams_say_where_they_were_sent_to(void)
 
 /* -- on every backend ------------------------------------------------------------------ */
 
+static const struct {
+    const char *name;
+    takt_uring_mode mode;
+    bool poll_instead;
+    uint32_t disable;
+} modes[] = {
+    {"epoll", TAKT_URING_NEVER, false, 0},
+    {"poll", TAKT_URING_NEVER, true, 0},
+    {"uring", TAKT_URING_ONLY, false, 0},
+    {"no_buffer_ring", TAKT_URING_ONLY, false, TAKT_URING_NO_BUFFER_RING},
+    {"no_multishot", TAKT_URING_ONLY, false, TAKT_URING_NO_MULTISHOT},
+    {"neither", TAKT_URING_ONLY, false, TAKT_URING_NO_MULTISHOT | TAKT_URING_NO_BUFFER_RING},
+};
+
+/* What a mode asks for. */
+static int enter(size_t m)
+{
+    wanted = net_defaults();
+    wanted.backend.mode = modes[m].mode;
+    wanted.backend.posix.poll_instead = modes[m].poll_instead;
+    wanted.backend.disable = modes[m].disable;
+    wanted.loop.strands = 2 * CLIENTS + 20; /* children, and their streams */
+    TAKT_POOL(wanted, served, CLIENTS, .strands = 2);
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     static const test tests[] = {
@@ -315,39 +341,5 @@ int main(int argc, char **argv)
         TEST(who_does_not_take_gets_no_more),
         TEST(datagrams_say_where_they_were_sent_to),
     };
-    static const struct {
-        const char *name;
-        takt_uring_mode mode;
-        bool poll_instead;
-        uint32_t disable;
-    } modes[] = {
-        {"epoll", TAKT_URING_NEVER, false, 0},
-        {"poll", TAKT_URING_NEVER, true, 0},
-        {"uring", TAKT_URING_ONLY, false, 0},
-        {"no_buffer_ring", TAKT_URING_ONLY, false, TAKT_URING_NO_BUFFER_RING},
-        {"no_multishot", TAKT_URING_ONLY, false, TAKT_URING_NO_MULTISHOT},
-        {"neither", TAKT_URING_ONLY, false, TAKT_URING_NO_MULTISHOT | TAKT_URING_NO_BUFFER_RING},
-    };
-    int passed = 0, failed = 0;
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++) {
-        wanted = net_defaults();
-        wanted.backend.mode = modes[m].mode;
-        wanted.backend.posix.poll_instead = modes[m].poll_instead;
-        wanted.backend.disable = modes[m].disable;
-        wanted.loop.strands = 2 * CLIENTS + 20; /* children, and their streams */
-        TAKT_POOL(wanted, served, CLIENTS, .strands = 2);
-        for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
-            if (!test_wanted(tests[i].name, argc, argv))
-                continue;
-            test_failures = 0;
-            tests[i].run();
-            if (test_failures)
-                printf("FAIL %s on %s\n", tests[i].name, modes[m].name);
-            failed += test_failures > 0;
-            passed += test_failures == 0;
-        }
-    }
-    printf("%d passed, %d failed\n", passed, failed);
-    return failed > 0;
+    return RUN_MODES(argc, argv, tests, modes, enter);
 }

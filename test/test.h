@@ -107,23 +107,47 @@ static int test_wanted(const char *name, int argc, char **argv)
     return argc == 1;
 }
 
-static inline int test_main(const test *tests, size_t count, int argc, char **argv)
+/* Runs those of the tests that are wanted, and counts them in. `mode`: on which, or NULL. */
+static inline void test_run(const test *tests, size_t count, const char *mode, int argc,
+                            char **argv, int *passed, int *failed)
 {
     const int verbose = argc > 1 && strcmp(argv[1], "-v") == 0;
-    int passed = 0, failed = 0;
-    argc -= verbose;
-    argv += verbose;
-    setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < count; i++) {
-        if (!test_wanted(tests[i].name, argc, argv))
+        if (!test_wanted(tests[i].name, argc - verbose, argv + verbose))
             continue;
         test_failures = 0;
         test_trace[0] = '\0';
         tests[i].run();
         if (test_failures || verbose)
-            printf("%s %s\n", test_failures ? "FAIL" : "ok", tests[i].name);
-        failed += test_failures > 0;
-        passed += test_failures == 0;
+            printf("%s %s%s%s\n", test_failures ? "FAIL" : "ok", tests[i].name,
+                   mode ? " on " : "", mode ? mode : "");
+        *failed += test_failures > 0;
+        *passed += test_failures == 0;
+    }
+}
+
+static inline int test_main(const test *tests, size_t count, int argc, char **argv)
+{
+    int passed = 0, failed = 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    test_run(tests, count, NULL, argc, argv, &passed, &failed);
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0;
+}
+
+/* All of it on each of `modes`, an array of structs of `size` bytes that begin with a name, in
+ * their order: what a mode refuses stays so. */
+static inline int test_main_on(const void *modes, size_t size, size_t mode_count,
+                               int (*enter)(size_t), const test *tests, size_t count, int argc,
+                               char **argv)
+{
+    int passed = 0, failed = 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (size_t m = 0; m < mode_count; m++) {
+        const char *name;
+        memcpy(&name, (const char *)modes + m * size, sizeof name);
+        if (enter(m))
+            test_run(tests, count, name, argc, argv, &passed, &failed);
     }
     printf("%d passed, %d failed\n", passed, failed);
     return failed > 0;
@@ -132,5 +156,9 @@ static inline int test_main(const test *tests, size_t count, int argc, char **ar
 #define TEST(name) {#name, name}
 #define RUN_TESTS(argc, argv, tests)                                                         \
     test_main((tests), sizeof(tests) / sizeof(tests)[0], (argc), (argv))
+/* `enter(i)` prepares for the i-th mode; 0: it cannot be had here. */
+#define RUN_MODES(argc, argv, tests, modes, enter)                                           \
+    test_main_on((modes), sizeof(modes)[0], sizeof(modes) / sizeof(modes)[0], (enter),       \
+                 (tests), sizeof(tests) / sizeof(tests)[0], (argc), (argv))
 
 #endif

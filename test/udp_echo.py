@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 
+from harness import DEADLINE, free_port
+
 UDP_SEGMENT = 103
 passed = failed = 0
 
@@ -18,14 +20,8 @@ def check(what, ok):
         print("FAIL " + what)
 
 
-def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def received(sock, count):
-    """The next `count` datagrams, or as many as come within two seconds."""
+    """The next `count` datagrams, or as many as come in time."""
     got = []
     try:
         while len(got) < count:
@@ -41,7 +37,7 @@ server = subprocess.Popen([sys.argv[1], "--listen", f"0.0.0.0:{port}", "--backen
 server.stderr.readline()
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
     client.bind(("127.0.0.1", 0))
-    client.settimeout(2)
+    client.settimeout(DEADLINE)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
     for host in ("127.0.0.1", "127.0.0.9"):
         client.sendto(b"hello", (host, port))
