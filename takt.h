@@ -6721,8 +6721,10 @@ static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
         int rc;
         if (op->state == TAKT__NO_BUFFERS)
             return false;
-        entry->bits &= ~hint;
+        if (!(entry->bits & TAKT__KNOWN)) /* the other way has not been tried */
+            entry->bits |= TAKT__MAY_READ | TAKT__MAY_WRITE;
         rc = entry->bits & TAKT__KNOWN ? 0 : takt__posix_watch(posix, op->fd, entry);
+        entry->bits &= ~hint;
         if (entry->bits & TAKT__ALWAYS) /* a file after all */
             return takt__posix_try(posix, op, hint);
         if (rc == 0)
