@@ -704,8 +704,8 @@ TAKT__MUST_USE static inline takt_op takt_send_burst(int fd, takt_packet *packet
 }
 
 /* Receives one datagram: recvfrom(2). `from`: where to put its sender, or NULL. Result:
- * its length, 0 being an empty one; if that is above `len`, the rest was cut off
- * (MSG_TRUNC). */
+ * its length, 0 being an empty one, or the end of a socket that was shut down for reading; if
+ * that is above `len`, the rest was cut off (MSG_TRUNC). */
 TAKT__MUST_USE static inline takt_op takt_recvfrom(int fd, void *buf TAKT__KEPT, size_t len,
                                                    struct takt_addr *from TAKT__KEPT)
 {
@@ -738,7 +738,8 @@ enum { TAKT_READABLE = 1, TAKT_WRITABLE = 4 }; /* POLLIN, POLLOUT */
 
 /* Suspends until `fd`, of any kind that poll(2) knows, is ready for one of `events`
  * (TAKT_READABLE, TAKT_WRITABLE, or'ed). Result: the events that hold, POLLERR and
- * POLLHUP among them. Occupies one direction: reading, if that is among them. */
+ * POLLHUP among them. Occupies one direction: reading, if that is among them. A descriptor of
+ * a library that also closes it may be waited for with this, and with nothing else. */
 TAKT__MUST_USE static inline takt_op takt_ready(int fd, int events)
 {
     takt_op op = takt__op(TAKT_OP_READY, fd, NULL, 0);
@@ -2516,6 +2517,7 @@ typedef struct takt_delivery {
     takt_inbox *inbox; /* in: outlives it */
     takt_message *left; /* oldest first */
     int fd;
+    char bytes[16];     /* what the pipe held */
 } takt_delivery;
 
 /* Its body: what TAKT_CORO() declares. */
@@ -5134,6 +5136,13 @@ static int64_t takt__answer(int64_t result)
     return result < 0 ? -errno : result;
 }
 
+/* close(2): 0 or an error. One that was interrupted has closed. */
+static int64_t takt__do_close(int fd)
+{
+    const int64_t result = takt__answer(close(fd));
+    return result == -EINTR ? 0 : result;
+}
+
 /* For systems whose calls cannot say so: non-blocking and close-on-exec. */
 static int takt__prepare_fd(int fd)
 {
@@ -5224,7 +5233,7 @@ static int64_t takt__net_call(takt_op *op)
     case TAKT_OP_SIGNALS:
         return takt__make_signals(op->arg.done);
     case TAKT_OP_CLOSE:
-        return takt__answer(close(op->fd));
+        return takt__do_close(op->fd);
     default:
         return -ENOTSUP;
     }
@@ -5720,8 +5729,9 @@ enum { /* takt_fd.bits */
     TAKT__ALWAYS = 16,   /* a regular file */
     TAKT__QUEUED = 32,   /* in the list of those to try */
     TAKT__BYTES = 64,    /* a stream of bytes: a short read has taken all there was */
-    TAKT__PACKETS = 128  /* each read takes one message, or what came with the same rights over a
+    TAKT__PACKETS = 128, /* each read takes one message, or what came with the same rights over a
                           * Unix socket, or stops at urgent data, and says nothing of the next */
+    TAKT__RESET = 256    /* the peer has broken the connection: the system tells that once */
 };
 
 enum { /* takt_op.state */
@@ -5821,6 +5831,35 @@ takt_ns takt_posix_now(takt_posix *posix)
     return TAKT_CLOCK();
 }
 
+/* Of every backend: `op` has failed with -ECONNRESET. Whoever reads next has to learn it too. */
+static void takt__note_reset(takt_fds *fds, const takt_op *op)
+{
+    int fd = op->fd;
+    if (op->kind == TAKT_OP_SPLICE && takt__splice_holds(op))
+        fd = (int)op->extra;
+    else if (op->kind != TAKT_OP_RECV && op->kind != TAKT_OP_SEND && op->kind != TAKT_OP_LEASE &&
+             op->kind != TAKT_OP_SEND_LEASE && op->kind != TAKT_OP_SPLICE)
+        return;
+    fds->at[fd].bits |= TAKT__RESET;
+}
+
+/* Reading said: the end. But where the peer has broken the connection, and somebody else was
+ * told, this is no clean one. `suspect`: that may be. A Unix socket has no such state, and says
+ * so. */
+static int64_t takt__end_of_stream(int fd, bool suspect)
+{
+#if defined(TCP_INFO) && defined(__linux__)
+    uint8_t state = 0;
+    socklen_t len = sizeof state;
+    if (suspect && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &len) == 0 && state == TCP_CLOSE)
+        return -ECONNRESET;
+#else
+    (void)fd;
+    (void)suspect;
+#endif
+    return 0;
+}
+
 /* -- lists ----------------------------------------------------------------- */
 
 static void takt__posix_append(takt_posix *posix, takt_op *op)
@@ -5835,6 +5874,8 @@ static void takt__posix_append(takt_posix *posix, takt_op *op)
 
 static void takt__posix_done(takt_posix *posix, takt_op *op, int64_t result)
 {
+    if (TAKT__UNLIKELY(result == -ECONNRESET))
+        takt__note_reset(&posix->fds, op);
     takt_fds_leave(&posix->fds, op);
     op->result = result;
     op->state = TAKT__DONE;
@@ -5883,7 +5924,8 @@ enum {
     TAKT__HEAD = 256,             /* bytes before the payload of a datagram */
     TAKT__NAME = 112,             /* of these, for its sender's address */
     TAKT__CONTROLS = 128,         /* of these, for what the kernel says of it */
-    TAKT__LATER_MS = 100,         /* until what lacked descriptors or memory is tried again */
+    TAKT__LATER_MS = 100,         /* until what lacked descriptors or memory is tried again, */
+    TAKT__SOON_MS = 10,           /* and what was told to be ready and is not */
     TAKT__AT_ONCE = 64            /* tries in a row */
 };
 
@@ -6345,10 +6387,12 @@ static int64_t takt__try_stream(takt_fd *entry, takt_op *op, bool sending)
         const int64_t n = takt__try_bytes(op, sending);
         if (n < 0)
             return n;
+        if (n == 0 && op->flags & TAKT_OP_ALL)
+            return TAKT_ETRUNCATED;
         if (n == 0)
-            return op->flags & TAKT_OP_ALL ? TAKT_ETRUNCATED : 0;
+            return takt__end_of_stream(op->fd, entry->bits & TAKT__RESET);
         if (!(op->flags & TAKT_OP_ALL)) {
-            if ((uint64_t)n < bytes)
+            if ((uint64_t)n < bytes && !(op->bits & MSG_PEEK)) /* which leaves it all there */
                 takt__fell_short(entry, op->fd);
             return n;
         }
@@ -6429,7 +6473,7 @@ static int64_t takt__try_lease(takt_posix *posix, takt_fd *entry, takt_op *op)
     n = takt__answer(recv(op->fd, data, bufs->size, MSG_DONTWAIT));
     if (n <= 0) {
         takt_bufs_put(bufs, &data);
-        return n;
+        return n ? n : takt__end_of_stream(op->fd, entry->bits & TAKT__RESET);
     }
     if ((uint64_t)n < bufs->size)
         takt__fell_short(entry, op->fd);
@@ -6462,11 +6506,14 @@ static int64_t takt__try_file(const takt_op *op)
 {
     const size_t len = takt__clamp(op->len);
     const off_t offset = (off_t)op->arg.offset;
-    if (op->kind == TAKT_OP_READ)
-        return takt__answer(offset < 0 ? read(op->fd, op->buf, len)
-                                       : pread(op->fd, op->buf, len, offset));
-    return takt__answer(offset < 0 ? write(op->fd, op->buf, len)
-                                   : pwrite(op->fd, op->buf, len, offset));
+    const bool reads = op->kind == TAKT_OP_READ;
+    int64_t n = -ESPIPE; /* what has no position does without */
+    if (offset >= 0)
+        n = takt__answer(reads ? pread(op->fd, op->buf, len, offset)
+                               : pwrite(op->fd, op->buf, len, offset));
+    return n != -ESPIPE ? n
+                        : takt__answer(reads ? read(op->fd, op->buf, len)
+                                             : write(op->fd, op->buf, len));
 }
 
 static int64_t takt__try_ready(const takt_op *op)
@@ -6477,7 +6524,7 @@ static int64_t takt__try_ready(const takt_op *op)
     now.revents = 0;
     if (poll(&now, 1, 0) < 0)
         return -errno;
-    return now.revents ? now.revents : -EAGAIN;
+    return now.revents & POLLNVAL ? -EBADF : now.revents ? now.revents : -EAGAIN;
 }
 
 /* The end of a connect that was in progress. */
@@ -6536,14 +6583,23 @@ static int64_t takt__try(takt_posix *posix, takt_fd *entry, takt_op *op)
  * What waits for which descriptor: submit and cancel of the portable backend.
  * ======================================================================== */
 
-/* Tells epoll of a descriptor. 0, or why that cannot be. */
-static int takt__posix_watch(takt_posix *posix, int fd, takt_fd *entry)
-{
 #if defined(TAKT__EPOLL)
+static struct epoll_event takt__posix_all(int fd)
+{
     struct epoll_event event;
     memset(&event, 0, sizeof event);
     event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
     event.data.fd = fd;
+    return event;
+}
+#endif
+
+/* Tells epoll of a descriptor, of which is not known yet what would succeed. 0, or why that
+ * cannot be. */
+static int takt__posix_watch(takt_posix *posix, int fd, takt_fd *entry)
+{
+#if defined(TAKT__EPOLL)
+    struct epoll_event event = takt__posix_all(fd);
     if (posix->epoll >= 0 && epoll_ctl(posix->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
         if (errno == EPERM)
             entry->bits |= TAKT__ALWAYS;
@@ -6554,8 +6610,24 @@ static int takt__posix_watch(takt_posix *posix, int fd, takt_fd *entry)
     (void)posix;
     (void)fd;
 #endif
-    entry->bits |= TAKT__KNOWN;
+    entry->bits |= TAKT__KNOWN | TAKT__MAY_READ | TAKT__MAY_WRITE;
     return 0;
+}
+
+/* Before somebody waits for a descriptor that may be a foreign library's: that may have closed
+ * it since, and opened another of its number, of which epoll was not told. */
+static void takt__posix_recall(takt_posix *posix, int fd, takt_fd *entry)
+{
+#if defined(TAKT__EPOLL)
+    struct epoll_event event = takt__posix_all(fd);
+    if (posix->epoll >= 0 && entry->bits & TAKT__KNOWN &&
+        epoll_ctl(posix->epoll, EPOLL_CTL_MOD, fd, &event) < 0)
+        entry->bits &= TAKT__QUEUED;
+#else
+    (void)posix;
+    (void)fd;
+    (void)entry;
+#endif
 }
 
 /* What some need after they are over: a connect the descriptor, or its end; and what was
@@ -6585,6 +6657,24 @@ static int64_t takt__posix_settle(takt_posix *posix, takt_op *op, int64_t result
  * list of those done, one item at a time, so that nobody starves the others.
  */
 
+/* Makes the timer that wakes whoever sleeps on the backend's descriptor. */
+static void takt__posix_timer(takt_posix *posix)
+{
+#if defined(TAKT__EPOLL)
+    struct epoll_event event;
+    if (posix->epoll < 0 || posix->timer >= 0)
+        return;
+    memset(&event, 0, sizeof event);
+    event.events = EPOLLIN | EPOLLET;
+    event.data.fd = TAKT__TIMER;
+    posix->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (posix->timer >= 0)
+        epoll_ctl(posix->epoll, EPOLL_CTL_ADD, posix->timer, &event);
+#else
+    (void)posix;
+#endif
+}
+
 /* `op` lacks descriptors or memory: it is tried again after a close, or after a while. */
 static void takt__posix_later(takt_posix *posix, takt_op *op)
 {
@@ -6597,6 +6687,7 @@ static void takt__posix_later(takt_posix *posix, takt_op *op)
         struct itimerspec when;
         memset(&when, 0, sizeof when);
         when.it_value.tv_nsec = TAKT__LATER_MS * TAKT_MS;
+        takt__posix_timer(posix);
         if (posix->timer >= 0)
             timerfd_settime(posix->timer, 0, &when, NULL);
 #endif
@@ -6662,24 +6753,6 @@ static void takt__posix_go_on(takt_posix *posix, takt_op *op, int *more)
         takt__posix_queue(posix, op->fd);
 }
 
-/* Makes the timer that wakes whoever sleeps on the backend's descriptor. */
-static void takt__posix_timer(takt_posix *posix)
-{
-#if defined(TAKT__EPOLL)
-    struct epoll_event event;
-    if (posix->epoll < 0 || posix->timer >= 0)
-        return;
-    memset(&event, 0, sizeof event);
-    event.events = EPOLLIN | EPOLLET;
-    event.data.fd = TAKT__TIMER;
-    posix->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (posix->timer >= 0)
-        epoll_ctl(posix->epoll, EPOLL_CTL_ADD, posix->timer, &event);
-#else
-    (void)posix;
-#endif
-}
-
 /* Prepares for an op that completes many times. 0 or an error. */
 static int takt__posix_begin(takt_posix *posix, takt_op *op)
 {
@@ -6687,8 +6760,8 @@ static int takt__posix_begin(takt_posix *posix, takt_op *op)
     op->buf = NULL;
     if (op->kind == TAKT_OP_ACCEPT)
         takt__posix_timer(posix);
-    if (op->kind == TAKT_OP_READY && !(entry->bits & TAKT__KNOWN)) {
-        const int rc = takt__posix_watch(posix, op->fd, entry); /* reports what holds already */
+    if (op->kind == TAKT_OP_READY) { /* whether it was known or not, what holds is reported */
+        const int rc = entry->bits & TAKT__KNOWN ? 0 : takt__posix_watch(posix, op->fd, entry);
         if (rc < 0 || posix->epoll < 0 || entry->bits & TAKT__ALWAYS)
             return rc;
         op->state = TAKT__EDGE;
@@ -6705,6 +6778,20 @@ static uint32_t takt__posix_hints(const takt_op *op)
 
 /* -- trying ----------------------------------------------------------------- */
 
+/* A read had to wait. Not on a socket for datagrams that was shut down: that is the end. `result`,
+ * or what is true instead. What came just before that is read first. */
+static int64_t takt__posix_wait_or_end(takt_posix *posix, takt_fd *entry, takt_op *op,
+                                       int64_t result)
+{
+    if ((op->kind != TAKT_OP_RECV && op->kind != TAKT_OP_RECVFROM) ||
+        !(entry->bits & TAKT__HUNG_UP || posix->epoll < 0) || !takt__no_more(op->fd))
+        return result;
+    result = takt__try(posix, entry, op);
+    if (result != -EAGAIN)
+        return result;
+    return op->flags & TAKT_OP_ALL ? (int64_t)TAKT_ETRUNCATED : 0;
+}
+
 /* Tries `op`. True if it is over. */
 static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
 {
@@ -6716,13 +6803,13 @@ static bool takt__posix_try(takt_posix *posix, takt_op *op, uint32_t hint)
         result = takt__try(posix, entry, op);
     while (result == -EINTR || (many && result < 0 && --tries > 0 &&
                                 takt__many_verdict(op, result) == TAKT__NOW));
+    if (result == -EAGAIN)
+        result = takt__posix_wait_or_end(posix, entry, op, result);
     if ((result == -EAGAIN || (EAGAIN != EWOULDBLOCK && result == -EWOULDBLOCK)) &&
         !(entry->bits & TAKT__ALWAYS)) {
         int rc;
         if (op->state == TAKT__NO_BUFFERS)
             return false;
-        if (!(entry->bits & TAKT__KNOWN)) /* the other way has not been tried */
-            entry->bits |= TAKT__MAY_READ | TAKT__MAY_WRITE;
         rc = entry->bits & TAKT__KNOWN ? 0 : takt__posix_watch(posix, op->fd, entry);
         entry->bits &= ~hint;
         if (entry->bits & TAKT__ALWAYS) /* a file after all */
@@ -6767,7 +6854,6 @@ static int64_t takt__posix_splice_again(takt_posix *posix, takt_op *op)
         return result;
     if (!held)
         return -ENOBUFS; /* urgent data */
-    takt__posix_timer(posix);
     takt__posix_later(posix, op); /* TCP is short of memory */
     return -EAGAIN;
 }
@@ -6789,16 +6875,18 @@ static bool takt__posix_splice(takt_posix *posix, takt_op *op)
     if (result == -EAGAIN && op->state == TAKT__WAITING) {
         fd = takt__posix_side(op, &hint);
         entry = &posix->fds.at[fd];
-        entry->bits &= ~hint;
         if (fd >= posix->fd_limit)
             posix->fd_limit = fd + 1;
         if (!(entry->bits & TAKT__KNOWN))
             rc = takt__posix_watch(posix, fd, entry);
+        entry->bits &= ~hint;
         if (rc < 0 || entry->bits & TAKT__ALWAYS)
             result = rc < 0 ? rc : -EINVAL; /* no socket */
     }
     if (result == -EAGAIN)
         return false;
+    if (result == 0)
+        result = takt__end_of_stream(op->fd, posix->fds.at[op->fd].bits & TAKT__RESET);
     takt__posix_done(posix, op, result);
     return true;
 }
@@ -6920,7 +7008,7 @@ static void takt__posix_close(takt_posix *posix, takt_op *op)
         takt__posix_end(posix, it, TAKT_ECLOSED);
     entry->bits &= TAKT__QUEUED;
     posix->later_now = true;
-    takt__posix_done(posix, op, takt__answer(close(op->fd)));
+    takt__posix_done(posix, op, takt__do_close(op->fd));
 }
 
 /* Tries a burst at once, behind those that stand before it. True if it is over. */
@@ -6934,6 +7022,7 @@ static bool takt__posix_burst(takt_posix *posix, takt_op *op)
 
 int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
 {
+    bool empty = false;
     int64_t result;
     int rc;
     (void)token;
@@ -6956,7 +7045,7 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
     case TAKT_OP_CLOSE:
         if (op->fd < 0 || op->fd >= posix->fds.count) { /* nothing of ours is in flight there */
             posix->later_now = true;
-            takt__posix_done(posix, op, op->fd < 0 ? 0 : takt__answer(close(op->fd)));
+            takt__posix_done(posix, op, op->fd < 0 ? 0 : takt__do_close(op->fd));
             return 0;
         }
         break;
@@ -6966,17 +7055,11 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
     case TAKT_OP_RECV:
     case TAKT_OP_SEND:
         op->arg.done = 0; /* the user's array of a batch may be awaited again */
-        if (takt__op_bytes(op) == 0) { /* no question of readiness */
-            takt__posix_done(posix, op, 0);
-            return 0;
-        }
+        empty = takt__op_bytes(op) == 0;
         break;
     case TAKT_OP_READ:
     case TAKT_OP_WRITE:
-        if (op->len == 0) { /* no question of readiness */
-            takt__posix_done(posix, op, 0);
-            return 0;
-        }
+        empty = op->len == 0;
         break;
     default:
         if (takt__direction(op) == TAKT__NEITHER || takt__direction(op) == TAKT__CALL)
@@ -6993,8 +7076,12 @@ int takt_posix_submit(takt_posix *posix, takt_op *op, takt_token *token)
         return rc;
     if (op->kind == TAKT_OP_SEND_LEASE)
         takt__handed_take(op);
+    if (op->kind == TAKT_OP_READY)
+        takt__posix_recall(posix, op->fd, &posix->fds.at[op->fd]);
     if (op->kind == TAKT_OP_CLOSE)
         takt__posix_close(posix, op);
+    else if (empty)
+        takt__posix_done(posix, op, 0); /* no question of readiness */
     else if (op->flags & TAKT_OP_MULTI && (rc = takt__posix_begin(posix, op)) < 0)
         takt__posix_done(posix, op, rc);
     else if (op->kind != TAKT_OP_BURST || !takt__posix_burst(posix, op))
@@ -11026,13 +11113,6 @@ static bool takt__post_run(takt_message **left, int most)
     return *left != NULL;
 }
 
-/* A byte more than one is there only if a message came between two takes. */
-static void takt__post_clear(const takt_inbox *inbox)
-{
-    char bytes[64];
-    (void)!read(inbox->out, bytes, sizeof bytes);
-}
-
 TAKT_CORO(takt_delivery)
 {
     TAKT_BEGIN(takt_delivery, my);
@@ -11045,9 +11125,8 @@ TAKT_CORO(takt_delivery)
         my->inbox->out = -1;
         TAKT_AWAIT(takt_close(my->fd)); /* the backend knows it */
     }
-    for (;;) {
-        TAKT_AWAIT(takt_ready(my->inbox->out, TAKT_READABLE));
-        takt__post_clear(my->inbox);
+    for (;;) { /* a byte more than one is there only if a message came between two takes */
+        TAKT_AWAIT(takt_read(my->inbox->out, my->bytes, sizeof my->bytes, -1));
         my->left = takt__post_take(my->inbox, NULL);
         while (takt__post_run(&my->left, TAKT__POST_MOST))
             TAKT_YIELD;

@@ -76,7 +76,7 @@ TAKT__EXTERN_C_BEGIN
     X(COOP_TASKRUN, 4, "coop_taskrun", "the same; asked for where defer_taskrun is not")  \
     X(SUBMIT_ALL, 8, "submit_all", "an invalid request splits a batch in two")            \
     X(IOWAIT, 16, "iowait", "an idle loop is accounted as waiting for a disk")            \
-    X(WAITALL, 32, "waitall", "a long send or recv_all comes back for every part")        \
+    X(WAITALL, 32, "waitall", "a long recv_all comes back for every part")                \
     X(REGISTERED_RING, 64, "registered_ring", "each call looks up the ring's descriptor")  \
     X(BUFFER_RING, 128, "buffer_ring", "to receive into a pool takes a poll and a call")     \
     X(MULTISHOT, 256, "multishot", "every item of a stream takes a request of its own")     \
@@ -161,7 +161,7 @@ typedef struct takt_uring {
     takt_fds fds;
     struct io_uring ring;
     unsigned enter_flags, wait_flags;
-    int send_flags, recv_flags;            /* where all bytes are wanted */
+    int send_flags, recv_flags;            /* of a send, and where all bytes are wanted */
     int fatal;                             /* the ring is broken */
     unsigned plain_end;                    /* tail up to which what is plain may fill the queue */
     uint8_t plain;                         /* whether all there is to do is to ask it */
@@ -410,7 +410,7 @@ TAKT__HOT takt_slot *takt__ring_take(takt_uring *uring, const struct io_uring_cq
         takt_fd *const fd = &uring->fds.at[op->fd];
         if (op->state != (TAKT__RING_KERNEL | TAKT__RING_ENTERED) || fd->closer)
             return NULL;
-        if (op->flags == TAKT_OP_ALL && bytes != op->len)
+        if (op->flags == TAKT_OP_ALL ? bytes != op->len : bytes == 0)
             return NULL;
         if (op->kind == TAKT_OP_RECV)
             fd->reader = 0;
@@ -949,8 +949,9 @@ static void takt__bufring_orphan(takt_uring *uring, uint32_t number)
  * ======================================================================== */
 
 enum { /* takt_fd.bits */
-    TAKT__FD_COPIES = 1, /* it is no use there */
-    TAKT__FD_LOAN = 2    /* counts from here on: loans */
+    TAKT__FD_COPIES = 1, /* it is no use there; TAKT__RESET is another one */
+    TAKT__FD_SHUT = 2,   /* for writing, by us */
+    TAKT__FD_LOAN = 2 * TAKT__RESET /* counts from here on: loans */
 };
 
 typedef struct takt__loan {
@@ -1476,7 +1477,7 @@ static void takt__probe_grant(takt_uring *uring, uint32_t disable)
         uring->rungs |= TAKT__RUNG_IOWAIT;
     uring->rungs &= ~(disable & TAKT_URING_NO_WAITALL);
     uring->recv_flags = uring->rungs & TAKT__RUNG_WAITALL ? MSG_WAITALL : 0;
-    uring->send_flags = uring->recv_flags | MSG_NOSIGNAL;
+    uring->send_flags = MSG_NOSIGNAL | MSG_DONTWAIT;
     if (!(disable & TAKT_URING_NO_REGISTERED_RING) &&
         io_uring_register_ring_fd(&uring->ring) == 1) {
         uring->rungs |= TAKT__RUNG_REGISTERED_RING;
@@ -1636,7 +1637,9 @@ static struct msghdr *takt__encode_message(takt_uring *uring, const struct io_ur
 }
 
 /* send and recv of what is left. A vector that was begun goes on with the rest of the
- * buffer that was reached, alone. */
+ * buffer that was reached, alone. What there is no room for is tried again from here, when there
+ * is some: a send that waits in the kernel takes a thread, once the peer has shut its side down
+ * (Linux 6.18). */
 static void takt__encode_stream(takt_uring *uring, const takt_op *op, struct io_uring_sqe *sqe,
                                 uint64_t key)
 {
@@ -1905,6 +1908,8 @@ static void takt__ring_hand(takt_uring *uring, takt_op *op)
 /* A descriptor beyond the table could not be served. */
 static int64_t takt__ring_opened(const takt_uring *uring, int64_t fd)
 {
+    if (fd >= 0 && fd < uring->fds.count) /* nothing is known of it */
+        uring->fds.at[fd].bits &= ~(uint32_t)(TAKT__FD_COPIES | TAKT__FD_SHUT | TAKT__RESET);
     if (fd < uring->fds.count)
         return fd;
     close((int)fd);
@@ -1939,6 +1944,8 @@ static int64_t takt__ring_settle(const takt_uring *uring, takt_op *op, int64_t r
 static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result)
 {
     takt_op *closer = NULL;
+    if (TAKT__UNLIKELY(result == -ECONNRESET))
+        takt__note_reset(&uring->fds, op);
     if (op->state & TAKT__RING_ENTERED)
         closer = takt_fds_leave(&uring->fds, op);
     if (op->kind == TAKT_OP_ACCEPT || op->kind == TAKT_OP_DIAL)
@@ -1960,8 +1967,7 @@ static void takt__ring_finish(takt_uring *uring, takt_op *op, int64_t result)
         uring->done_last = op;
     }
     while (TAKT__UNLIKELY(closer != NULL)) {
-        const int rc = close(closer->fd);
-        takt__ring_finish(uring, closer, rc < 0 && errno != EINTR ? -errno : 0);
+        takt__ring_finish(uring, closer, takt__do_close(closer->fd));
         closer = op->kind == TAKT_OP_SPLICE ? takt_fds_leave(&uring->fds, op) : NULL;
     }
     if (takt__is_datagram(op))
@@ -2026,6 +2032,13 @@ static void takt__ring_failed(takt_uring *uring, takt_op *op, int error)
     }
 }
 
+/* True if the kernel was to wait for all of it, and it was not we who ended the connection. */
+static bool takt__ring_cut_short(const takt_uring *uring, const takt_op *op)
+{
+    return op->kind == TAKT_OP_RECV && uring->recv_flags &&
+           !(uring->fds.at[op->fd].bits & TAKT__FD_SHUT);
+}
+
 /* Part of what shall be done in full. */
 static void takt__ring_progress(takt_uring *uring, takt_op *op, int res)
 {
@@ -2044,6 +2057,10 @@ static void takt__ring_progress(takt_uring *uring, takt_op *op, int res)
         takt__ring_finish(uring, op, op->kind == TAKT_OP_RECV ? TAKT_ETRUNCATED : -EPIPE);
     else if (takt__ring_stopped(op))
         takt__ring_finish(uring, op, takt__ring_stop_code(op));
+    else if (op->kind == TAKT_OP_SEND)
+        takt__ring_wait_ready(uring, op); /* there was no more room */
+    else if (takt__end_of_stream(op->fd, takt__ring_cut_short(uring, op)))
+        takt__ring_finish(uring, op, -ECONNRESET); /* that is why; and it is told no more */
     else
         takt__ring_place(uring, op);
 }
@@ -2055,17 +2072,11 @@ static void takt__ring_stand_in_line(takt_uring *uring, takt_op *op)
 }
 
 /* Reading said: the end. But a reset is told only once, and a send that was begun meanwhile
- * may have been the one that learned of it: then this is no clean end. A Unix socket has no
- * such state, and says so. */
+ * may have been the one that learned of it: then this is no clean end. */
 static int64_t takt__ring_end(const takt_uring *uring, const takt_op *op)
 {
-    uint8_t state = 0;
-    socklen_t len = sizeof state;
-    if (op->fd >= uring->fds.count || !uring->fds.at[op->fd].writer)
-        return 0;
-    if (getsockopt(op->fd, IPPROTO_TCP, TCP_INFO, &state, &len) < 0)
-        return 0;
-    return state == TCP_CLOSE ? -ECONNRESET : 0;
+    const takt_fd *const fd = &uring->fds.at[op->fd];
+    return takt__end_of_stream(op->fd, fd->writer || fd->bits & TAKT__RESET);
 }
 
 static void takt__many_item(takt_uring *uring, takt_op *op, int64_t value, void *data);
@@ -2137,16 +2148,35 @@ static void takt__ring_splice(takt_uring *uring, takt_op *op)
         takt__ring_finish(uring, op, result ? result : takt__ring_end(uring, op));
 }
 
+/* True if that is not what `op` waits for: where the peer has shut its side down, every request
+ * for readiness is answered, and at once. */
+static bool takt__ring_idle_call(const takt_op *op, int events)
+{
+    if (events & (POLLOUT | POLLERR | POLLHUP))
+        return false;
+    if (op->kind == TAKT_OP_SPLICE)
+        return takt__splice_holds(op);
+    return op->kind == TAKT_OP_SEND || op->kind == TAKT_OP_SEND_LEASE;
+}
+
 /* The descriptor of `op` is ready: what can be done at once, is. */
 static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
 {
     int64_t result;
     if (op->kind == TAKT_OP_READY) {
-        takt__ring_finish(uring, op, events);
+        events &= (int)op->bits | POLLERR | POLLHUP;
+        if (events || takt__ring_stopped(op))
+            takt__ring_finish(uring, op, events ? events : takt__ring_stop_code(op));
+        else
+            takt__many_later(uring, op);
         return;
     }
     if (takt__ring_stopped(op)) {
         takt__ring_finish(uring, op, takt__ring_stop_code(op));
+        return;
+    }
+    if (TAKT__UNLIKELY(takt__ring_idle_call(op, events))) {
+        takt__many_later(uring, op);
         return;
     }
     switch (op->kind) {
@@ -2156,6 +2186,8 @@ static void takt__ring_ready(takt_uring *uring, takt_op *op, int events)
         return;
     case TAKT_OP_RECVFROM:
         result = takt__try_datagram(op, false);
+        if (result == -EAGAIN && events & (POLLRDHUP | POLLHUP))
+            result = 0; /* it was shut down */
         break;
     case TAKT_OP_BURST:
         result = takt__try_burst(&uring->posix, op);
@@ -2256,6 +2288,8 @@ static void takt__ring_complete(takt_uring *uring, uint64_t key, int res, unsign
     } else if (op->flags & TAKT_OP_ALL) {
         takt__ring_progress(uring, op, res);
     } else {
+        if (res == 0 && op->kind == TAKT_OP_RECV)
+            res = (int)takt__ring_end(uring, op);
         takt__ring_finish(uring, op, res);
     }
 }
@@ -2415,6 +2449,13 @@ static void takt__many_item(takt_uring *uring, takt_op *op, int64_t value, void 
 
 /* -- those that wait for descriptors or memory -------------------------------- */
 
+/* Until they are tried again. */
+static takt_ns takt__many_left(takt_uring *uring)
+{
+    const takt_ns left = uring->later_until - takt_uring_now(uring);
+    return left > 0 ? left : 1;
+}
+
 /* Lets the kernel wake whoever sleeps on the ring's descriptor. */
 static void takt__many_set_timer(takt_uring *uring)
 {
@@ -2423,19 +2464,24 @@ static void takt__many_set_timer(takt_uring *uring)
         return;
     uring->later_timer = true;
     uring->later_wait.tv_sec = 0;
-    uring->later_wait.tv_nsec = TAKT__LATER_MS * TAKT_MS;
+    uring->later_wait.tv_nsec = takt__many_left(uring);
     takt__ring_fill(sqe, IORING_OP_TIMEOUT, -1, 0, &uring->later_wait, 1, 0,
                     TAKT__RING_KEY_TIMER);
 }
 
+/* Room for what is sent is looked for sooner than descriptors or memory. */
 static void takt__many_later(takt_uring *uring, takt_op *op)
 {
+    const bool soon = op->kind == TAKT_OP_SPLICE || op->kind == TAKT_OP_READY ||
+                      op->kind == TAKT_OP_SEND || op->kind == TAKT_OP_SEND_LEASE;
+    const int ms = soon ? (int)TAKT__SOON_MS : (int)TAKT__LATER_MS;
+    const takt_ns until = takt_uring_now(uring) + ms * TAKT_MS;
     takt__ring_set(op, TAKT__RING_LATER);
     op->next = uring->later;
-    if (!uring->later) {
-        uring->later_until = takt_uring_now(uring) + TAKT__LATER_MS * TAKT_MS;
+    if (!uring->later)
         uring->later_now = false;
-    }
+    if (!uring->later || until < uring->later_until)
+        uring->later_until = until;
     uring->later = op;
     takt__many_set_timer(uring);
 }
@@ -2550,7 +2596,7 @@ static void takt__many_received(takt_uring *uring, takt_op *op, int res, unsigne
     }
     takt_bufs_put(bufs, &data);
     if (over)
-        takt__ring_finish(uring, op, n == -ENODATA || n == 0 ? 0 : -EIO);
+        takt__ring_finish(uring, op, n == -ENODATA || n == 0 ? takt__ring_end(uring, op) : -EIO);
 }
 
 /* A completion of a request of `op`; with IORING_CQE_F_MORE it lives on. */
@@ -2573,7 +2619,13 @@ static void takt__many_complete(takt_uring *uring, takt_op *op, int res, unsigne
     }
     switch (op->kind) {
     case TAKT_OP_READY:
-        takt__many_item(uring, op, res, NULL);
+        res &= (int)op->bits | POLLERR | POLLHUP;
+        if (res)
+            takt__many_item(uring, op, res, NULL);
+        else if (!(flags & IORING_CQE_F_MORE) && takt__ring_stopped(op))
+            takt__ring_finish(uring, op, takt__ring_stop_code(op));
+        else if (!(flags & IORING_CQE_F_MORE))
+            takt__many_later(uring, op);
         break;
     case TAKT_OP_ACCEPT:
         if (takt__ring_opened(uring, res) >= 0)
@@ -2736,8 +2788,7 @@ static int takt__ring_close(takt_uring *uring, takt_op *op)
     takt_op *reader, *writer;
     int rc = op->fd < 0 ? -EMFILE : takt_fds_enter(&uring->fds, op);
     if (rc == -EMFILE) { /* none, or beyond the table: nothing can be in flight on it */
-        rc = op->fd < 0 ? 0 : close(op->fd);
-        takt__ring_finish(uring, op, takt__answer(rc));
+        takt__ring_finish(uring, op, op->fd < 0 ? 0 : takt__do_close(op->fd));
         return 0;
     }
     if (rc < 0)
@@ -2747,8 +2798,7 @@ static int takt__ring_close(takt_uring *uring, takt_op *op)
     reader = takt_fds_op(&uring->fds, uring->fds.at[op->fd].reader);
     writer = takt_fds_op(&uring->fds, uring->fds.at[op->fd].writer);
     if (!reader && !writer) {
-        rc = close(op->fd);
-        takt__ring_finish(uring, op, rc < 0 && errno != EINTR ? -errno : 0);
+        takt__ring_finish(uring, op, takt__do_close(op->fd));
         return 0;
     }
     if (reader)
@@ -2797,11 +2847,15 @@ static int takt__ring_submit_rare(takt_uring *uring, takt_op *op)
         return 0;
     case TAKT_OP_SHUTDOWN:
         takt__ring_push(uring); /* what was sent before goes first */
+        if (op->bits != TAKT_SHUT_READ && op->fd >= 0 && op->fd < uring->fds.count)
+            uring->fds.at[op->fd].bits |= TAKT__FD_SHUT;
         takt__ring_finish(uring, op, takt__do_shutdown(op));
         return 0;
     case TAKT_OP_DIAL:
         op->fd = -1;
-        rc = takt__make_socket(takt__family((const takt_addr *)op->arg.ptr), SOCK_STREAM, 0);
+        rc = takt__ring_opened(uring, takt__make_socket(
+                                          takt__family((const takt_addr *)op->arg.ptr),
+                                          SOCK_STREAM, 0));
         if (rc < 0)
             return (int)rc;
         op->fd = (int32_t)rc;
@@ -2853,6 +2907,7 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
         empty = op->len == 0 || (op->flags & TAKT_OP_VECTOR && takt__op_bytes(op) == 0);
         break;
     case TAKT_OP_READ:
+    case TAKT_OP_WRITE:
         empty = op->len == 0;
         break;
     case TAKT_OP_LEASE:
@@ -2870,7 +2925,6 @@ static int takt__ring_submit(takt_uring *uring, takt_op *op)
         break;
     case TAKT_OP_ACCEPT:
     case TAKT_OP_CONNECT:
-    case TAKT_OP_WRITE:
         break;
     default:
         return takt__ring_submit_rare(uring, op);
@@ -2955,7 +3009,7 @@ static int takt__ring_spin(takt_uring *uring, unsigned submit, takt_ns wait)
     } else {
         if (uring->spin_now > TAKT_US)
             uring->spin_now /= 2;
-        left = wait == TAKT_FOREVER ? wait : begin + wait - takt_uring_now(uring);
+        left = wait == TAKT_FOREVER ? wait : wait - (takt_uring_now(uring) - begin);
         if (left > 0)
             takt__ring_enter(uring, 0, left);
         if (takt_uring_now(uring) - begin < uring->spin)
@@ -2997,8 +3051,8 @@ static void takt__ring_turn(takt_uring *uring, takt_ns wait)
         wait = 0;
     if (TAKT__UNLIKELY((uring->parked_count || uring->cancels_due) && wait > TAKT_MS))
         wait = TAKT_MS; /* the kernel is short of memory; it is asked again soon */
-    if (TAKT__UNLIKELY(uring->later && wait > TAKT__LATER_MS * TAKT_MS))
-        wait = TAKT__LATER_MS * TAKT_MS; /* should there have been no entry for the timer */
+    if (TAKT__UNLIKELY(uring->later && wait > 0 && wait > takt__many_left(uring)))
+        wait = takt__many_left(uring); /* should there have been no entry for the timer */
     if (hidden & IORING_SQ_CQ_OVERFLOW)
         uring->overflow++;
     if (!submit && !hidden && wait <= 0)

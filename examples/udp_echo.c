@@ -44,6 +44,7 @@ struct echo {
     takt_bufs *bufs;       /* in */
     int fd, err, n;
     uint64_t datagrams, refused;
+    takt_udp options;
     takt_stream stream;
     takt_item item;
     int items, packets;
@@ -71,10 +72,24 @@ static void take(struct echo *my)
     } while (at < d->len && my->packets < PACKETS);
 }
 
+/* True unless `addr` names one address: from there replies leave by themselves. */
+static bool is_any(const takt_addr *addr)
+{
+    takt_addr any[2];
+    char text[TAKT_ADDR_TEXT];
+    snprintf(text, sizeof text, ":%d", takt_addr_port(addr));
+    takt_addr_parse(&any[0], text);
+    snprintf(text, sizeof text, "[::]:%d", takt_addr_port(addr));
+    takt_addr_parse(&any[1], text);
+    return takt_addr_equal(addr, &any[0]) || takt_addr_equal(addr, &any[1]);
+}
+
 static TAKT_CORO(echo)
 {
-    static const takt_udp options = {true, false, true, 4 << 20, 4 << 20};
     TAKT_BEGIN(echo, my);
+    my->options.local_address = is_any(my->addr);
+    my->options.gro = true;
+    my->options.receive_buffer = my->options.send_buffer = 4 << 20;
     TAKT_CHECK(my->fd = takt_udp_bind(&my->frame, my->addr));
     TAKT_DEFER { TAKT_AWAIT(takt_close(my->fd)); }
     TAKT_DEFER
@@ -82,7 +97,7 @@ static TAKT_CORO(echo)
         while (my->items > 0)
             takt_bufs_put(my->bufs, &my->held[--my->items]);
     }
-    takt_udp_options(&my->frame, my->fd, &options); /* what is not there is done without */
+    takt_udp_options(&my->frame, my->fd, &my->options); /* what is not there is done without */
     TAKT_START(my->ctrl_c, ctrl_c);
     TAKT_YIELD; /* by now it listens to signals */
     fputs("udp_echo: ready\n", stderr);

@@ -971,6 +971,54 @@ static void waiting_takes_no_threads(void)
     finish();
 }
 
+/* A21, F5: nor do those who send to somebody who sends no more, before or meanwhile, and does not
+ * read: Linux would give each a thread. They go on when there is room. */
+static void sending_to_the_half_closed_takes_no_threads(void)
+{
+    enum { MANY = 40, SIZE = 1 << 20 };
+    static char out[SIZE], in[SIZE];
+    struct iovec piece;
+    int pairs[MANY][2];
+    const int before = threads();
+    piece.iov_base = out;
+    piece.iov_len = SIZE;
+    setup();
+    for (int i = 0; i < MANY; i++) {
+        pair_of(SOCK_STREAM, pairs[i]);
+        if (i % 2)
+            EXPECT_EQ(shutdown(pairs[i][1], SHUT_WR), 0);
+        EXPECT_EQ(begin(i, i % 4 < 2 ? takt_send(pairs[i][0], out, SIZE)
+                                     : takt_sendv(pairs[i][0], &piece, 1)), 0);
+    }
+    pump(5 * TAKT_MS);
+    for (int i = 0; i < MANY; i += 2)
+        EXPECT_EQ(shutdown(pairs[i][1], SHUT_WR), 0);
+    for (int k = 0; k < 3; k++)
+        pump(5 * TAKT_MS);
+    EXPECT_EQ(threads(), before);
+    fault.calls = 0;
+    for (const takt_ns until = takt_uring_now(&engine) + 50 * TAKT_MS;
+         takt_uring_now(&engine) < until;)
+        pump(50 * TAKT_MS);
+    EXPECT(fault.calls < 50); /* they wait, and do not ask again and again */
+    cancel(0);
+    EXPECT_EQ(end_of(0), TAKT_ECANCELED);
+    for (int i = 1; i < MANY; i++) {
+        size_t got = 0;
+        while (got < SIZE) {
+            const ssize_t n = recv(pairs[i][1], in, SIZE, MSG_DONTWAIT);
+            got += n > 0 ? (size_t)n : 0;
+            if (n <= 0 && pump(20 * TAKT_MS) < 0)
+                break;
+        }
+        EXPECT_EQ(end_of(i), SIZE);
+    }
+    EXPECT_EQ(threads(), before);
+    for (int i = 0; i < MANY; i++)
+        close_pair(pairs[i]);
+    finish();
+}
+
 /* A22: stopped and continued, as with a laptop's lid */
 static void a_process_that_was_stopped_goes_on(void)
 {
@@ -2283,6 +2331,7 @@ static const test tests[] = {
     TEST(buffers_of_a_ring_that_failed_are_kept),
     TEST(a_port_is_free_when_the_backend_is_gone),
     TEST(waiting_takes_no_threads),
+    TEST(sending_to_the_half_closed_takes_no_threads),
     TEST(a_process_that_was_stopped_goes_on),
     TEST(an_init_without_memory_leaves_nothing),
     TEST(an_init_without_space_is_an_error),

@@ -381,6 +381,27 @@ static void what_cannot_be_watched_fails(void)
     finish();
 }
 
+/* That there is nothing to read does not keep a send, which may have a deadline, until the system
+ * is asked: with something else to hand out that takes a while. */
+static void who_reads_in_vain_delays_no_writer(void)
+{
+    ON_BOTH {
+        char c;
+        int pair[2];
+        setup();
+        pair_of(SOCK_STREAM, pair);
+        EXPECT_EQ(begin(0, takt_recv(pair[0], &c, 1)), 0);
+        EXPECT_EQ(begin(1, takt_nop()), 0);
+        EXPECT_EQ(begin(2, takt_send(pair[0], "x", 1)), 0);
+        EXPECT_EQ(pump(0), 2);
+        EXPECT_EQ(answer(2), 1);
+        takt_posix_cancel(&real, &places[0].op);
+        EXPECT_EQ(answer(0), -ECANCELED);
+        close_both(pair);
+        finish();
+    }
+}
+
 static void a_file_is_always_ready(void)
 {
     ON_BOTH {
@@ -578,6 +599,31 @@ static void what_lacks_descriptors_is_work_once_one_is_closed(void)
         close(fd);
         finish();
     }
+}
+
+/* Who sleeps on the backend's descriptor is woken for those who lack memory, too. */
+static void what_lacks_memory_is_announced(void)
+{
+    struct pollfd outside;
+    int pair[2];
+    polls = false;
+    setup();
+    pair_of(SOCK_STREAM, pair);
+    EXPECT_EQ(begin(0, takt_recv_multishot(pair[0], &bufs)), 0);
+    EXPECT_EQ(pump(0), 0);
+    EXPECT_EQ(send(pair[1], "hello", 5, 0), 5);
+    fail(RECV, ENOBUFS, 1, 0);
+    EXPECT_EQ(pump(0), 0);
+    EXPECT_EQ(places[0].op.state, TAKT__LATER);
+    EXPECT(!takt_posix_busy(&real));
+    outside.fd = takt_posix_fd(&real);
+    outside.events = POLLIN;
+    EXPECT_EQ(poll(&outside, 1, 5000), 1);
+    EXPECT_EQ(answer(0), 5);
+    takt_posix_cancel(&real, &places[0].op);
+    EXPECT_EQ(answer(0), -ECANCELED);
+    close_both(pair);
+    finish();
 }
 
 static void a_connect_that_cannot_be_waited_for_fails(void)
@@ -1169,12 +1215,14 @@ int main(int argc, char **argv)
         TEST(a_poll_that_is_interrupted_has_found_nothing),
         TEST(a_long_wait_is_as_long_as_can_be),
         TEST(what_cannot_be_watched_fails),
+        TEST(who_reads_in_vain_delays_no_writer),
         TEST(a_file_is_always_ready),
         TEST(a_number_that_epoll_knows_already_is_none_the_worse),
         TEST(accepting_goes_on_after_what_passes),
         TEST(urgent_data_and_descriptors_hide_nothing),
         TEST(those_who_lack_descriptors_wait_together),
         TEST(what_lacks_descriptors_is_work_once_one_is_closed),
+        TEST(what_lacks_memory_is_announced),
         TEST(a_connect_that_cannot_be_waited_for_fails),
         TEST(a_writer_waits_until_there_is_room),
         TEST(readiness_of_both_directions_is_told_apart),
