@@ -312,8 +312,8 @@ static void take(struct port *my)
         d->len += (uint32_t)n;
         memcpy(d->data -= n, header, n);
     }
-    /* a way that is full holds up the others for so long: */
-    my->up[my->ups] = takt_within(1 * TAKT_MS, takt_sendto(s->fd, d->data, d->len, NULL));
+    /* at once or never: one that is full is to hold up nobody */
+    my->up[my->ups] = takt_by(takt_now(&my->frame), takt_sendto(s->fd, d->data, d->len, NULL));
     my->held[my->ups++] = my->item.data;
     my->item.data = NULL;
 }

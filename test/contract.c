@@ -1220,12 +1220,20 @@ struct limits {
     int n;
     char c;
     takt_ns before;
+    takt_op ops[3];
 };
 
 static TAKT_CORO(limits)
 {
     TAKT_BEGIN(limits, my);
     pair_of(SOCK_STREAM, my->pair);
+    my->ops[0] = takt_by(1, takt_recv(my->pair[0], &my->c, 1));
+    my->ops[1] = takt_by(1, takt_send(my->pair[0], "z", 1)); /* beside a reader that waits, */
+    my->ops[2] = takt_nop(); /* in a turn in which something is done */
+    TAKT_AWAIT_ALL(my->ops, 3);
+    EXPECT_EQ(my->ops[0].result, -ETIMEDOUT);
+    EXPECT_EQ(my->ops[1].result, 1); /* long past, but it completes at once */
+    TAKT_AWAIT(takt_recv(my->pair[1], &my->c, 1));
     my->before = takt_now(&my->frame);
     TAKT_TRY_AWAIT(my->n, takt_within(3 * TAKT_MS, takt_recv(my->pair[0], &my->c, 1)));
     EXPECT_EQ(my->n, -ETIMEDOUT);
