@@ -206,9 +206,9 @@ static int fault_enter(unsigned fd, unsigned submit, unsigned wait, unsigned fla
 
 enum { SLOTS = 2200, BATCH = 64 };
 
+#include "slots.h"
+
 static takt_uring_config wanted;
-static takt_slot slot_memory[SLOTS];
-static takt_slots slots;
 static takt_completion last[SLOTS]; /* of each slot */
 static int items[SLOTS], ends[SLOTS];
 static takt_bufs pool;
@@ -228,12 +228,7 @@ static int open_descriptors(void)
 static void forget(void)
 {
     current = &engine;
-    memset(slot_memory, 0, sizeof slot_memory);
-    slots.base = (unsigned char *)slot_memory;
-    slots.stride = sizeof slot_memory[0];
-    slots.count = SLOTS;
-    for (uint32_t i = 0; i < SLOTS; i++)
-        slot_memory[i].index = i;
+    slots_clear();
     memset(ends, 0, sizeof ends);
     memset(items, 0, sizeof items);
 }
@@ -262,13 +257,9 @@ static void finish(void)
 
 static int begin(int i, takt_op op)
 {
-    takt_token token;
-    slot_memory[i].generation++;
-    slot_memory[i].op = op;
     ends[i] = items[i] = 0;
     memset(&last[i], 0, sizeof last[i]);
-    token = takt_token_of(&slot_memory[i].op);
-    return takt_uring_submit(&engine, &slot_memory[i].op, &token);
+    return slot_begin(&engine, i, op);
 }
 
 static void cancel(int i)

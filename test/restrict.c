@@ -25,14 +25,14 @@ static int our_register(unsigned fd, unsigned opcode, const void *arg, unsigned 
 
 enum { SLOTS = 4 };
 
+#include "slots.h"
+
 static int register_error;          /* each call fails so */
 static int newest_sqe = 255;        /* opcodes that this kernel knows */
 static int newest_register = 255;
 
 static takt_uring_config wanted;
 static takt_uring engine;
-static takt_slot slot_memory[SLOTS];
-static takt_slots slots;
 
 static int our_register(unsigned fd, unsigned opcode, const void *arg, unsigned count)
 {
@@ -49,12 +49,7 @@ static int our_register(unsigned fd, unsigned opcode, const void *arg, unsigned 
 
 static int begin_engine(void)
 {
-    memset(slot_memory, 0, sizeof slot_memory);
-    slots.base = (unsigned char *)slot_memory;
-    slots.stride = sizeof slot_memory[0];
-    slots.count = SLOTS;
-    for (uint32_t i = 0; i < SLOTS; i++)
-        slot_memory[i].index = i;
+    slots_clear();
     wanted.restrict_ops = true;
     return takt_uring_init(&engine, &wanted, &slots);
 }
@@ -62,12 +57,7 @@ static int begin_engine(void)
 static int64_t result_of(takt_op op)
 {
     takt_completion done;
-    takt_token token;
-    int count, rc;
-    slot_memory[0].generation++;
-    slot_memory[0].op = op;
-    token = takt_token_of(&slot_memory[0].op);
-    rc = takt_uring_submit(&engine, &slot_memory[0].op, &token);
+    int count, rc = slot_begin(&engine, 0, op);
     if (rc < 0)
         return rc;
     do
@@ -284,9 +274,7 @@ static void drop_privileges(void)
 {
     const uid_t nobody = 70000 + (uid_t)getpid() % 100000;
     wanted.restrict_ops = false;
-    slots.base = (unsigned char *)slot_memory;
-    slots.stride = sizeof slot_memory[0];
-    slots.count = SLOTS;
+    slots_clear();
     EXPECT_EQ(takt_uring_init(&engine, &wanted, &slots), 0);
     EXPECT(open_secret(0) >= 0);
     EXPECT_EQ(setresgid(nobody, nobody, nobody), 0);

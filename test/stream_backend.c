@@ -24,6 +24,8 @@
 
 enum { SLOTS = 600, BATCH = 64, LOG = 4096 };
 
+#include "slots.h"
+
 static const struct mode {
     const char *name;
     takt_uring_config config;
@@ -49,8 +51,6 @@ enum { MODES = sizeof modes / sizeof modes[0] };
 static const struct mode *mode;
 static takt_uring_config wanted; /* a test may ask for more */
 static takt_uring backend;
-static takt_slot slot_memory[SLOTS];
-static takt_slots slots;
 static takt_completion logged[LOG]; /* those that next() has not handed out */
 static int log_count;
 static int ended[SLOTS]; /* terminal completions, since begin() */
@@ -71,12 +71,7 @@ static int open_descriptors(void)
 static void setup(uint32_t count, uint32_t size)
 {
     open_before = open_descriptors();
-    memset(slot_memory, 0, sizeof slot_memory);
-    slots.base = (unsigned char *)slot_memory;
-    slots.stride = sizeof slot_memory[0];
-    slots.count = SLOTS;
-    for (uint32_t i = 0; i < SLOTS; i++)
-        slot_memory[i].index = i;
+    slots_clear();
     log_count = 0;
     EXPECT_EQ(takt_uring_init(&backend, &wanted, &slots), 0);
     if (count)
@@ -98,12 +93,8 @@ static void finish(void)
 /* Submits `op` in slot `i`. 0 or an error. */
 static int begin(int i, takt_op op)
 {
-    takt_token token;
-    slot_memory[i].generation++;
-    slot_memory[i].op = op;
     ended[i] = 0;
-    token = takt_token_of(&slot_memory[i].op);
-    return takt_uring_submit(&backend, &slot_memory[i].op, &token);
+    return slot_begin(&backend, i, op);
 }
 
 static void cancel(int i)

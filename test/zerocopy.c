@@ -86,23 +86,18 @@ static void push(int i, int res, unsigned flags)
 
 enum { SLOTS = 8, SIZE = 256 * 1024, MORE = IORING_CQE_F_MORE, NOTIF = IORING_CQE_F_NOTIF };
 
+#include "slots.h"
+
 static takt_uring_config wanted;
 static takt_uring engine;
-static takt_slot slot_memory[SLOTS];
-static takt_slots slots;
 static takt_bufs pool;
 static int64_t values[SLOTS];
 static bool ended[SLOTS];
 
 static void setup_with(uint32_t count, uint32_t size)
 {
-    memset(slot_memory, 0, sizeof slot_memory);
+    slots_clear();
     memset(ended, 0, sizeof ended);
-    slots.base = (unsigned char *)slot_memory;
-    slots.stride = sizeof slot_memory[0];
-    slots.count = SLOTS;
-    for (uint32_t i = 0; i < SLOTS; i++)
-        slot_memory[i].index = i;
     EXPECT_EQ(takt_uring_init(&engine, &wanted, &slots), 0);
     EXPECT_EQ(takt_bufs_init(&pool, count, size), 0);
 }
@@ -133,12 +128,8 @@ static void finish(void)
 
 static int begin(int i, takt_op op)
 {
-    takt_token token;
-    slot_memory[i].generation++;
-    slot_memory[i].op = op;
     ended[i] = false;
-    token = takt_token_of(&slot_memory[i].op);
-    return takt_uring_submit(&engine, &slot_memory[i].op, &token);
+    return slot_begin(&engine, i, op);
 }
 
 static int pump(takt_ns wait)
