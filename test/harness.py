@@ -175,8 +175,9 @@ class Upstream:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         self.accepted = []
+        self.acceptor = threading.Thread(target=self._accept, args=(serve,), daemon=True)
         if serve:
-            threading.Thread(target=self._accept, args=(serve,), daemon=True).start()
+            self.acceptor.start()
 
     def _accept(self, serve):
         while True:
@@ -198,6 +199,9 @@ class Upstream:
         return self
 
     def __exit__(self, *_):
+        if self.acceptor.is_alive():  # else it may go on with whatever gets this descriptor next
+            self.listener.shutdown(socket.SHUT_RDWR)
+            self.acceptor.join()
         self.listener.close()
         for s in self.accepted:
             s.close()
