@@ -2967,7 +2967,7 @@ static inline takt_strand *takt__strand_of_token(const takt_sched *s, takt_token
 static inline bool takt__only_ops(const takt_sched *s)
 {
     return !(s->ready_first | s->later_first | s->wheel.count | s->result_count) && !s->fatal &&
-           !s->now_known && s->pending;
+           s->pending;
 }
 
 static inline void takt__turn_ends(takt_sched *s)
@@ -3237,8 +3237,7 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
 #undef TAKT__WORDS
 #undef TAKT__WORD
 #endif
-    if (done < size)
-        memcpy(to + done, from + done, size - done);
+    memcpy(to + done, from + done, size - done);
 }
 
 /* The child, cleared, with its arguments, which may speak of what it was: so they are
@@ -3833,8 +3832,10 @@ TAKT__HOT void takt__copy_in(char *to, const char *from, size_t size)
         takt__turn_begins(sched);                                                            \
         if (sched->ready_first) {                                                            \
             name##__run_ready(takt_l);                                                       \
-            if (TAKT__UNLIKELY(sched->fatal && !sched->discarding))                          \
+            if (TAKT__UNLIKELY(sched->fatal && !sched->discarding)) {                        \
+                takt__turn_ends(sched);                                                      \
                 return;                                                                      \
+            }                                                                                \
         }                                                                                    \
         wait = takt__wait(sched, wait);                                                      \
         sched->now_known = false; /* by the end of that it will be later */                  \
@@ -7702,7 +7703,7 @@ takt_sched *takt_sched_of(const takt_frame *frame)
 
 static takt_ns takt__now(takt_sched *s)
 {
-    if (!s->now_known || !s->in_turn) {
+    if (!s->now_known) {
         s->now = s->calls->now(s->backend);
         s->now_known = s->in_turn;
         s->only_ops = false; /* until it is forgotten */
@@ -8050,7 +8051,7 @@ static void takt__ready(takt_sched *s, takt_strand *strand)
 /* Those that have yielded come behind what is ready. */
 void takt__turn_begins(takt_sched *s)
 {
-    TAKT_ASSERT(!s->only_ops || takt__only_ops(s));
+    TAKT_ASSERT(!s->only_ops || (takt__only_ops(s) && !s->now_known));
     s->now_known = false;
     if (s->watches && !takt__foreign(s, NULL))
         s->owner = TAKT__THREAD();

@@ -22,7 +22,8 @@
 #     >>drive) has its branches at the line of the test that uses it, not in takt.h, and is
 #     not counted; test/keywords.c, contract.c, laws.c, wrong/ and others are there for it.
 #     Nor is it where takt.h has coroutines of its own (>>relay, >>post): there the lines with
-#     TAKT_BEGIN, END, DEFER, AWAIT, TRY_AWAIT and YIELD are left out.
+#     TAKT_BEGIN, END, DEFER, AWAIT, TRY_AWAIT, YIELD and TAKT__SPAWN are left
+#     out.
 #     Conditions that are constant have no branches, nor has what #if leaves out: this is
 #     Linux, gcc, epoll beside poll.
 #
@@ -71,7 +72,7 @@ COVERAGE_ONE=1
 export COVERAGE_ONE
 printf '%s\0' "$@" | xargs -0 -n 1 -P "${JOBS:-2}" "$0"
 
-apart='.*\bTAKT_(ASSERT|BEGIN|END|DEFER|(TRY_)?AWAIT|YIELD)\b.*'
+apart='.*\bTAKT_(ASSERT|BEGIN|END|DEFER|(TRY_)?AWAIT|YIELD|_SPAWN)\b.*'
 gcovr --root . --object-directory "$dir" --filter takt.h --filter takt_uring.h \
     --exclude-branches-by-pattern "$apart" --json "$dir/lines.json" "$dir" || exit 1
 python3 - "$dir/lines.json" $# "$(wc -l < "$dir/failed")" <<'END'

@@ -507,6 +507,40 @@ static TAKT_CORO(leasing)
     TAKT_END;
 }
 
+struct asking {
+    takt_frame frame;
+    takt_bufs *bufs; /* in */
+    unsigned char *data;
+};
+
+static TAKT_CORO(asking)
+{
+    TAKT_BEGIN(asking, my);
+    TAKT_AWAIT(takt_lease(my->bufs, &my->data));
+    TAKT_END;
+}
+
+/* Who asks for one to fill, too. */
+static void who_asks_for_a_buffer_names_its_pool(void)
+{
+    static struct asking one;
+    net_config config = net_defaults();
+    takt_bufs bufs;
+    unsigned char *data;
+    EXPECT_EQ(takt_bufs_init(&bufs, 1, 64), 0);
+    data = takt_bufs_take(&bufs);
+    EXPECT_EQ(net_init(&loop, &config), 0);
+    EXPECT(TAKT_START_ON(&loop, one, asking, .bufs = &bufs));
+    EXPECT(net_turn(&loop, 0, 0) >= 0);
+    line_count = 0;
+    takt_dump(&loop.sched);
+    EXPECT(says(find("buffers"), "of 64 bytes: 1 of 1 used, at most "));
+    EXPECT_EQ(net_drain(&loop), 1);
+    EXPECT_EQ(net_free(&loop), 0);
+    EXPECT_EQ(takt_bufs_put(&bufs, &data), 0);
+    takt_bufs_free(&bufs);
+}
+
 static void a_group_of_nobody_is_found_and_so_are_buffers(void)
 {
     static struct leasing a, b;
@@ -658,6 +692,7 @@ int main(int argc, char **argv)
         TEST(the_other_waits_have_their_words_too),
         TEST(where_nobody_looked_at_the_clock_no_age_is_told),
         TEST(a_coroutine_can_look_around),
+        TEST(who_asks_for_a_buffer_names_its_pool),
         TEST(a_group_of_nobody_is_found_and_so_are_buffers),
         TEST(of_many_pools_of_buffers_some_are_told),
         TEST(a_stack_of_calls_without_end_is_cut),

@@ -1141,6 +1141,22 @@ static void the_coroutine_ends_before_its_buffer_is_back(void)
     EXPECT_EQ(memory_live, 0);
 }
 
+/* What never began has sent nothing, and the buffer is still the sender's. */
+static void what_is_refused_has_sent_nothing(void)
+{
+    struct sender one;
+    memset(&one, 0, sizeof one);
+    one.done = 1;
+    setup_loop(4);
+    EXPECT(TAKT_START_ON(&loop, one, sender, .fd = -1, .count = 1, .limit = TAKT_SEC));
+    EXPECT_EQ(net_run(&loop), 0);
+    EXPECT_EQ(one.result, -EBADF);
+    EXPECT_EQ(one.done, 0);
+    EXPECT_EQ(net_free(&loop), 0);
+    EXPECT_EQ(pool.in_use, 0);
+    takt_bufs_free(&pool);
+}
+
 /* A limit ends the wait; what had gone is told; what waits is cancelled by drain */
 static void a_limit_and_a_drain_end_it(void)
 {
@@ -1247,6 +1263,7 @@ static const test with_zerocopy[] = {
     TEST(a_cancel_waits_for_the_result),
     TEST(what_is_owed_to_nobody_is_dropped),
     TEST(the_coroutine_ends_before_its_buffer_is_back),
+        TEST(what_is_refused_has_sent_nothing),
     TEST(a_limit_and_a_drain_end_it),
     TEST(a_batch_of_them),
 };
