@@ -7,6 +7,7 @@
 #define TAKT_IMPLEMENTATION
 #include "../takt_uring.h"
 
+#include "loopback.h"
 #include "test.h"
 
 #include <fcntl.h>
@@ -96,27 +97,7 @@ static void finish(void)
 
 static void connected(int *pair)
 {
-    struct sockaddr_in at;
-    socklen_t len = sizeof at;
-    const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    memset(&at, 0, sizeof at);
-    at.sin_family = AF_INET;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(bind(listener, (struct sockaddr *)&at, len), 0);
-    EXPECT_EQ(listen(listener, 1), 0);
-    EXPECT_EQ(getsockname(listener, (struct sockaddr *)&at, &len), 0);
-    pair[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    EXPECT_EQ(connect(pair[0], (struct sockaddr *)&at, len), 0);
-    pair[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    EXPECT_EQ(fcntl(pair[0], F_SETFL, O_NONBLOCK), 0);
-    close(listener);
-}
-
-static void reset(int fd)
-{
-    const struct linger at_once = {1, 0};
-    EXPECT_EQ(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once), 0);
-    close(fd);
+    loopback(&pair[0], &pair[1], 0);
 }
 
 static void say(int fd, const char *text)

@@ -98,6 +98,16 @@ static void packet(int i, int peer, uint32_t len)
     contents[i][0] = (char)i;
 }
 
+/* A Unix socket, on which a full burst has to wait. */
+static void more_than_fits(int *pair)
+{
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair), 0);
+    for (int i = 0; i < MOST; i++) {
+        packet(i, 0, 1000);
+        packets[i].to = NULL;
+    }
+}
+
 /* The next datagram of `peer` is the `i`th that was sent. */
 static void expect_packet(int peer, int i)
 {
@@ -350,11 +360,7 @@ static void a_close_ends_the_line(void)
     static struct shut_line shut;
     int pair[2];
     setup();
-    EXPECT_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair), 0);
-    for (int i = 0; i < MOST; i++) {
-        packet(i, 0, 1000);
-        packets[i].to = NULL;
-    }
+    more_than_fits(pair);
     memset((void *)lines, 0, sizeof lines);
     memset((void *)&shut, 0, sizeof shut);
     for (int i = 0; i < 3; i++)
@@ -410,11 +416,7 @@ static void it_can_be_cancelled(void)
     static struct burst it;
     int pair[2];
     setup();
-    EXPECT_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair), 0);
-    for (int i = 0; i < MOST; i++) {
-        packet(i, 0, 1000);
-        packets[i].to = NULL;
-    }
+    more_than_fits(pair);
     memset((void *)&it, 0, sizeof it);
     EXPECT(TAKT_START_ON(&loop, it, burst, .fd = pair[0], .count = MOST));
     EXPECT(net_turn(&loop, 0, 0) >= 0);

@@ -23,6 +23,7 @@ static int logs;
 #include "../takt_uring.h"
 #undef io_uring_enter2
 
+#include "loopback.h"
 #include "test.h"
 
 #include <netinet/in.h>
@@ -164,34 +165,10 @@ static int64_t end_of(int i)
     return values[i];
 }
 
-/* A connection over loopback. The one who receives has room for little. */
+/* A connection. The one who receives has room for little. */
 static void connection(int *pair)
 {
-    const int little = 65536;
-    struct sockaddr_in at;
-    socklen_t len = sizeof at;
-    const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    memset(&at, 0, sizeof at);
-    at.sin_family = AF_INET;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
-    EXPECT_EQ(bind(listener, (struct sockaddr *)&at, len), 0);
-    EXPECT_EQ(listen(listener, 1), 0);
-    EXPECT_EQ(getsockname(listener, (struct sockaddr *)&at, &len), 0);
-    pair[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    EXPECT_EQ(connect(pair[1], (struct sockaddr *)&at, len), 0);
-    pair[0] = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    EXPECT(pair[0] >= 0);
-    EXPECT_EQ(fcntl(pair[1], F_SETFL, O_NONBLOCK), 0);
-    close(listener);
-}
-
-/* Ends what `fd` has in its queue, in the other's too. */
-static void reset(int fd)
-{
-    const struct linger now = {1, 0};
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-    close(fd);
+    loopback(&pair[1], &pair[0], 65536);
 }
 
 /* A buffer of the pool's, each byte of which tells where it stands. */
