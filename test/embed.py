@@ -6,15 +6,7 @@ import socket
 import subprocess
 import sys
 
-passed = failed = 0
-
-
-def check(what, ok, told=""):
-    global passed, failed
-    passed += bool(ok)
-    failed += not ok
-    if not ok:
-        print(f"FAIL {what} {told}")
+from harness import check, close
 
 
 def start():
@@ -59,5 +51,4 @@ with socket.create_server(("127.0.0.1", 0)) as greeter, \
     host.send_signal(signal.SIGTERM)
     check("it ends when told to", host.wait(5) == 0)
     host.communicate()
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+close()

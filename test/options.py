@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 
-from harness import free_port
+from harness import check, close, free_port
 
 LIMIT = 20 * float(os.environ.get("SLOW", "1"))
 LISTEN = ["--listen", "127.0.0.1:{port}"]
@@ -21,15 +21,6 @@ EXAMPLES = {  # what each needs to run; what its ready line has in it
     "proxy": ([*LISTEN, "--upstream", "127.0.0.1:9"], "->"),
     "relay": (["--map", "tcp:127.0.0.1:{port}=127.0.0.1:9"], "ready"),
     "udp_echo": (LISTEN, "ready"), "uv": (LISTEN, "listening")}
-passed = failed = 0
-
-
-def check(what, ok, *seen):
-    global passed, failed
-    passed += bool(ok)
-    failed += not ok
-    if not ok:
-        print("FAIL " + what, *seen)
 
 
 def words(name, port):
@@ -128,5 +119,4 @@ for example in sys.argv[2:] or EXAMPLES:
         taken(example)
         few_descriptors(example)
         signals(example)
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+close()

@@ -7,16 +7,9 @@ import subprocess
 import sys
 import time
 
+from harness import check, close
+
 PATIENCE = 20
-passed = failed = 0
-
-
-def check(what, ok, *seen):
-    global passed, failed
-    passed += bool(ok)
-    failed += not ok
-    if not ok:
-        print("FAIL " + what, *seen)
 
 
 def start(*options):
@@ -72,5 +65,4 @@ with connect(port) as guest:
 server.send_signal(signal.SIGINT)
 check("it ends at once when nobody is there", server.wait(PATIENCE) == 0)
 server.stderr.close()
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+close()

@@ -6,6 +6,7 @@ HIDDEN is PROGRAM built with -fvisibility=hidden: ENet does not find what takes 
 import concurrent.futures
 import heapq
 import random
+import os
 import re
 import select
 import signal
@@ -15,17 +16,11 @@ import sys
 import threading
 import time
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from harness import check, close
+
 PROGRAM, HIDDEN, PEER, BACKEND = sys.argv[1:]
 PATIENCE = 60
-passed = failed = 0
-
-
-def check(what, ok, *seen):
-    global passed, failed
-    passed += bool(ok)
-    failed += not ok
-    if not ok:
-        print("FAIL " + what, *seen)
 
 
 class Lossy(threading.Thread):
@@ -130,5 +125,4 @@ refused = subprocess.run([HIDDEN, "--listen", "127.0.0.1:0", "--backend", BACKEN
                          text=True)
 check("where ENet does not find it, it says so", refused.returncode == 1 and
       "not supported" in refused.stdout, refused)
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+close()

@@ -9,17 +9,11 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from harness import check, close
+
 PROGRAM, BACKEND = sys.argv[1:]
 PATIENCE = 60
-passed = failed = 0
-
-
-def check(what, ok, *seen):
-    global passed, failed
-    passed += bool(ok)
-    failed += not ok
-    if not ok:
-        print("FAIL " + what, *seen)
 
 
 class Run:
@@ -109,5 +103,4 @@ check("a name that is too long", "invalid argument, 1 times" in
       Run("--askers", 1, "x" * 256).end().said)
 os.unlink(FIFO)
 os.rmdir(os.path.dirname(FIFO))
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+close()
